@@ -1,0 +1,236 @@
+"""Many clients at once: they log in, look around, submit jobs, poll them and download results.
+
+Starts a server on loopback with a small scene and a fresh data folder, lets ``--clients`` work for
+``--seconds``, and prints errors, lost jobs, and latencies of metadata requests::
+
+    python benchmarks/load.py --clients 50 --seconds 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import requests
+from rasterio.transform import from_origin
+
+from openeo_cloudmask.backend.database import Database
+from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.backend.store import UserStore
+from openeo_cloudmask.sensors import SENSORS
+
+ROOT = Path(__file__).resolve().parents[1]
+PASSWORD = "load-test-password"
+MAIN = "from openeo_cloudmask.cli import main; main()"
+METADATA = ("/", "/collections", "/collections/S2", "/processes", "/file_formats", "/jobs", "/me")
+GRAPH = {
+    "load": {"process_id": "load_collection",
+             "arguments": {"id": "S2", "spatial_extent": None, "temporal_extent": None}},
+    "mask": {"process_id": "cloud_mask",
+             "arguments": {"data": {"from_node": "load"}, "model": "hollstein"}},
+    "save": {"process_id": "save_result", "result": True,
+             "arguments": {"data": {"from_node": "mask"}, "format": "GTiff"}},
+}  # fmt: skip
+
+
+class Tally:
+    """What all clients saw."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.errors: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Note how long a request took."""
+        with self.lock:
+            self.seconds[kind].append(seconds)
+
+    def error(self, text: str) -> None:
+        """Note an error."""
+        with self.lock:
+            self.errors[text] += 1
+
+    def count(self, name: str) -> None:
+        """Note that something happened."""
+        with self.lock:
+            self.counts[name] += 1
+
+
+class Client(threading.Thread):
+    """One user at work: metadata, a job, polls about twice a second, the download, again."""
+
+    def __init__(self, number: int, url: str, end: float, tally: Tally) -> None:
+        super().__init__(daemon=True)
+        self.url, self.end, self.tally = url, end, tally
+        self.rng = random.Random(number)
+        self.session = requests.Session()
+        self.name_ = f"user{number % 10}"
+
+    def run(self) -> None:
+        """Work until the time is over; every job that was begun is brought to its end."""
+        try:
+            answer = self.session.get(
+                f"{self.url}/credentials/basic", auth=(self.name_, PASSWORD), timeout=60
+            )
+            token = answer.json()["access_token"]
+            self.session.headers["Authorization"] = f"Bearer basic//{token}"
+            while time.monotonic() < self.end:
+                self._look_around()
+                self._run_job()
+        except Exception as err:  # noqa: BLE001 - counted, whatever it is
+            self.tally.error(f"{type(err).__name__}: {err}"[:200])
+
+    def _look_around(self) -> None:
+        for path in self.rng.sample(METADATA, 3):
+            self._request("GET", path, "metadata")
+            time.sleep(self.rng.uniform(0.1, 0.5))
+
+    def _run_job(self) -> None:
+        made = self._request("POST", "/jobs", "submit", json={"process": {"process_graph": GRAPH}})
+        if made is None:
+            return
+        path = f"/jobs/{made.headers['OpenEO-Identifier']}"
+        self.tally.count("jobs submitted")
+        self._request("POST", f"{path}/results", "start")
+        limit = time.monotonic() + 600
+        while time.monotonic() < limit:
+            time.sleep(self.rng.uniform(0.3, 0.7))
+            found = self._request("GET", path, "metadata")
+            status = found.json()["status"] if found is not None else "unknown"
+            if status in ("finished", "error", "canceled"):
+                break
+        self.tally.count(f"jobs {status}")
+        if status == "error":
+            logs = self._request("GET", f"{path}/logs?level=error", "metadata")
+            self.tally.error("a job failed: " + (logs.text[:300] if logs is not None else ""))
+        if status == "finished":
+            document = self._request("GET", f"{path}/results", "metadata")
+            assets = document.json()["assets"] if document is not None else {}
+            for asset in assets.values():
+                begin = time.monotonic()
+                content = requests.get(asset["href"], timeout=60)
+                self.tally.add("download", time.monotonic() - begin)
+                if len(content.content) != asset["file:size"]:
+                    self.tally.error("a download has another size than its asset says")
+            self.tally.count("jobs downloaded")
+
+    def _request(
+        self, method: str, path: str, kind: str, **options: object
+    ) -> requests.Response | None:
+        begin = time.monotonic()
+        answer = self.session.request(method, f"{self.url}{path}", timeout=60, **options)
+        self.tally.add(kind, time.monotonic() - begin)
+        if answer.status_code >= 400:
+            what = f"{method} {path.split('/')[1]}"
+            self.tally.error(f"{what}: {answer.status_code} {answer.text[:80]}")
+            return None
+        return answer
+
+
+def add_users(data: Path, url: str | None) -> None:
+    """Add ten users to the database."""
+    settings = Settings(data_dir=data, database=url).prepare()
+    database = Database(settings.database_url)
+    database.migrate()
+    users = UserStore(database, token_hours=settings.token_hours)
+    for number in range(10):
+        users.add(f"user{number}", PASSWORD)
+    database.close()
+
+
+def write_scene(path: Path, size: int) -> None:
+    bands = SENSORS["sentinel-2-l1c"].band_names
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=len(bands), dtype="uint16",
+        crs="EPSG:32633", transform=from_origin(600_000, 5_400_000, 10, 10),
+    ) as dataset:  # fmt: skip
+        dataset.write(rng.integers(500, 6000, (len(bands), size, size)).astype("uint16"))
+        dataset.descriptions = bands
+        dataset.scales = [1e-4] * len(bands)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--size", type=int, default=128, help="pixels along x and y of the scene")
+    parser.add_argument("--database", help="SQLAlchemy URL; SQLite by default")
+    parser.add_argument("--port", type=int, default=8191)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        env = {**os.environ, "OPENEO_CLOUDMASK_PASSWORD": PASSWORD, "PYTHONPATH": str(ROOT),
+               "OMP_NUM_THREADS": "1"}  # fmt: skip
+        common = ["--data-dir", str(data)]
+        base = ["--database", given.database] if given.database else []
+        write_scene(Path(folder) / "scene.tif", given.size)
+        ingest = ["ingest", str(Path(folder) / "scene.tif"), "--collection", "S2", "--sensor",
+                  "sentinel-2-l1c", "--acquired", "2024-05-01"]  # fmt: skip
+        subprocess.run(
+            [sys.executable, "-c", MAIN, *ingest, *common], env=env, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        add_users(data, given.database)
+        server = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "serve", "--port", str(given.port), *common, *base],
+            env=env, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            run(f"http://127.0.0.1:{given.port}", given.clients, given.seconds)
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def run(url: str, clients: int, seconds: float) -> None:
+    wait_up(url)
+    tally = Tally()
+    end = time.monotonic() + seconds
+    threads = [Client(number, url, end, tally) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{clients} clients, {seconds:g} s")
+    for name, count in sorted(tally.counts.items()):
+        print(f"  {name}: {count}")
+    submitted, done = tally.counts["jobs submitted"], tally.counts["jobs downloaded"]
+    print(f"  jobs lost: {submitted - done}")
+    print(f"  errors: {sum(tally.errors.values())}")
+    for text, count in tally.errors.most_common(10):
+        print(f"    {count} x {text}")
+    for kind, values in sorted(tally.seconds.items()):
+        cuts = statistics.quantiles(values, n=100) if len(values) > 1 else values * 99
+        print(
+            f"  {kind}: {len(values)} requests, median {cuts[49] * 1e3:.0f} ms, "
+            f"p95 {cuts[94] * 1e3:.0f} ms, p99 {cuts[98] * 1e3:.0f} ms"
+        )
+
+
+def wait_up(url: str) -> None:
+    for _ in range(600):
+        try:
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError("the server did not come up")
+
+
+if __name__ == "__main__":
+    main()

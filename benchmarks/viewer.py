@@ -1,0 +1,234 @@
+"""The viewer on a large scene: tile latency, first map, changes without a reload, memory.
+
+    python benchmarks/viewer.py --size 10980
+
+Simulates nothing: the scene is a mosaic of one simulated scene, large enough to measure with. Needs
+the extra ``viewer``, Playwright's package and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+
+TILES = 60
+INTERACTIONS = 100
+SOURCE_PX = 1024
+
+
+def write_mosaic(folder: Path, size: int) -> tuple[Path, Path, Path]:
+    """Write a scene of ``size`` pixels with all bands, a mask and a reference at 60 m."""
+    from openeo_cloudmask.classes import FOUR_CLASS
+    from openeo_cloudmask.products import Grid
+    from openeo_cloudmask.products.cog import write_cog
+    from openeo_cloudmask.references.simulated_products import write_geotiff
+    from openeo_cloudmask.references.simulator import simulate_scene
+
+    small = folder / "small.tif"
+    write_geotiff(simulate_scene(2, size=SOURCE_PX), small)
+    with rasterio.open(small) as source:
+        bands, profile = source.read(), source.profile
+        names, tags = source.descriptions, source.tags()
+        crs, transform = source.crs, source.transform
+        scales, offsets = source.scales, source.offsets
+    scene = folder / "scene.tif"
+    profile.update(
+        height=size, width=size, tiled=True, blockxsize=512, blockysize=512, BIGTIFF="YES"
+    )
+    across = -(-size // SOURCE_PX)
+    with rasterio.open(scene, "w", **profile) as out:
+        for index, name in enumerate(names, start=1):
+            out.set_band_description(index, name)
+            wide = np.tile(bands[index - 1], (1, across))[:, :size]
+            for row in range(0, size, SOURCE_PX):
+                rows = min(SOURCE_PX, size - row)
+                window = rasterio.windows.Window(0, row, size, rows)
+                out.write(wide[:rows], index, window=window)
+        out.scales, out.offsets = scales, offsets
+        out.update_tags(**tags)
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.integers(0, 4, (size // 60, size // 60), np.uint8), np.ones((60, 60)))
+    labels = np.zeros((size, size), np.uint8)
+    labels[: coarse.shape[0], : coarse.shape[1]] = coarse
+    mask = folder / "mask.tif"
+    grid = Grid(shape_yx=(size, size), crs=crs, transform=transform)
+    write_cog(mask, [(0, labels[np.newaxis])], grid=grid, scheme=FOUR_CLASS)
+    reference = folder / "reference.tif"
+    shrunk = np.ascontiguousarray(labels[::6, ::6])
+    grid = Grid(shape_yx=shrunk.shape, crs=crs, transform=transform @ Affine.scale(6))
+    write_cog(reference, [(0, shrunk[np.newaxis])], grid=grid, scheme=FOUR_CLASS)
+    return scene, mask, reference
+
+
+def measure_tiles(path: Path, *, bands: tuple[int, ...], classes: bool) -> dict[str, float]:
+    """Return the latency of tiles drawn anew, over the zooms at which a scene is looked at."""
+    from openeo_cloudmask.classes import FOUR_CLASS
+    from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer
+    from openeo_cloudmask.viewer.tiles import render_tile
+
+    colors = class_colors(FOUR_CLASS) if classes else None
+    layer = open_layer(path, title="t", indexes=bands, colors=colors, store=LayerStore())
+    west, south, east, north = layer.bounds
+    rng, times = np.random.default_rng(1), []
+    while len(times) < TILES:
+        zoom = int(rng.integers(9, 16))
+        longitude, latitude = rng.uniform(west, east), rng.uniform(south, north)
+        x = int((longitude + 180) / 360 * 2**zoom)
+        y = int((1 - np.arcsinh(np.tan(np.radians(latitude))) / np.pi) / 2 * 2**zoom)
+        begin = time.perf_counter()
+        if render_tile(layer, zoom, x, y) is not None:
+            times.append((time.perf_counter() - begin) * 1000)
+    return {
+        "median_ms": round(statistics.median(times), 1),
+        "p95_ms": round(sorted(times)[int(0.95 * len(times))], 1),
+    }
+
+
+def resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+APP = """
+import os, streamlit as st
+from pathlib import Path
+from openeo_cloudmask.viewer.web import session
+current = session()
+if not current.scenes:
+    current.add_scene(Path(os.environ["SCENE"]), title="big", sensor="sentinel-2-l1c")
+    current.add_reference(Path(os.environ["REFERENCE"]), title="reference")
+    current.add_mask(Path(os.environ["MASK"]), title="mask", scene="big")
+exec(compile(Path(os.environ["APP"]).read_text(), os.environ["APP"], "exec"))
+"""
+
+
+def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, object]:
+    """Return times in Chromium and the server's memory over many interactions."""
+    from playwright.sync_api import sync_playwright
+
+    from openeo_cloudmask import assets
+    from openeo_cloudmask.viewer.launch import free_port
+
+    root = assets.path("viewer")
+    app = folder / "app.py"
+    app.write_text(APP)
+    server = folder / "server.py"
+    text = (root / "server.py").read_text().replace('HERE / "app.py"', f'Path("{app}")')
+    server.write_text(text.replace("Path(__file__).parent", f'Path("{root}")'))
+    (folder / "main.py").write_text((root / "app.py").read_text().replace(
+        "Path(__file__).parent", f'Path("{root}")'
+    ))  # fmt: skip
+    port = free_port()
+    scene, mask, reference = map(str, files)
+    env = os.environ | {
+        "SCENE": scene, "MASK": mask, "REFERENCE": reference, "APP": str(folder / "main.py"),
+        "OPENEO_CLOUDMASK_VIEWER_DATA": str(folder / "data"),
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false", "STREAMLIT_SERVER_HEADLESS": "true",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "streamlit", "run", str(server)]
+    command += [f"--server.port={port}", "--server.address=127.0.0.1"]
+    process = subprocess.Popen(command, env=env)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        with sync_playwright() as driver:
+            chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            page = context.new_page()
+            opened = time.perf_counter()
+            page.goto(f"http://127.0.0.1:{port}/compare")
+            wait_for_map(page)
+            cold = time.perf_counter() - opened
+            page.reload()
+            wait_for_map(page)
+            begin = time.perf_counter()
+            page.reload()
+            wait_for_map(page)
+            warm = time.perf_counter() - begin
+            frame = page.locator("iframe[title*=st_folium]").element_handle().content_frame()
+            frame.evaluate("window.mark = 1")
+            thumb = page.get_by_role("slider", name="Opacity, %")
+            memory = [resident_mib(process.pid)]
+            for step in range(INTERACTIONS):
+                thumb.focus()
+                thumb.press("ArrowLeft" if step % 20 < 10 else "ArrowRight")
+                page.wait_for_timeout(250)
+                if step % 25 == 24:
+                    memory.append(resident_mib(process.pid))
+            kept = frame.evaluate("window.mark") == 1
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait(20)
+    return {
+        "opening_scene_and_first_map_s": round(cold, 1),
+        "first_map_warm_s": round(warm, 2),
+        "interactions": INTERACTIONS,
+        "map_loaded_again": not kept,
+        "server_rss_mib": [round(value) for value in memory],
+    }
+
+
+def wait_for_map(page: object) -> None:
+    iframe = page.locator("iframe[title*=st_folium]")
+    iframe.wait_for(timeout=600_000)
+    frame = iframe.element_handle().content_frame()
+    frame.wait_for_selector(".leaflet-tile-loaded", state="attached", timeout=120_000)
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    raise SystemExit("the viewer did not start")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=10_980, help="pixels along each side")
+    parser.add_argument("--no-browser", action="store_true", help="only tiles")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = write_mosaic(folder, arguments.size)
+        from openeo_cloudmask.viewer.scenes import draw_picture, open_scene
+
+        begin = time.perf_counter()
+        with open_scene(files[0], sensor="sentinel-2-l1c") as scene:
+            picture = draw_picture(scene, folder)
+        drawn = time.perf_counter() - begin
+        true_colour = picture.composites["True colour"]
+        result: dict[str, object] = {
+            "size_px": arguments.size,
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            "drawing_the_picture_s": round(drawn, 1),
+            "image_tile": measure_tiles(picture.path, bands=true_colour, classes=False),
+            "mask_tile": measure_tiles(files[1], bands=(1,), classes=True),
+        }
+        if not arguments.no_browser:
+            result |= measure_browser(folder, files)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

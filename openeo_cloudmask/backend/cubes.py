@@ -1,0 +1,305 @@
+"""Datacubes that are read when they are computed: from files to xarray over dask."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+
+from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.open import open_product
+from openeo_cloudmask.products.resample import AxisMap
+from openeo_cloudmask.products.scene import Grid, PixelSource
+from openeo_cloudmask.products.stack import Fill, Plane, RasterStack
+from openeo_cloudmask.sensors import dn_to_reflectance
+
+CHUNK_ROWS = 512
+_OPEN_MAX = 16
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductRef:
+    """A product that this package reads, and how it was opened when it was ingested."""
+
+    path: str
+    sensor: str | None = None
+    bands: tuple[str, ...] | None = None
+    scale: float | None = None
+    offset: float | None = None
+    granule: str | None = None
+    date: str | None = None
+
+    def open(self) -> PixelSource:
+        """Return its pixels.
+
+        Raises:
+            ProductError: it is not there any longer, or cannot be read.
+        """
+        scene = open_product(
+            self.path, sensor=self.sensor, bands=self.bands, scale=self.scale,
+            offset=self.offset, granule=self.granule, date=self.date,
+        )  # fmt: skip
+        return scene.source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandFile:
+    """One band of one raster, as a STAC asset describes it."""
+
+    path: str
+    """What GDAL opens."""
+    index: int = 1
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+    step: float = 1.0
+    """Its pixels per pixel of the grid."""
+    shape_yx: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesRef:
+    """Rasters of one scene."""
+
+    files: tuple[BandFile, ...]
+
+    def open(self) -> PixelSource:
+        """Return their pixels."""
+        planes = [
+            Plane(
+                path=item.path,
+                index=item.index,
+                decode=_Scale(scale=item.scale, offset=item.offset),
+                unseen=item.nodata,
+                rows=AxisMap(step=item.step, length=item.shape_yx[0]),
+                columns=AxisMap(step=item.step, length=item.shape_yx[1]),
+            )
+            for item in self.files
+        ]
+        return RasterStack(planes, Fill())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    scale: float
+    offset: float
+
+    def __call__(self, stored: Floats) -> Floats:
+        return dn_to_reflectance(stored, self.scale, self.offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A scene within a larger grid."""
+
+    ref: ProductRef | FilesRef
+    planes: tuple[int, ...]
+    """Which of its planes are the cube's bands."""
+    shape_yx: tuple[int, int]
+    top: int
+    """Row of the cube where the scene begins; negative where the cube is cut out of it."""
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DateCube:
+    """The pixels of one date: scenes beside each other, the first that saw a pixel counts."""
+
+    parts: tuple[Part, ...]
+    shape: tuple[int, int, int]
+    """(band, y, x)."""
+
+    @property
+    def ndim(self) -> int:
+        """Three."""
+        return 3
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    def take(self, bands: Sequence[int]) -> DateCube:
+        """Return the cube of some bands, in that order."""
+        from dataclasses import replace
+
+        parts = tuple(
+            replace(part, planes=tuple(part.planes[i] for i in bands)) for part in self.parts
+        )
+        return DateCube(parts=parts, shape=(len(bands), *self.shape[1:]))
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
+        """Return (band, y, x) float32, NaN where unseen."""
+        bands = range(self.shape[0])[key[0]]
+        rows, columns = (
+            slice(*part.indices(length))
+            for part, length in zip(key[1:], self.shape[1:], strict=True)
+        )
+        if len(self.parts) == 1 and self._covers(self.parts[0], rows, columns):
+            return self._read(self.parts[0], bands, rows, columns)
+        shape = (len(bands), rows.stop - rows.start, columns.stop - columns.start)
+        out = np.full(shape, np.nan, np.float32)
+        for part in self.parts:
+            inner = [
+                slice(max(wanted.start, start), min(wanted.stop, start + length))
+                for wanted, start, length in zip(
+                    (rows, columns), (part.top, part.left), part.shape_yx, strict=True
+                )
+            ]
+            if any(item.start >= item.stop for item in inner):
+                continue
+            pixels = self._read(part, bands, *inner)
+            target = out[
+                :,
+                inner[0].start - rows.start : inner[0].stop - rows.start,
+                inner[1].start - columns.start : inner[1].stop - columns.start,
+            ]
+            np.copyto(target, pixels, where=np.isnan(target))
+        return out
+
+    @staticmethod
+    def _covers(part: Part, rows: slice, columns: slice) -> bool:
+        return all(
+            start <= wanted.start and wanted.stop <= start + length
+            for wanted, start, length in zip(
+                (rows, columns), (part.top, part.left), part.shape_yx, strict=True
+            )
+        )
+
+    @staticmethod
+    def _read(part: Part, bands: range, rows: slice, columns: slice) -> Floats:
+        source = _open_cached(part.ref)
+        return source.read(
+            [part.planes[i] for i in bands],
+            slice(rows.start - part.top, rows.stop - part.top),
+            slice(columns.start - part.left, columns.stop - part.left),
+        )
+
+
+_open_sources: OrderedDict[tuple[object, object], PixelSource] = OrderedDict()
+_open_lock = threading.Lock()
+
+
+def _open_cached(ref: ProductRef | FilesRef) -> PixelSource:
+    """Return the pixels behind ``ref``, opened once a process while its file is the same."""
+    state: object = None
+    if isinstance(ref, ProductRef):
+        try:
+            found = Path(ref.path).stat()
+        except OSError as err:
+            raise ProductError(
+                f"the input {Path(ref.path).name!r} is not there any longer; ingest it again"
+            ) from err
+        state = (found.st_mtime_ns, found.st_size)
+    key = (ref, state)
+    with _open_lock:
+        if key not in _open_sources:
+            _open_sources[key] = ref.open()
+            while len(_open_sources) > _OPEN_MAX:
+                _open_sources.popitem(last=False)  # closed by the garbage collector: maybe in use
+        _open_sources.move_to_end(key)
+        return _open_sources[key]
+
+
+_dates_of: OrderedDict[str, tuple[DateCube, ...]] = OrderedDict()
+
+
+def build_cube(
+    dates: Sequence[tuple[np.datetime64, DateCube]], labels: Sequence[str], grid: Grid
+) -> xr.DataArray:
+    """Return a datacube (t, bands, y, x) float32 that is read when it is computed."""
+    import dask.array as da
+
+    arrays = [
+        da.from_array(
+            cube,
+            chunks=(-1, CHUNK_ROWS, -1),
+            name=f"scene-{uuid.uuid4().hex}",  # a name from the content would hash every file
+            asarray=False,
+            meta=np.empty((0, 0, 0), np.float32),
+        )
+        for _, cube in dates
+    ]
+    stacked = da.stack(arrays)
+    _dates_of[stacked.name] = tuple(cube for _, cube in dates)
+    while len(_dates_of) > 256:
+        _dates_of.popitem(last=False)
+    return xr.DataArray(
+        stacked,
+        dims=("t", "bands", "y", "x"),
+        coords={
+            "t": np.array([when for when, _ in dates], "datetime64[ns]"),
+            "bands": list(labels),
+            **grid_coordinates(grid),
+        },
+        attrs={"nodata": float("nan")},
+    )
+
+
+def find_dates(data: xr.DataArray) -> tuple[DateCube, ...] | None:
+    """Return the files behind a cube that ``build_cube`` made and nobody changed, or None."""
+    if tuple(data.dims) != ("t", "bands", "y", "x"):
+        return None
+    return _dates_of.get(getattr(data.data, "name", ""))
+
+
+def grid_coordinates(grid: Grid) -> dict[str, Any]:
+    """Return the coordinates x and y (pixel centres) and, with a CRS, ``spatial_ref``."""
+    height, width = grid.shape_yx
+    affine = grid.transform or Affine.identity()
+    coords: dict[str, Any] = {
+        "y": affine.f + affine.e * (np.arange(height) + 0.5),
+        "x": affine.c + affine.a * (np.arange(width) + 0.5),
+    }
+    if grid.crs is not None:
+        attributes = {
+            "crs_wkt": grid.crs.to_wkt(),
+            "spatial_ref": grid.crs.to_wkt(),
+            "GeoTransform": " ".join(map(repr, affine.to_gdal())),
+        }
+        coords["spatial_ref"] = ((), 0, attributes)
+    return coords
+
+
+def grid_of(data: xr.DataArray) -> Grid:
+    """Return the grid of a cube, from its coordinates."""
+    from rasterio.crs import CRS
+
+    shape = (data.sizes["y"], data.sizes["x"])
+    reference = data.coords.get("spatial_ref")
+    wkt = None if reference is None else reference.attrs.get("crs_wkt")
+    crs = data.attrs.get("crs") if wkt is None else wkt
+    steps = [_step(data, dim) for dim in ("y", "x")]
+    if crs is None and steps == [1.0, 1.0]:
+        return Grid(shape_yx=shape)
+    (dy, dx) = steps
+    transform = Affine(dx, 0, float(data["x"][0]) - dx / 2, 0, dy, float(data["y"][0]) - dy / 2)
+    return Grid(
+        shape_yx=shape,
+        transform=transform,
+        crs=None if crs is None else CRS.from_user_input(crs),
+    )
+
+
+def _step(data: xr.DataArray, dim: str) -> float:
+    if dim not in data.coords:
+        return 1.0
+    values = data.coords[dim].to_numpy()
+    if values.dtype.kind not in "fiu":
+        return 1.0
+    if values.size > 1:
+        return float(f"{(float(values[-1]) - float(values[0])) / (values.size - 1):.12g}")
+    reference = data.coords.get("spatial_ref")
+    gdal = "" if reference is None else str(reference.attrs.get("GeoTransform", ""))
+    parts = [float(text) for text in gdal.split()]
+    return (parts[5] if dim == "y" else parts[1]) if len(parts) == 6 else 1.0

@@ -1,0 +1,99 @@
+"""Errors as the openEO API states them: code, HTTP status, message."""
+
+from __future__ import annotations
+
+from openeo_cloudmask.errors import BackendError, CloudMaskError
+
+STATUS: dict[str, int] = {
+    # The codes of the openEO API that this back end uses ...
+    "Internal": 500,
+    "NotFound": 404,
+    "FeatureUnsupported": 501,
+    "InfrastructureBusy": 503,
+    "InfrastructureMaintenance": 503,
+    "UnsupportedApiVersion": 404,
+    "RequestTimeout": 408,
+    "NoDataForUpdate": 400,
+    "PropertyNotEditable": 400,
+    "CollectionNotFound": 404,
+    "StorageFailure": 500,
+    "StorageQuotaExceeded": 400,
+    "FileNotFound": 404,
+    "FilePathInvalid": 400,
+    "ContentTypeInvalid": 400,
+    "FileSizeExceeded": 400,
+    "FileContentInvalid": 400,
+    "ProcessGraphNotFound": 404,
+    "ProcessInvalid": 400,
+    "ProcessGraphMissing": 400,
+    "ProcessGraphInvalid": 400,
+    "PredefinedProcessExists": 400,
+    "ProcessGraphComplexity": 400,
+    "ProcessUnsupported": 400,
+    "ProcessParameterUnsupported": 400,
+    "ProcessParameterInvalid": 400,
+    "ProcessParameterRequired": 400,
+    "JobNotFound": 404,
+    "JobLocked": 400,
+    "JobNotFinished": 400,
+    "JobNotStarted": 400,
+    "ResultLinkExpired": 410,
+    "BillingPlanInvalid": 400,
+    "AuthenticationRequired": 401,
+    "AuthenticationSchemeInvalid": 403,
+    "TokenInvalid": 403,
+    "CredentialsInvalid": 403,
+    "PermissionsInsufficient": 403,
+    # ... and ours, where it has none.
+    "RequestTooLarge": 413,
+    "MethodNotAllowed": 405,
+    "UdfNotAllowed": 403,
+    "JobCanceled": 400,
+    "OutputInvalid": 507,
+}
+"""HTTP status of each code; a code that is not here means the input was at fault (400)."""
+
+
+class ApiError(BackendError):
+    """An error that is answered to the client as it is."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the answer."""
+        return STATUS.get(self.code, 400)
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[str, str]]:
+        """Pickle with both arguments: errors travel from worker processes."""
+        return (ApiError, (self.code, str(self)))
+
+
+_FAULTS_OF_THE_PROCESS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)
+
+
+def describe_error(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - a table of kinds
+    """Return the openEO code and message of any exception, without paths or traceback.
+
+    Errors raised on purpose keep their message. What other libraries raise when a process cannot
+    work on its data is named; anything else is ``Internal`` and only goes to the server's log.
+    """
+    if isinstance(error, CloudMaskError):
+        return error.code, str(error)
+    kind = type(error)
+    if kind.__module__.startswith("openeo_processes_dask"):
+        return kind.__name__, str(error) or kind.__name__
+    if isinstance(error, MemoryError):
+        return "ProcessGraphComplexity", "the process needs more memory than a worker has"
+    if isinstance(error, RecursionError):
+        return "ProcessGraphInvalid", "the process graph is nested too deeply"
+    if isinstance(error, OSError):
+        return "StorageFailure", f"reading or writing failed: {error.strerror or kind.__name__}"
+    if isinstance(error, NotImplementedError):
+        return "FeatureUnsupported", str(error) or "this is not implemented"
+    if isinstance(error, _FAULTS_OF_THE_PROCESS):
+        text = " ".join(str(error).split())[:300]
+        return "ProcessFailed", f"a process could not work on its input: {kind.__name__}: {text}"
+    return "Internal", "an unexpected error happened; the server's log has it"

@@ -1,0 +1,141 @@
+"""GeoTIFF: masks with their classes, other cubes as they are; always cloud optimized."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from openeo_cloudmask import __version__
+from openeo_cloudmask.backend.cubes import grid_of
+from openeo_cloudmask.backend.masking import MASK_ATTRIBUTE
+from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
+from openeo_cloudmask.classes import SCHEMES
+from openeo_cloudmask.errors import InputError, OutputError
+from openeo_cloudmask.models import get_model
+from openeo_cloudmask.products.cog import BLOCK_PX, write_cog
+from openeo_cloudmask.products.scene import Grid
+
+_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+
+
+def write_geotiff(path: Path, scene: xr.DataArray, when: str | None) -> None:
+    """Write a scene (bands, y, x) to ``path`` as a COG.
+
+    A mask gets its class names, values and colours; 255 is its no-data. Other cubes keep their
+    type and have the band labels as descriptions; no data is NaN, or the cube's ``nodata``.
+
+    Raises:
+        OutputError: it cannot be written, e.g. because the disk is full.
+        InputError: its type has no counterpart in a GeoTIFF.
+    """
+    mask = find_mask(scene)
+    if mask is not None:
+        write_cog(
+            path,
+            read_strips(scene),
+            grid=grid_of(scene),
+            scheme=SCHEMES[mask["scheme"]],
+            categorise=mask["categorise"],
+            metadata=_tags(mask, when),
+            overwrite=True,
+        )
+        return
+    _write_plain(path, scene)
+
+
+def find_mask(scene: xr.DataArray) -> dict[str, Any] | None:
+    """Return what a scene is a mask of, None where it is none (any longer)."""
+    mask = scene.attrs.get(MASK_ATTRIBUTE)
+    if mask is None or scene.dtype != np.uint8:
+        return None
+    labels = [str(label) for label in scene["bands"].to_numpy()]
+    names = ["mask"] if mask["categorise"] else list(SCHEMES[mask["scheme"]].names)
+    return dict(mask) if labels == names else None
+
+
+def _tags(mask: Mapping[str, Any], when: str | None) -> dict[str, object]:
+    entry = get_model(mask["model"])
+    return {
+        "SOFTWARE": f"openeo-cloudmask {__version__}",
+        "MODEL": entry.id,
+        "MODEL_LICENCE": entry.licence.spdx,
+        "MODEL_CITATION": entry.citation,
+        "OUTPUT_STYLE": mask["style"],
+        "STRIDE": mask["stride"],
+        "CATEGORISE": str(mask["categorise"]).lower(),
+        "PRECISION": mask["precision"],
+        "SENSOR": mask["sensor"],
+        "BANDS": ",".join(mask["bands"]),
+        "ACQUIRED": when,
+    }
+
+
+def _write_plain(path: Path, scene: xr.DataArray) -> None:
+    dtype = np.dtype("uint8") if scene.dtype == bool else scene.dtype
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        dtype = np.dtype("float32")
+    if dtype.name in ("int64", "uint64"):
+        dtype = np.dtype("float64")  # GeoTIFF readers seldom know 64-bit integers
+    if dtype.name not in _TYPES:
+        raise InputError(f"values of type {scene.dtype} cannot be written to a GeoTIFF")
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        with _as_output_error(path.name):
+            plain, cog = scratch / "strips.tif", scratch / "cog.tif"
+            with rasterio.open(plain, "w", **_profile(scene, dtype)) as dataset:
+                for number, label in enumerate(scene["bands"].to_numpy(), start=1):
+                    dataset.set_band_description(number, str(label))
+                for row, values in read_strips(scene):
+                    height, width = values.shape[1:]
+                    dataset.write(values.astype(dtype), window=Window(0, row, width, height))
+            rasterio.shutil.copy(
+                plain, cog, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=BLOCK_PX,
+                OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
+                BIGTIFF="IF_SAFER",
+            )  # fmt: skip
+            with rasterio.open(cog) as dataset:  # a full disk may show only now
+                dataset.read(window=Window(0, dataset.height - 1, dataset.width, 1))
+            cog.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _profile(scene: xr.DataArray, dtype: np.dtype[Any]) -> dict[str, Any]:
+    grid: Grid = grid_of(scene)
+    nodata = scene.attrs.get("nodata", float("nan"))
+    fits = isinstance(nodata, int | float) and (dtype.kind == "f" or float(nodata).is_integer())
+    profile = {
+        "driver": "GTiff", "count": scene.sizes["bands"], "dtype": dtype.name,
+        "height": grid.shape_yx[0], "width": grid.shape_yx[1], "crs": grid.crs,
+        "nodata": nodata if fits else None, "tiled": True, "blockxsize": BLOCK_PX,
+        "blockysize": BLOCK_PX, "interleave": "band", "compress": "deflate", "zlevel": 1,
+        "bigtiff": "IF_SAFER",
+    }  # fmt: skip
+    if grid.transform is not None:
+        profile["transform"] = grid.transform
+    return profile
+
+
+@contextmanager
+def _as_output_error(name: str) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield
+    except RasterioError as err:
+        raise OutputError(f"cannot write {name}: is the disk of the results full?") from err
+
+
+__all__ = ["Strip", "write_geotiff"]

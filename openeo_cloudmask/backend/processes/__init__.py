@@ -1,0 +1,1 @@
+"""The processes of the back end: openEO's standard ones, and ours."""

@@ -1,0 +1,150 @@
+"""All predefined processes: openEO's descriptions, and the functions that do them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from openeo_cloudmask.backend.execute import Process
+from openeo_cloudmask.errors import MissingExtraError
+
+_LIBRARY = "openeo_processes_dask"
+_LEFT_OUT = frozenset(
+    {
+        "load_url",  # reads any URL, inside the server's network too
+        "load_stac",  # ours keeps to public addresses and needs no network to check schemas
+        "apply_neighborhood_intertwin",  # ours is openEO's own
+        "ddmc",  # experimental, writes files
+        "save_ml_model",
+        "load_ml_model",
+    }
+)
+
+_BOOLEAN = frozenset(
+    {
+        "all",
+        "and",
+        "any",
+        "array_contains",
+        "between",
+        "date_between",
+        "eq",
+        "gt",
+        "gte",
+        "is_infinite",
+        "is_nan",
+        "is_nodata",
+        "is_valid",
+        "lt",
+        "lte",
+        "neq",
+        "not",
+        "or",
+        "text_begins",
+        "text_contains",
+        "text_ends",
+        "xor",
+    }
+)
+"""Processes that openEO has return true, false or null."""
+
+
+@functools.cache
+def predefined_processes() -> Mapping[str, Process]:
+    """Return the processes by id: those of openeo-processes-dask, and ours in place of some.
+
+    Raises:
+        MissingExtraError: the extra ``server`` is not installed.
+    """
+    specs = predefined_specs()
+    processes: dict[str, Process] = {}
+    for name, function in {**_library_functions(), **_own_functions()}.items():
+        if name in specs:
+            processes[name] = Process.of(specs[name], function)
+    return processes
+
+
+@functools.cache
+def predefined_specs() -> Mapping[str, dict[str, Any]]:
+    """Return the openEO description of every process that has an implementation."""
+    described: dict[str, dict[str, Any]] = {}
+    for folder in (_specs_folder() / "missing-processes", _specs_folder()):
+        for path in sorted(folder.glob("*.json")):
+            text = path.read_text(encoding="utf-8")
+            spec = json.loads(text) if text.strip() else None  # some files are empty
+            if isinstance(spec, dict) and "id" in spec:
+                described[spec["id"]] = spec
+    described["cloud_mask"] = _cloud_mask_spec()
+    names = {*_library_functions(), *_own_functions()}
+    return {name: described[name] for name in sorted(names) if name in described}
+
+
+def _own_functions() -> dict[str, Callable[..., Any]]:
+    from openeo_cloudmask.backend.processes import standard
+    from openeo_cloudmask.backend.processes.load import load_collection
+    from openeo_cloudmask.backend.processes.mask import cloud_mask
+    from openeo_cloudmask.backend.processes.neighborhood import apply_neighborhood
+    from openeo_cloudmask.backend.processes.results import save_result
+    from openeo_cloudmask.backend.processes.stac import load_stac
+    from openeo_cloudmask.backend.processes.udf import run_udf
+
+    return {
+        **standard.REPLACEMENTS,
+        "apply_neighborhood": apply_neighborhood,
+        "cloud_mask": cloud_mask,
+        "load_collection": load_collection,
+        "load_stac": load_stac,
+        "run_udf": run_udf,
+        "save_result": save_result,
+    }
+
+
+@functools.cache
+def _library_functions() -> dict[str, Callable[..., Any]]:
+    from openeo_cloudmask.backend.processes.standard import adapt
+
+    _specs_folder()
+    # It says that its optional parts are not there; they are not wanted.
+    logging.getLogger(f"{_LIBRARY}.process_implementations").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = importlib.import_module(f"{_LIBRARY}.process_implementations")
+        dates = importlib.import_module(f"{_LIBRARY}.process_implementations.dates")
+        constants = importlib.import_module(f"{_LIBRARY}.process_implementations.math")
+        polygons = importlib.import_module(f"{_LIBRARY}.process_implementations.cubes.apply")
+    found: dict[str, Callable[..., Any]] = {}
+    for source, names in (
+        (module, None),
+        (dates, dates.__all__),
+        (constants, ["e"]),
+        (polygons, ["apply_polygon"]),
+    ):
+        for name, function in inspect.getmembers(source, inspect.isfunction):
+            process_id = name.strip("_")
+            if (names is None or name in names) and process_id not in _LEFT_OUT:
+                found[process_id] = adapt(process_id, function, boolean=process_id in _BOOLEAN)
+    return found
+
+
+@functools.cache
+def _specs_folder() -> Path:
+    found = importlib.util.find_spec(_LIBRARY)
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtraError.for_extra("server", "the openEO back end")
+    return Path(next(iter(found.submodule_search_locations))) / "specs" / "openeo-processes"
+
+
+def _cloud_mask_spec() -> dict[str, Any]:
+    from openeo_cloudmask.process.udp import build_udp
+
+    spec = build_udp()
+    del spec["process_graph"]
+    return {**spec, "experimental": False, "links": []}

@@ -1,0 +1,187 @@
+"""``save_result``, and what becomes of a graph that saves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from openeo_cloudmask.backend import runtime
+from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.outputs.arrays import (
+    bounds_wgs84,
+    check_loadable,
+    to_json,
+    write_json,
+    write_netcdf,
+    write_png,
+    write_zarr,
+)
+from openeo_cloudmask.backend.outputs.geotiff import find_mask, write_geotiff
+from openeo_cloudmask.backend.processes.dims import ALIASES, name_dimensions
+from openeo_cloudmask.backend.runtime import Run, current_run
+
+_PIXEL = {"type": "number", "subtype": "pixel-value"}
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "GTiff": {
+        "title": "Cloud optimized GeoTIFF",
+        "description": "One file a date; masks with the names, values and colours of classes.",
+        "gis_data_types": ["raster"],
+        "parameters": {},
+    },
+    "netCDF": {
+        "title": "netCDF 4 (CF)",
+        "description": "One file with all dates; one variable a band.",
+        "gis_data_types": ["raster"],
+        "parameters": {},
+    },
+    "Zarr": {
+        "title": "Zarr, zipped",
+        "description": "One zip file with all dates, readable without unpacking.",
+        "gis_data_types": ["raster"],
+        "parameters": {},
+    },
+    "PNG": {
+        "title": "Picture",
+        "description": "One picture a date: a mask in its colours, or one or three bands.",
+        "gis_data_types": ["raster"],
+        "parameters": {
+            "min": {**_PIXEL, "description": "Drawn as 0.", "default": 0},
+            "max": {**_PIXEL, "description": "Drawn as 255.", "default": 1},
+        },
+    },
+    "JSON": {
+        "title": "JSON",
+        "description": "Values, and small cubes as nested lists; no data is null.",
+        "gis_data_types": ["raster", "table", "other"],
+        "parameters": {},
+    },
+}
+_NAMES = {"cog": "GTiff", "geotiff": "GTiff", "gtif": "GTiff", "nc": "netCDF", "netcdf4": "netCDF"}
+_TYPES = {
+    "GTiff": (".tif", "image/tiff; application=geotiff; profile=cloud-optimized"),
+    "netCDF": (".nc", "application/x-netcdf"),
+    "Zarr": (".zarr.zip", "application/zip"),
+    "PNG": (".png", "image/png"),
+    "JSON": (".json", "application/json"),
+}
+_JSON_BYTES = 64 * 2**20
+
+
+def find_format(name: str) -> str:
+    """Return the format called ``name``, whatever its case.
+
+    Raises:
+        ApiError: there is none of that name.
+    """
+    lower = str(name).lower()
+    found = {known.lower(): known for known in FORMATS} | _NAMES
+    if lower not in found:
+        raise ApiError(
+            "FormatUnsuitable", f"format {name!r} is not known; known are {', '.join(FORMATS)}"
+        )
+    return found[lower]
+
+
+def save_result(data: Any, format: str, options: dict[str, Any] | None = None) -> bool:  # noqa: A002, ANN401
+    """Write the data to files of the run; returns whether that worked, as openEO has it."""
+    write_result(data, find_format(format), dict(options or {}), current_run())
+    return True
+
+
+def write_default(result: Any, run: Run, *, synchronous: bool) -> Any:  # noqa: ANN401
+    """Return a value as JSON, or write it where it is a cube or nobody waits for it."""
+    if isinstance(result, xr.DataArray) and {"x", "y"} <= set(result.dims):
+        dates = result.sizes.get("t", 1)
+        write_result(result, "GTiff" if dates == 1 else "netCDF", {}, run)
+        return None
+    if not synchronous:
+        write_result(result, "JSON", {}, run)
+        return None
+    return to_json(result)
+
+
+def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> None:  # noqa: ANN401
+    """Write ``data`` in the format ``kind`` and note the files in ``run``."""
+    if kind == "JSON":
+        if hasattr(data, "nbytes"):
+            check_loadable(data, _JSON_BYTES)
+        _write(run, "openEO", kind, lambda path: write_json(path, data), {})
+        return
+    cube = _as_raster(data)
+    whole = _describe(cube)
+    if kind in ("netCDF", "Zarr"):
+        write = write_netcdf if kind == "netCDF" else write_zarr
+        _write(run, "openEO", kind, lambda path: write(path, cube), whole)
+        return
+    for date in range(cube.sizes.get("t", 1)):
+        scene = cube.isel(t=date) if "t" in cube.dims else cube
+        when = _date_text(scene)
+        name = "openEO" if when is None else f"openEO_{when[:10]}"
+        about = whole | ({"datetime": when} if when else {})
+        if kind == "PNG":
+            _write(run, name, kind, partial(write_png, scene=scene, options=options), about)
+        else:
+            mask = find_mask(scene)
+            about |= {"mask": mask} if mask else {}
+            _write(run, name, kind, partial(write_geotiff, scene=scene, when=when), about)
+
+
+def _write(
+    run: Run, stem: str, kind: str, write: Callable[[Path], None], about: dict[str, Any]
+) -> None:
+    suffix, media_type = _TYPES[kind]
+    taken = {item["name"] for item in run.files}
+    name, number = f"{stem}{suffix}", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}{suffix}"
+    run.spec.output_dir.mkdir(parents=True, exist_ok=True)
+    path = run.spec.output_dir / name
+    write(path)
+    size = path.stat().st_size
+    run.files.append(
+        {"name": name, "type": media_type, "size": size, "roles": ["data"], "about": about}
+    )
+    runtime.log(run.spec, "info", f"wrote {name} ({size} bytes)")
+
+
+def _as_raster(data: Any) -> xr.DataArray:  # noqa: ANN401
+    """Return a cube with the dimensions bands, y, x and perhaps t."""
+    if not isinstance(data, xr.DataArray):
+        raise ApiError(
+            "FormatUnsuitable",
+            f"a value of type {type(data).__name__} cannot be saved as a raster; save it as JSON",
+        )
+    bands = ALIASES["bands"]
+    if not any(str(dim).lower() in bands for dim in data.dims):
+        data = data.expand_dims(bands=[str(data.name or "value")])
+    elif "bands" in data.dims and "bands" not in data.coords:
+        data = data.assign_coords(bands=[str(number) for number in range(data.sizes["bands"])])
+    return name_dimensions(data)
+
+
+def _describe(cube: xr.DataArray) -> dict[str, Any]:
+    about: dict[str, Any] = {"bands": [str(label) for label in cube["bands"].to_numpy()]}
+    bounds = bounds_wgs84(cube)
+    if bounds is not None:
+        about["bbox"] = [float(value) for value in bounds]
+    about["shape"] = [cube.sizes["y"], cube.sizes["x"]]
+    if "t" in cube.coords:
+        dates = [str(np.datetime_as_string(v, unit="s")) + "Z" for v in cube["t"].to_numpy()]
+        about["dates"] = [date for date in dates if not date.startswith("NaT")]
+    return about
+
+
+def _date_text(scene: xr.DataArray) -> str | None:
+    if "t" not in scene.coords or scene["t"].ndim:
+        return None
+    value = scene["t"].to_numpy()
+    if value.dtype.kind != "M" or np.isnat(value):
+        return None
+    return str(np.datetime_as_string(value, unit="s")) + "Z"

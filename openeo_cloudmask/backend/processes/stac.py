@@ -1,0 +1,268 @@
+"""``load_stac``: items, collections and APIs that are somewhere else."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import numpy as np
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+
+from openeo_cloudmask.backend.collections import chosen_bands
+from openeo_cloudmask.backend.cubes import BandFile, FilesRef
+from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.processes.load import (
+    LoadItem,
+    assemble,
+    fits,
+    parse_grid,
+    parse_interval,
+)
+from openeo_cloudmask.backend.runtime import current_run
+from openeo_cloudmask.backend.security import check_public_url
+from openeo_cloudmask.products.scene import Grid
+
+MAX_ITEMS = 500
+MAX_BYTES = 32 * 2**20
+_TIMEOUT_S = 30
+_MAX_REDIRECTS = 5
+_RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """Reads JSON from public addresses, and from hosts that the server allows."""
+
+    allowed_hosts: tuple[str, ...]
+    counted: list[str] = field(default_factory=list)
+
+    def read(self, url: str) -> dict[str, Any]:
+        """Return the JSON object at a URL; every redirect is checked like the URL itself.
+
+        Raises:
+            ApiError: it may not be read, cannot be, or is no JSON object.
+        """
+        import requests
+
+        for _ in range(_MAX_REDIRECTS):
+            check_public_url(url, self.allowed_hosts)
+            try:
+                with requests.get(
+                    url, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+                ) as answer:
+                    if answer.is_redirect:
+                        url = urljoin(url, answer.headers["location"])
+                        continue
+                    answer.raise_for_status()
+                    text = answer.raw.read(MAX_BYTES + 1, decode_content=True)
+            except requests.RequestException as err:
+                raise _bad(f"{url} cannot be read: {type(err).__name__}") from err
+            return _parse(text, url)
+        raise _bad(f"{url} redirects more than {_MAX_REDIRECTS} times")
+
+
+def load_stac(
+    url: str,
+    spatial_extent: Any = None,  # noqa: ANN401
+    temporal_extent: Any = None,  # noqa: ANN401
+    bands: list[str] | None = None,
+    properties: Mapping[str, Callable[..., Any]] | None = None,
+    resolution: float | None = None,
+    projection: Any = None,  # noqa: ANN401
+    resampling: str | None = None,
+) -> xr.DataArray:
+    """Return a cube of the items behind ``url``: an item, a static collection, or one of an API.
+
+    Values are ``stored * scale + offset`` where an asset says so; no data is NaN.
+
+    Raises:
+        ApiError: nothing usable is there.
+    """
+    if resolution is not None or projection is not None or resampling is not None:
+        raise ApiError(
+            "FeatureUnsupported",
+            "load_stac keeps the items' own grid; leave resolution, projection and resampling out "
+            "and use resample_spatial",
+        )
+    run = current_run().spec
+    interval = parse_interval(temporal_extent)
+    reader = Reader(allowed_hosts=run.stac_hosts)
+    found = [
+        (item, where)
+        for item, where in find_items(reader, url, interval)
+        if fits(item, interval, properties)
+    ]
+    if not found:
+        raise ApiError("NoDataAvailable", f"no items of {url} fit the extents and properties")
+    labels = list(dict.fromkeys(name for item, _ in found for name in _assets(item)))
+    chosen = chosen_bands(labels, bands)
+    items = [_load_item(item, where, chosen, reader) for item, where in found]
+    return assemble(items, spatial_extent, chosen, run)
+
+
+def find_items(
+    reader: Reader, url: str, interval: tuple[Any, Any]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield (item, its URL) behind a URL.
+
+    Raises:
+        ApiError: it is no STAC item or collection.
+    """
+    document = reader.read(url)
+    kind = document.get("type")
+    if kind == "Feature":
+        yield document, url
+        return
+    if kind == "FeatureCollection":
+        yield from ((item, url) for item in document.get("features", []))
+        return
+    if kind != "Collection":
+        raise _bad(f"{url} is a STAC {kind}; expected an item or a collection")
+    api = _links(document, url, "items")
+    if api:
+        yield from _search(reader, api[0], interval)
+        return
+    for number, link in enumerate(_links(document, url, "item")):
+        if number >= MAX_ITEMS:
+            raise _bad(f"the collection has more than {MAX_ITEMS} items; name one of them")
+        yield reader.read(link), link
+
+
+def _search(
+    reader: Reader, url: str, interval: tuple[Any, Any]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    ends = ["..", ".."]
+    for place, end in enumerate(interval):
+        if end is not None:
+            ends[place] = end.isoformat().replace("+00:00", "Z")
+    query = {"limit": 100} | ({} if ends == ["..", ".."] else {"datetime": "/".join(ends)})
+    page: str | None = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
+    count = 0
+    while page is not None:
+        document = reader.read(page)
+        for item in document.get("features", []):
+            count += 1
+            if count > MAX_ITEMS:
+                raise _bad(f"more than {MAX_ITEMS} items fit; narrow the extents")
+            yield item, page
+        page = next(iter(_links(document, page, "next")), None)
+
+
+def _links(document: Mapping[str, Any], base: str, rel: str) -> list[str]:
+    return [
+        urljoin(base, str(link["href"]))
+        for link in document.get("links", [])
+        if isinstance(link, dict) and link.get("rel") == rel and "href" in link
+    ]
+
+
+def _assets(item: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], int]]:
+    """Return band name -> (asset, number of its band) of an item's raster assets."""
+    found: dict[str, tuple[dict[str, Any], int]] = {}
+    for key, asset in (item.get("assets") or {}).items():
+        kind, href = str(asset.get("type", "")), str(asset.get("href", ""))
+        suffix = posixpath.splitext(urlsplit(href).path)[1].lower()
+        if not ("tiff" in kind or "jp2" in kind or suffix in _RASTER_SUFFIXES):
+            continue
+        if set(asset.get("roles") or ["data"]) & {"thumbnail", "overview", "metadata"}:
+            continue
+        bands = asset.get("eo:bands") or asset.get("bands") or []
+        if len(bands) > 1:
+            for number, band in enumerate(bands, start=1):
+                found.setdefault(str(band.get("name", f"{key}_{number}")), (asset, number))
+        else:
+            found.setdefault(str(key), (asset, 1))
+    return found
+
+
+def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Reader) -> LoadItem:
+    assets = _assets(item)
+    if missing := [name for name in bands if name not in assets]:
+        raise _bad(f"item {item.get('id')} lacks the bands {', '.join(missing)}")
+    opened = [(*assets[name], _asset_grid(item, assets[name][0], where, reader)) for name in bands]
+    finest = min(
+        (grid for *_, grid in opened), key=lambda g: abs(g.transform.a if g.transform else 1)
+    )
+    files = []
+    for asset, number, grid in opened:
+        details = (asset.get("raster:bands") or asset.get("bands") or [{}])[
+            number - 1
+            if len(asset.get("raster:bands") or asset.get("bands") or [{}]) >= number
+            else 0
+        ]
+        step = 1.0
+        if grid.transform is not None and finest.transform is not None:
+            step = finest.transform.a / grid.transform.a
+        files.append(
+            BandFile(
+                path=_gdal_path(urljoin(where, str(asset["href"])), reader),
+                index=number,
+                scale=float(details.get("scale", details.get("raster:scale", 1.0))),
+                offset=float(details.get("offset", details.get("raster:offset", 0.0))),
+                nodata=_number(details.get("nodata")),
+                step=step,
+                shape_yx=grid.shape_yx,
+            )
+        )
+    properties = item["properties"]
+    text = str(properties.get("datetime") or properties["start_datetime"])
+    return LoadItem(
+        id=str(item.get("id")),
+        when=np.datetime64(text.replace("Z", "").split("+")[0], "ns"),
+        grid=finest,
+        labels=tuple(bands),
+        ref=FilesRef(files=tuple(files)),
+    )
+
+
+def _asset_grid(
+    item: Mapping[str, Any], asset: Mapping[str, Any], where: str, reader: Reader
+) -> Grid:
+    """Return an asset's grid, from its metadata or else from its file."""
+    fields = {**item["properties"], **asset}
+    if fields.get("proj:shape") and fields.get("proj:transform"):
+        return parse_grid(fields)
+    import rasterio
+
+    try:
+        with rasterio.open(_gdal_path(urljoin(where, str(asset["href"])), reader)) as dataset:
+            return Grid(
+                shape_yx=(dataset.height, dataset.width),
+                transform=Affine(*dataset.transform[:6]),
+                crs=CRS.from_user_input(dataset.crs) if dataset.crs else None,
+            )
+    except rasterio.errors.RasterioError as err:
+        raise _bad(f"an asset of item {item.get('id')} cannot be opened as a raster") from err
+
+
+def _gdal_path(href: str, reader: Reader) -> str:
+    return f"/vsicurl/{check_public_url(href, reader.allowed_hosts)}"
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str) and value.lower() == "nan":
+        return None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _parse(text: bytes, url: str) -> dict[str, Any]:
+    import json
+
+    if len(text) > MAX_BYTES:
+        raise _bad(f"{url} has more than {MAX_BYTES} bytes")
+    try:
+        document = json.loads(text)
+    except ValueError as err:
+        raise _bad(f"{url} is no JSON") from err
+    if not isinstance(document, dict):
+        raise _bad(f"{url} is no JSON object")
+    return document
+
+
+def _bad(reason: str) -> ApiError:
+    return ApiError("ProcessParameterInvalid", f"load_stac: {reason}")

@@ -1,0 +1,1 @@
+"""The endpoints of the openEO API, one module a group."""

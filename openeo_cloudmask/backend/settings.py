@@ -1,0 +1,150 @@
+"""Settings of the back end: values, and how they are read from the environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from openeo_cloudmask.errors import OptionError
+
+ENV_PREFIX = "OPENEO_CLOUDMASK_"
+API_VERSION = "1.2.0"
+TEMPORARY_DAYS = 14
+"""How long the hosted processor keeps a result of ``output_storage: TEMPORARY``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a server needs to know; every field has a command line option.
+
+    Raises:
+        OptionError: a limit is not positive.
+    """
+
+    data_dir: Path
+    """Holds the database, collections, results and the secret key."""
+    database: str | None = None
+    """SQLAlchemy URL; None for SQLite in ``data_dir``."""
+    public_url: str | None = None
+    """How clients reach the server, without a final slash; None takes it from each request."""
+    scheduler: str | None = None
+    """Address of a dask scheduler; None starts worker processes of its own."""
+    workers: int = 1
+    threads_per_worker: int = 1
+    worker_memory: str = "auto"
+    """Memory limit of a worker process, as dask writes it, e.g. ``4GiB``."""
+    max_running_jobs: int = 4
+    job_timeout_s: float = 24 * 3600.0
+    sync_timeout_s: float = 300.0
+    sync_max_pixels: int = 4096 * 4096 * 16
+    """Pixels times bands times dates that one synchronous request may load."""
+    max_request_bytes: int = 4 * 1024 * 1024
+    max_graph_nodes: int = 1000
+    max_attempts: int = 3
+    """How often a job is started again when the server stops in the middle of it."""
+    cancel_grace_s: float = 10.0
+    """Seconds a cancelled task has to stop before its worker process is replaced."""
+    allow_any_udf: bool = False
+    results: str | None = None
+    """``s3://bucket/prefix`` for results; None keeps them in ``data_dir``."""
+    s3_endpoint: str | None = None
+    """Endpoint of ``results``; its keys come from AWS's own environment variables."""
+    private_endpoints: tuple[str, ...] = ()
+    """S3 endpoints that users may name for ``output_storage: PRIVATE``, besides AWS's own."""
+    stac_hosts: tuple[str, ...] = ()
+    """Hosts ``load_stac`` may read although their addresses are private (e.g. ``127.0.0.1``)."""
+    oidc_issuer: str | None = None
+    """OpenID Connect issuer whose users may log in, besides local users."""
+    token_hours: float = 24.0
+    link_hours: float = 24.0 * 7
+    secret: bytes = field(default=b"", repr=False)
+    """Signs links and encrypts users' keys; empty reads or makes ``data_dir/secret.key``."""
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        for name in ("workers", "threads_per_worker", "max_running_jobs", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        for name in ("job_timeout_s", "sync_timeout_s", "token_hours", "link_hours"):
+            if getattr(self, name) <= 0:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected more than 0")
+        object.__setattr__(self, "data_dir", Path(self.data_dir).resolve())
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database."""
+        return self.database or f"sqlite:///{self.data_dir / 'cloudmask.db'}"
+
+    @property
+    def collections_dir(self) -> Path:
+        """Folder with one folder a collection."""
+        return self.data_dir / "collections"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Folder where jobs write and, without ``results``, results stay."""
+        return self.data_dir / "jobs"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Folder of synchronous requests; emptied when the server starts."""
+        return self.data_dir / "scratch"
+
+    def prepare(self) -> Settings:
+        """Make the folders, read or make the secret key, and return settings that hold it."""
+        for folder in (self.data_dir, self.collections_dir, self.jobs_dir, self.scratch_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        if self.secret:
+            return self
+        import dataclasses
+
+        return dataclasses.replace(self, secret=_read_secret(self.data_dir / "secret.key"))
+
+
+def read_environment(
+    data_dir: Path, environ: Mapping[str, str] | None = None, **given: object
+) -> Settings:
+    """Return settings: what is ``given`` wins, then the environment, then the defaults.
+
+    Raises:
+        OptionError: a value in the environment is not what its setting takes.
+    """
+    env = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    for name, item in Settings.__dataclass_fields__.items():
+        text = env.get(ENV_PREFIX + name.upper())
+        if name == "data_dir" or text is None:
+            continue
+        try:
+            values[name] = _parse(str(item.type), text)
+        except ValueError as err:
+            raise OptionError(f"{ENV_PREFIX}{name.upper()} is not understood: {err}") from None
+    values.update({key: value for key, value in given.items() if value is not None})
+    return Settings(data_dir=data_dir, **values)  # type: ignore[arg-type]
+
+
+def _parse(kind: str, text: str) -> object:
+    if kind == "bool":
+        return text.strip().lower() in ("1", "true", "yes", "on")
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(text)
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text.encode() if kind == "bytes" else text
+
+
+def _read_secret(path: Path) -> bytes:
+    """Return the key in ``path``; make one that only its owner can read where there is none."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes().strip()
+    with os.fdopen(handle, "wb") as file:
+        key = secrets.token_hex(32).encode()
+        file.write(key)
+    return key

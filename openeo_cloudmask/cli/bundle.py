@@ -1,0 +1,54 @@
+"""``cloudmask bundle``: the archive that brings this package to a back end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("bundle")(_bundle)
+
+
+def _bundle(
+    out: Annotated[Path, typer.Argument(help="The zip file to write.", metavar="OUT.zip")],
+    model: Annotated[str | None, typer.Option(help="Put this model's weights in.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="torch, onnx, ukis, s2cloudless or none; default: what the model needs."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file or folder in place of the published one.")
+    ] = None,
+    python_version: Annotated[
+        str | None, typer.Option(help="Python of the back end (Linux, x86-64), e.g. 3.11.")
+    ] = None,
+    pip_arg: Annotated[
+        list[str] | None, typer.Option(help="Further argument of pip install; may be repeated.")
+    ] = None,
+) -> None:
+    """Write the archive that a back end unpacks for the UDF."""
+    import json
+
+    from openeo_cloudmask.process.bundle import write_bundle
+    from openeo_cloudmask.process.jobs import job_options
+
+    bundle = write_bundle(
+        out,
+        model=model,
+        runtime=runtime,
+        weights=weights,
+        python_version=python_version,
+        pip_args=pip_arg or (),
+    )
+    typer.echo(
+        f"{bundle.path}: {bundle.size_bytes / 1e6:.1f} MB, {bundle.unpacked_bytes / 1e6:.1f} MB "
+        f"unpacked, sha256 {bundle.sha256}"
+    )
+    options = job_options(f"https://example.org/{bundle.path.name}")
+    if bundle.weights is not None:
+        typer.echo(f"Pass the weights as the option weights={bundle.weights!r}")
+    typer.echo(f"Upload it and pass its address: job_options={json.dumps(options)}")

@@ -1,0 +1,81 @@
+"""``cloudmask catalog``: build the STAC catalog of models, check one, measure scores for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_Folder = Annotated[Path, typer.Argument(help="Folder of the catalog.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Build, check and score the STAC catalog of models.")
+    group.command("build")(build)
+    group.command("validate")(validate)
+    group.command("examples")(examples)
+    group.command("scores")(measure_scores)
+    app.add_typer(group, name="catalog")
+
+
+def build(folder: _Folder = Path("catalog")) -> None:
+    """Write the catalog of all models in the registry; the same registry gives the same files."""
+    from openeo_cloudmask.stac.catalog import write_catalog
+
+    written = write_catalog(folder)
+    typer.echo(f"{len(written)} files in {folder}")
+
+
+def validate(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the catalog; ./catalog, or else the one shipped."),
+    ] = None,
+    schemas: Annotated[
+        Path | None,
+        typer.Option(help="Folder with JSON schemas of STAC extensions, for use offline."),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option(help="Download schemas that are not in that folder.")
+    ] = True,
+) -> None:
+    """Check every object against STAC, its extensions and what this package can run."""
+    from openeo_cloudmask import assets
+    from openeo_cloudmask.stac.catalog import find_schemas, validate_catalog
+
+    if folder is None:
+        folder = Path("catalog") if Path("catalog").is_dir() else assets.path("catalog")
+    count = validate_catalog(folder, schemas=schemas or find_schemas(), fetch=fetch)
+    typer.echo(f"{count} objects in {folder} are valid")
+
+
+def examples(folder: Annotated[Path, typer.Argument()] = Path("stac_extension/examples")) -> None:
+    """Write the examples of the STAC extension."""
+    from openeo_cloudmask.stac.catalog import write_text
+    from openeo_cloudmask.stac.examples import plan_examples
+
+    planned = plan_examples()
+    for name, text in planned.items():
+        write_text(folder / name, text)
+    typer.echo(f"{len(planned)} examples in {folder}")
+
+
+def measure_scores(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with labelled scenes (sentinel2.npz, landsat5.npz).")
+    ],
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="Only this model; may be repeated.")
+    ] = None,
+) -> None:
+    """Measure the models that can take these scenes, and record the scores for the catalog.
+
+    Rebuild the catalog afterwards (``cloudmask catalog build``).
+    """
+    from openeo_cloudmask.stac.measure import record_scores
+
+    for name, row in record_scores(data, models):
+        numbers = ", ".join(f"{key} {value:.3f}" for key, value in row["metrics"].items())
+        typer.echo(f"{name} on {row['data']}: {numbers}")

@@ -1,0 +1,53 @@
+"""``cloudmask export``: a model as one ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("export")(export)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="See `cloudmask models`.")],
+    output: Annotated[Path, typer.Argument(help="The file to write (.onnx).")],
+    sensor: Annotated[
+        str | None,
+        typer.Option(help="Sensor of the data: an id, or a YAML/JSON file of wavelengths."),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands the data will have, if not all: B02,B03,...")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file or folder, instead of a download.")
+    ] = None,
+    window_px: Annotated[
+        int | None, typer.Option(help="Side of the window in pixels, instead of the model's own.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+) -> None:
+    """Write MODEL as OUTPUT, for onnxruntime: weights, bands, classes and licence in one file.
+
+    The file takes the place of weights: `cloudmask run ... --weights FILE.onnx`, or `weights` in a
+    process graph.
+    """
+    from openeo_cloudmask.errors import OutputError
+    from openeo_cloudmask.models import get_model, licence_notice
+    from openeo_cloudmask.models.onnx_export import export_onnx
+
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} is there already; pass --overwrite to replace it")
+    typer.echo(f"Model {licence_notice(get_model(model))}", err=True)
+    names = None if bands is None else [name.strip() for name in bands.split(",") if name.strip()]
+    card = export_onnx(
+        model, output, sensor=sensor, bands=names, weights=weights, window_px=window_px
+    )
+    typer.echo(
+        f"{output}: {card.model} for {card.sensor} ({', '.join(card.bands)}), windows of "
+        f"{card.window_px} px, {output.stat().st_size / 1e6:.1f} MB"
+    )

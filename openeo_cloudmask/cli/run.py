@@ -1,0 +1,179 @@
+"""``cloudmask run``: a mask of a product or raster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions
+
+if TYPE_CHECKING:
+    from openeo_cloudmask.inference import Progress
+    from openeo_cloudmask.products import MaskReport
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), GeoTIFF, COG "
+            "or NetCDF.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", help="The mask: a cloud optimized GeoTIFF (.tif)."),
+    ],
+    model: Annotated[str, typer.Option(help="See `cloudmask models`.")] = DEFAULT_MODEL,
+    output_style: Annotated[OutputStyle, typer.Option(help="Classes of the mask.")] = (
+        OutputStyle.FOUR_CLASS
+    ),
+    stride: Annotated[
+        int, typer.Option(help="Step of the moving window: 64, 128, 256, 384 or 512 pixels.")
+    ] = DEFAULT_STRIDE_PX,
+    categorise: Annotated[
+        bool,
+        typer.Option("--categorise/--probabilities", help="Class values, or percentages."),
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 (exact) or bf16.")] = "auto",
+    weights: Annotated[
+        str | None, typer.Option(help="Weights file or folder, instead of a download.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="What runs the network: torch or onnx.")] = "torch",
+    sensor: Annotated[
+        str | None,
+        typer.Option(help="Sensor of a raster: an id, or a YAML/JSON file of wavelengths."),
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of a raster's layers in order, or bands of a product to use: B02,B03,..."
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance a count of a raster, e.g. 0.0001.")
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Reflectance of count 0 of a raster, e.g. -0.1.")
+    ] = None,
+    granule: Annotated[
+        str | None, typer.Option(help="Which granule of a SAFE that has several.")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option(help="Which date of a NetCDF that has several.")
+    ] = None,
+    ungeoreferenced: Annotated[
+        bool,
+        typer.Option(
+            "--ungeoreferenced", help="Mask an input without georeference; the mask has none too."
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+) -> None:
+    """Write a cloud mask of INPUT to OUTPUT, strip by strip, in bounded memory."""
+    from openeo_cloudmask.models import get_model, licence_notice
+    from openeo_cloudmask.products import ReadOptions, mask_product
+
+    options = MaskOptions(
+        model=model,
+        output_style=output_style,
+        stride=stride,
+        categorise=categorise,
+        sensor=sensor,
+        weights=weights,
+        device=device,
+        precision=precision,
+    )
+    typer.echo(f"Model {licence_notice(get_model(model))}", err=True)
+    with _progress_bar(source.name) as progress:
+        report = mask_product(
+            source,
+            output,
+            options,
+            read=ReadOptions(
+                bands=_split(bands),
+                scale=scale,
+                offset=offset,
+                granule=granule,
+                date=date,
+                ungeoreferenced=ungeoreferenced,
+            ),
+            runtime=runtime,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _summarise(report)
+
+
+def _split(bands: str | None) -> tuple[str, ...] | None:
+    if bands is None:
+        return None
+    return tuple(name.strip() for name in bands.split(",") if name.strip())
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Progress]:
+    """Show windows done, windows in all, windows a second and the time left, on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("windows, {task.fields[rate]} a second,"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(name, total=None, rate="-", start=False)
+
+    def advance(done: int, total: int) -> None:
+        if not bar.tasks[0].started:  # not before there is something to show
+            bar.start()
+            bar.start_task(task)
+        speed = bar.tasks[0].speed
+        rate = "-" if speed is None else f"{speed:.1f}"
+        bar.update(task, completed=done, total=total, rate=rate)
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _summarise(report: MaskReport) -> None:
+    if not report.georeferenced:
+        typer.secho(
+            "Warning: the input has no georeference, so the mask has none either: "
+            "row and column of a pixel are those of the input.",
+            fg="yellow",
+            err=True,
+        )
+    width = max(len(item.title) for item in report.scheme.classes)
+    for item in report.scheme.classes:
+        typer.echo(f"  {item.title:<{width}}  {report.shares[item.name]:7.2%} of the seen pixels")
+    typer.echo(f"  {'No data':<{width}}  {report.nodata_share:7.2%} of all pixels")
+    typer.echo(f"Wrote {report.path} in {report.seconds:.1f} s")

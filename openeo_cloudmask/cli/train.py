@@ -1,0 +1,110 @@
+"""``cloudmask train``: make the networks of this package anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        help="Train mini on simulated scenes, or the patch CNN on references.",
+        no_args_is_help=True,
+    )
+    group.command("mini")(mini)
+    group.command("kristollari-cnn")(kristollari_cnn)
+    app.add_typer(group, name="train")
+
+
+def mini(
+    folder: Annotated[Path, typer.Argument(help="Checkpoint, log and weights; goes on if used.")],
+    seed: Annotated[int, typer.Option(help="Of scenes, crops and first weights.")] = 1,
+    cycles: Annotated[
+        str, typer.Option(help="Batches of 8 crops to learn in each cycle of the learning rate.")
+    ] = "4000,2500",
+    workers: Annotated[int, typer.Option(help="Processes that simulate scenes.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
+) -> None:
+    """Train ``mini``; a run that was stopped goes on to the weights it would have had."""
+    import torch
+    from rich.progress import Progress
+
+    from openeo_cloudmask.errors import OptionError
+    from openeo_cloudmask.training.mini import TrainOptions, train_mini
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        lengths = tuple(int(part) for part in cycles.split(","))
+    except ValueError as err:
+        raise OptionError(f"cycles is {cycles!r}; expected numbers such as 4000,3000") from err
+    options = TrainOptions(seed=seed, cycles=lengths)
+    with Progress() as bar:
+        task = bar.add_task("mini", total=options.steps)
+
+        def report(step: int, loss: float, scores: dict[str, float] | None) -> None:
+            bar.update(task, completed=step, description=f"mini, loss {loss:.3f}")
+            if scores is not None:
+                bar.console.print(
+                    f"step {step}: "
+                    + ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                )
+
+        path = train_mini(folder, options, report=report, workers=workers)
+    typer.echo(f"weights {path}; use them with --model mini --weights {path}")
+
+
+def kristollari_cnn(
+    folder: Annotated[Path, typer.Argument(help="Checkpoint, curves, weights; goes on if used.")],
+    products: Annotated[
+        Path | None, typer.Option(help="Folder with the Level-1C products of the references.")
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="The ALCD archive: folder or .tgz.")
+    ] = None,
+    simulate: Annotated[int, typer.Option(help="Train on this many simulated scenes instead.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs in all.")] = 30,
+    steps: Annotated[int, typer.Option(help="Rows of pixels an epoch.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the split, the rows and the first weights.")] = 1,
+    validation_share: Annotated[float, typer.Option(help="Share of scenes held back.")] = 0.25,
+) -> None:
+    """Train the patch CNN on references at 60 m, then write masks, metrics and confusion."""
+    from openeo_cloudmask.errors import OptionError
+    from openeo_cloudmask.training.patch_cnn import (
+        Epoch,
+        PatchTrainOptions,
+        read_history,
+        train_patch_cnn,
+    )
+    from openeo_cloudmask.training.patch_report import draw_curves, write_evaluation
+    from openeo_cloudmask.training.patch_scenes import (
+        find_scenes,
+        simulate_patch_scenes,
+        split_scenes,
+    )
+
+    if simulate:
+        scenes = simulate_patch_scenes(simulate, seed=seed)
+    elif products is not None and references is not None:
+        scenes = list(find_scenes(products, references))
+    else:
+        raise OptionError("give --products and --references, or --simulate with a number of scenes")
+    training, validation = split_scenes(scenes, validation_share, seed)
+    typer.echo(f"{len(training)} scenes to learn, {len(validation)} to score")
+
+    def report(row: Epoch) -> None:
+        typer.echo(
+            f"epoch {row.epoch}: loss {row.loss:.4f}, validation loss {row.validation_loss:.4f}, "
+            f"accuracy {row.validation_accuracy:.4f}, F1 {row.validation_f1:.4f}"
+        )
+
+    options = PatchTrainOptions(
+        seed=seed, epochs=epochs, steps=steps, validation_share=validation_share
+    )
+    weights = train_patch_cnn(folder, training, validation, options, report=report)
+    curves = draw_curves(read_history(folder), folder / "curves.png")
+    written = write_evaluation(weights, validation, folder / "validation")
+    typer.echo(f"weights {weights}\ncurves  {curves}\nmasks   {written}")

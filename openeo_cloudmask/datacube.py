@@ -1,0 +1,261 @@
+"""From a labelled datacube to a labelled mask: what the user-defined function does.
+
+The cube's dimensions may come in any order; ``t`` may be absent. Windows are anchored at the
+absolute pixel indices that the coordinates give, so that chunks of one cube get seamless masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import NODATA, apply_style, style_scheme
+from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.inference import Detector, Progress, predict_strips
+from openeo_cloudmask.models import get_model, load_detector
+from openeo_cloudmask.models.deferred import DeferredDetector
+from openeo_cloudmask.models.inputs import ModelInput, select_input
+from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.sensors import (
+    BandKind,
+    dn_to_reflectance,
+    normalise_temperature,
+    resolve_bands,
+)
+
+MASK_LABEL = "mask"
+"""Band label of a categorised mask."""
+
+KELVIN_FROM = 10.0
+"""Thermal values above this are kelvin; normalised ones lie in 0-1."""
+
+_DIMENSIONS = {
+    "t": ("t", "time", "temporal"),
+    "bands": ("bands", "band", "spectral"),
+    "y": ("y", "latitude", "lat", "northing"),
+    "x": ("x", "longitude", "lon", "easting"),
+}
+_NODATA_ATTRIBUTES = ("_FillValue", "missing_value", "nodata", "nodatavals")
+
+
+def mask_datacube(
+    cube: xr.DataArray,
+    options: MaskOptions,
+    *,
+    load: Callable[..., Detector] = load_detector,
+    neighborhood: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> xr.DataArray:
+    """Return the mask of ``cube``.
+
+    Args:
+        cube: dimensions ``bands``, ``y``, ``x`` and perhaps ``t`` in any order; bands labelled with
+            names that the sensor knows, extra ones ignored. NumPy or dask, any real type.
+            ``value * options.scale + options.offset`` is reflectance 0-1; thermal bands hold
+            kelvin or normalised brightness temperature and are not scaled. No data: NaN, the
+            array's ``_FillValue`` or ``nodata`` attribute, and pixels that are 0 in all bands.
+        options: what to run and how to write it down.
+        load: how to get the detector.
+        neighborhood: size and overlap, pixels, where ``cube`` is one of the neighbourhoods of
+            openEO's ``apply_neighborhood``. What lies in the overlap is dropped by the caller, so
+            it is not computed and is no-data here; along an axis that is not as long as size and
+            twice the overlap, all is computed.
+        progress: called with (done, total) windows.
+
+    Returns:
+        uint8, the same dimensions and coordinates in the same order, except bands: ``mask``, or
+        one percentage (0-100) a class when ``options.categorise`` is false. No data is 255.
+
+    Raises:
+        InputError: a dimension is missing, the cube is empty, or it does not hold reflectance.
+        BandError: bands are missing, unlabelled or given twice.
+        CloudMaskError: the model cannot be loaded.
+    """
+    names = _find_dimensions(cube)
+    entry = get_model(options.model)
+    labels = _band_labels(cube, names["bands"])
+    inputs = select_input(entry, sensor=options.sensor, bands=labels)
+    loader = partial(
+        load,
+        options.model,
+        sensor=options.sensor or inputs.sensor.id,
+        bands=inputs.band_names,
+        weights=options.weights,
+        device=options.device,
+        precision=options.precision,
+    )
+    indices = resolve_bands(labels, inputs.band_names, inputs.sensor)
+    detector = DeferredDetector(entry, inputs.band_names, loader)
+    ordered = cube.transpose(*(names[key] for key in ("t", "bands", "y", "x") if key in names))
+    scenes = list(ordered) if "t" in names else [ordered]
+    if not scenes:
+        raise InputError("the cube has no time step; expected at least one")
+    origin_yx = (pixel_origin(cube, names["y"]), pixel_origin(cube, names["x"]))
+    masks = [
+        _mask_scene(
+            _Reader(scene[indices], inputs, options),
+            detector,
+            options,
+            origin_yx,
+            neighborhood,
+            _part_of(progress, index, len(scenes)),
+        )
+        for index, scene in enumerate(scenes)
+    ]
+    data = np.stack(masks) if "t" in names else masks[0]
+    coords = {
+        key: value for key, value in ordered.coords.items() if names["bands"] not in value.dims
+    }
+    result = xr.DataArray(
+        data,
+        dims=ordered.dims,
+        coords={**coords, names["bands"]: list(output_labels(options))},
+        name=cube.name,
+    )
+    result.attrs["nodata"] = NODATA
+    return result.transpose(*cube.dims)
+
+
+def output_labels(options: MaskOptions) -> tuple[str, ...]:
+    """Return the band labels of the mask: ``mask``, or the names of the classes.
+
+    Raises:
+        UnknownModelError: the model is not in the registry.
+    """
+    if options.categorise:
+        return (MASK_LABEL,)
+    return style_scheme(options.output_style, get_model(options.model).scheme).names
+
+
+def pixel_origin(cube: xr.DataArray, dim: str) -> int:
+    """Return the absolute index of the first pixel along ``dim``: coordinate / resolution.
+
+    It is the same for any cut of one grid; 0 where the cube has no coordinates or too few to tell
+    the resolution. float32 holds metres exactly, but not degrees: there, cuts of one grid may be
+    counted from places that differ by some pixels, and their masks meet in seams.
+    """
+    if dim not in cube.coords or cube.sizes[dim] < 2:
+        return 0
+    values = cube.coords[dim].to_numpy()
+    if values.dtype.kind not in "fiu":
+        return 0
+    values = values.astype(np.float64)
+    step = (values[-1] - values[0]) / (values.size - 1)
+    if not np.isfinite(step) or step == 0:
+        return 0
+    # Nine digits drop the rounding noise of the coordinates. Landsat's pixel edges lie half a pixel
+    # off the multiples of 30 m: the small addend keeps those from being rounded to either side.
+    step = float(f"{step:.9g}")
+    return int(np.floor(values[0] / step + 1e-3))
+
+
+class _Reader:
+    """Reads reflectance of one date, part by part."""
+
+    def __init__(self, scene: xr.DataArray, inputs: ModelInput, options: MaskOptions) -> None:
+        self._scene = scene.variable
+        self._bands = [inputs.sensor.band(name) for name in inputs.band_names]
+        self._options = options
+        self._nodata = _nodata_values(scene)
+        self.shape = scene.shape
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        """Return (band, y, x) float32, NaN where unseen."""
+        stored = self._scene[key].to_numpy()
+        if stored.dtype.kind not in "fiub":
+            raise InputError(
+                f"the cube holds values of type {stored.dtype}; expected numbers (reflectance)"
+            )
+        unseen = (stored == 0).all(axis=0)
+        for value in self._nodata:
+            unseen |= (stored == value).any(axis=0)
+        pixels = stored.astype(np.float32)
+        for plane, band in zip(pixels, self._bands[key[0]], strict=True):
+            if band.kind is BandKind.OPTICAL:
+                plane[:] = dn_to_reflectance(plane, self._options.scale, self._options.offset)
+            elif band.kind is BandKind.THERMAL and (kelvin := plane > KELVIN_FROM).any():
+                plane[kelvin] = normalise_temperature(plane[kelvin], band.name)
+        pixels[:, unseen] = np.nan
+        return pixels
+
+
+def _mask_scene(
+    reader: _Reader,
+    detector: Detector,
+    options: MaskOptions,
+    origin_yx: tuple[int, int],
+    neighborhood: tuple[int, int] | None,
+    progress: Progress | None,
+) -> NDArray[np.uint8]:
+    """Return (band, y, x) uint8: the mask of one date."""
+    rows, columns = (_inner(length, neighborhood) for length in reader.shape[1:])
+    strips = [
+        apply_style(strip, detector.scheme, options.output_style, categorise=options.categorise)
+        for _, strip in predict_strips(
+            reader,
+            detector,
+            stride=options.stride,
+            origin_yx=origin_yx,
+            part=rows,
+            part_columns=columns,
+            progress=progress,
+        )
+    ]
+    inner = np.concatenate(strips, axis=1)
+    if rows == (0, reader.shape[1]) and columns == (0, reader.shape[2]):
+        return inner
+    mask = np.full((inner.shape[0], *reader.shape[1:]), NODATA, np.uint8)
+    mask[:, slice(*rows), slice(*columns)] = inner
+    return mask
+
+
+def _inner(length: int, neighborhood: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the first pixel wanted along an axis and the one past the last."""
+    if neighborhood is None:
+        return 0, length
+    size, overlap = neighborhood
+    return (overlap, overlap + size) if length == size + 2 * overlap else (0, length)
+
+
+def _part_of(progress: Progress | None, index: int, parts: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(index * total + done, parts * total)
+
+
+def _find_dimensions(cube: xr.DataArray) -> dict[str, str]:
+    """Return our names of dimensions -> the cube's."""
+    if not isinstance(cube, xr.DataArray):
+        raise InputError(f"the cube is a {type(cube).__name__}; expected an xarray.DataArray")
+    found = {
+        key: str(dim)
+        for key, aliases in _DIMENSIONS.items()
+        for dim in cube.dims
+        if str(dim).lower() in aliases
+    }
+    missing = [key for key in ("bands", "y", "x") if key not in found]
+    if missing or len(found) != len(cube.dims):
+        raise InputError(
+            f"the cube has dimensions {', '.join(map(str, cube.dims)) or '(none)'}; expected "
+            "bands, y, x and perhaps t, in any order, and no others"
+        )
+    return found
+
+
+def _band_labels(cube: xr.DataArray, dim: str) -> list[str]:
+    if dim not in cube.coords:
+        raise BandError(
+            f"the dimension {dim!r} has no labels, so bands cannot be told apart; "
+            "expected band names such as B02 (in openEO: rename_labels)"
+        )
+    return [str(label) for label in cube.coords[dim].to_numpy()]
+
+
+def _nodata_values(cube: xr.DataArray) -> tuple[float, ...]:
+    given = (value for key in _NODATA_ATTRIBUTES for value in np.ravel(cube.attrs.get(key, ())))
+    numbers = (float(value) for value in given if isinstance(value, int | float | np.number))
+    return tuple(dict.fromkeys(value for value in numbers if np.isfinite(value)))

@@ -1,0 +1,304 @@
+"""The one place where pixels meet a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.inference.detector import Detector
+from openeo_cloudmask.inference.windows import AxisPlan, Layout, fill_window, plan_axis
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX
+
+Progress = Callable[[int, int], None]
+"""Called with (windows done, windows in all); an exception it raises stops the work."""
+
+DN_MEDIAN_LIMIT = 3.0
+"""Reflectance and normalised temperatures lie in 0-1; a median above this is another unit."""
+
+
+class Cube(Protocol):
+    """Pixels that can be read in parts: a NumPy array, a dask array, or a lazy reader."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(band, y, x)."""
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:  # noqa: ANN401
+        """Return the part as something ``numpy.asarray`` takes: NaN where unseen."""
+
+
+def predict(
+    cube: Cube,
+    detector: Detector,
+    *,
+    stride: int = DEFAULT_STRIDE_PX,
+    origin_yx: tuple[int, int] = (0, 0),
+    layout: Layout = Layout.ANCHORED,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Return class probabilities of a whole cube.
+
+    A window's grid is anchored at absolute pixel indices, so a scene cut into chunks gives the
+    same answer as the whole scene wherever a chunk reaches at least ``window.size_px - 1`` pixels
+    beyond the pixels asked for (or the scene ends). Overlapping windows are averaged.
+
+    Args:
+        cube: (band, y, x), reflectance 0-1, NaN where unseen; bands in the detector's order.
+        detector: what classifies.
+        stride: step of the moving window, pixels.
+        origin_yx: absolute indices of the cube's first row and column.
+        layout: how windows are placed.
+        batch_size: windows a call of the detector; None takes what suits its device.
+        progress: called with (done, total) windows.
+
+    Returns:
+        (class, y, x) float32 in the order of ``detector.scheme``, NaN where unseen.
+
+    Raises:
+        BandError: the number of bands is not the detector's.
+        InputError: the cube is empty, not numeric, or does not hold reflectance.
+        OptionError: the stride is larger than the window.
+    """
+    _, height, width = _check_shape(cube, detector)
+    out = np.empty((len(detector.scheme.classes), height, width), np.float32)
+    strips = predict_strips(
+        cube,
+        detector,
+        stride=stride,
+        origin_yx=origin_yx,
+        layout=layout,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    for row, strip in strips:
+        out[:, row : row + strip.shape[1]] = strip
+    return out
+
+
+def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
+    cube: Cube,
+    detector: Detector,
+    *,
+    stride: int = DEFAULT_STRIDE_PX,
+    origin_yx: tuple[int, int] = (0, 0),
+    layout: Layout = Layout.ANCHORED,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    part: tuple[int, int] | None = None,
+    part_columns: tuple[int, int] | None = None,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield ``(first row, probabilities)`` from the top of the cube to its bottom.
+
+    As ``predict``, but holds only as many rows as one window is high. Strips are
+    (class, rows, x) float32, do not overlap, and cover all rows.
+
+    Args:
+        cube: as for ``predict``, as are the other arguments that are not named here.
+        detector: what classifies.
+        stride: step of the moving window, pixels.
+        origin_yx: absolute indices of the cube's first row and column.
+        layout: how windows are placed.
+        batch_size: windows a call of the detector.
+        progress: called with (done, total) windows.
+        part: first row and the one past the last that are wanted; None for all. Only windows that
+            touch these rows are computed, and only rows under those windows are read, so parts
+            of a scene can be shared out and are, bit for bit, those of the whole.
+        part_columns: the same for columns; strips then hold these columns only. Whole rows are
+            read all the same.
+    """
+    _, height, width = _check_shape(cube, detector)
+    first, stop = _check_part("rows", part, height)
+    left, right = _check_part("columns", part_columns, width)
+    window = detector.window
+    size = window.size_px
+    step = size if window.pixelwise else stride
+    oy, ox = origin_yx
+    rim = window.rim_px
+    rows = plan_axis(height, size_px=size, stride_px=step, origin_px=oy, layout=layout, rim_px=rim)
+    columns = plan_axis(
+        width, size_px=size, stride_px=step, origin_px=ox, layout=layout, rim_px=rim
+    )
+    rows, columns = _touching(rows, first, stop, size), _touching(columns, left, right, size)
+    strips = _strips(cube, detector, rows, columns, batch_size, progress)
+    if part is None and part_columns is None:
+        return strips
+    return _clip(strips, first, stop, slice(left, right))
+
+
+def _check_part(name: str, part: tuple[int, int] | None, length: int) -> tuple[int, int]:
+    first, stop = part or (0, length)
+    if not 0 <= first < stop <= length:
+        raise InputError(
+            f"{name} {first} to {stop} are asked for; the cube has {name} 0 to {length}"
+        )
+    return first, stop
+
+
+def _touching(plan: AxisPlan, first: int, stop: int, size: int) -> AxisPlan:
+    starts = tuple(start for start in plan.starts if start < stop and start + size > first)
+    return AxisPlan(starts=starts, counts=plan.counts)
+
+
+def _clip(
+    strips: Iterator[tuple[int, NDArray[np.float32]]], first: int, stop: int, columns: slice
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield what was asked for; pixels beside it lack some of their windows."""
+    for row, strip in strips:
+        top, bottom = max(row, first), min(row + strip.shape[1], stop)
+        if top < bottom:
+            yield top, strip[:, top - row : bottom - row, columns]
+
+
+def _strips(
+    cube: Cube,
+    detector: Detector,
+    rows: AxisPlan,
+    columns: AxisPlan,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    _, height, width = cube.shape
+    size = detector.window.size_px
+    classes = len(detector.scheme.classes)
+    total, done = len(rows.starts) * len(columns.starts), 0
+    base = max(rows.starts[0], 0)
+    reader = _RowReader(cube, base)
+    # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
+    sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
+    for index, start in enumerate(rows.starts):
+        top, bottom = max(start, 0), min(start + size, height)
+        block, valid = reader.read(top, bottom)
+        if (missing := bottom - base - sums.shape[1]) > 0:
+            more = np.zeros((classes, missing, width), np.float32)
+            sums = np.concatenate([sums, more], axis=1)
+        # Asked for anew: a detector that loads on first use knows its device only then.
+        for batch in _batches(columns.starts, batch_size or detector.window.batch):
+            _add_batch(detector, block, valid, batch, start - top, sums[:, top - base :])
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+        final = rows.starts[index + 1] if index + 1 < len(rows.starts) else bottom
+        if (count := min(final, height) - base) > 0:
+            weight = rows.counts[base : base + count, np.newaxis] * columns.counts
+            strip = np.divide(sums[:, :count], weight, dtype=np.float32)
+            strip[:, ~valid[base - top : base - top + count]] = np.nan
+            yield base, strip
+            sums, base = sums[:, count:].copy(), base + count
+
+
+def _batches(starts: tuple[int, ...], batch_size: int) -> Iterator[tuple[int, ...]]:
+    for index in range(0, len(starts), batch_size):
+        yield starts[index : index + batch_size]
+
+
+def _add_batch(
+    detector: Detector,
+    block: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    starts: tuple[int, ...],
+    row: int,
+    sums: NDArray[np.float32],
+) -> None:
+    """Add the probabilities of the windows at ``starts`` to ``sums``, whose row 0 is the block's.
+
+    Windows are added one after the other in their order, so sums are the same, bit for bit,
+    however they are batched.
+    """
+    size, rim, mirrored = (
+        detector.window.size_px,
+        detector.window.rim_px,
+        detector.window.mirrored,
+    )
+    filled = [
+        (start, *pair)
+        for start in starts
+        if (
+            pair := fill_window(
+                block, valid, row=row, column=start, size_px=size, mirrored=mirrored
+            )
+        )
+        is not None
+    ]
+    if not filled:
+        return
+    answer = detector.predict_windows(
+        np.stack([pixels for _, pixels, _ in filled]), np.stack([seen for _, _, seen in filled])
+    )
+    height, width = valid.shape
+    for (start, _, _), probabilities in zip(filled, answer, strict=True):
+        left, right = max(start + rim, 0), min(start + size - rim, width)
+        top, bottom = max(row + rim, 0), min(row + size - rim, height)
+        if left >= right or top >= bottom:
+            continue
+        sums[:, top:bottom, left:right] += probabilities[
+            :, top - row : bottom - row, left - start : right - start
+        ]
+
+
+class _RowReader:
+    """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
+
+    def __init__(self, cube: Cube, first: int) -> None:
+        self._cube = cube
+        bands, _, width = cube.shape
+        self._first = first
+        self._block = np.empty((bands, 0, width), np.float32)
+        self._valid = np.empty((0, width), bool)
+
+    def read(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool."""
+        kept, end = top - self._first, self._first + self._valid.shape[0]
+        if bottom > end:
+            bands, _, width = self._cube.shape
+            new = np.asarray(self._cube[:, end:bottom, 0:width])
+            new = _check_pixels(new, (bands, bottom - end, width))
+            self._block = np.concatenate([self._block[:, kept:], new], axis=1)
+            self._valid = np.concatenate([self._valid[kept:], np.isfinite(new).all(axis=0)])
+        else:
+            self._block, self._valid = self._block[:, kept:], self._valid[kept:]
+        self._first = top
+        return self._block, self._valid
+
+
+def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:
+    if len(cube.shape) != 3 or 0 in cube.shape:
+        raise InputError(
+            f"the cube has shape {tuple(cube.shape)}; expected (band, y, x) with at least one "
+            "pixel in each"
+        )
+    bands, height, width = cube.shape
+    if bands != len(detector.band_names):
+        raise BandError(
+            f"the cube has {bands} bands; expected {len(detector.band_names)}, in this order: "
+            f"{', '.join(detector.band_names)}"
+        )
+    return bands, height, width
+
+
+def _check_pixels(pixels: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    if pixels.shape != shape:
+        raise InputError(f"reading gave an array of shape {pixels.shape}; expected {shape}")
+    if pixels.dtype.kind not in "fiub":
+        raise InputError(
+            f"the cube holds values of type {pixels.dtype}; expected floating point reflectance"
+        )
+    values = pixels.astype(np.float32, copy=False)
+    sample = values[:, ::8, ::8]  # enough for a median, and cheap
+    medians = [
+        float(np.median(seen)) for plane in sample if (seen := plane[np.isfinite(plane)]).size
+    ]
+    high = sum(median > DN_MEDIAN_LIMIT for median in medians)
+    if medians and high > len(medians) / 2:
+        worst = max(medians)
+        factor = 0.01 if worst <= 150 else 0.0001
+        raise InputError(
+            f"the pixels do not look like reflectance: a band's median is {worst:.4g}, expected "
+            f"0 to 1. If these are scaled integers, pass scale={factor} (and offset=-0.1 for "
+            "Sentinel-2 products of baseline 04.00 or later whose offset is not applied yet)"
+        )
+    return values

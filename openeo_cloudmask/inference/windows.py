@@ -1,0 +1,139 @@
+"""Where windows sit, and how a window that is not wholly seen is filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.errors import OptionError
+
+
+class Layout(StrEnum):
+    """How windows are placed."""
+
+    ANCHORED = "anchored"
+    """At multiples of the stride in absolute pixel indices, so that any cut of a scene sees the
+    same windows."""
+    CENTRED = "centred"
+    """As the published SEnSeIv2 code: the grid of windows is centred on the scene."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisPlan:
+    """The windows along one axis."""
+
+    starts: tuple[int, ...]
+    """First pixel of each window, relative to the array; negative where it begins before it."""
+    counts: NDArray[np.int32]
+    """(length,) int32, how many windows cover each pixel; at least 1."""
+
+
+def plan_axis(
+    length: int,
+    *,
+    size_px: int,
+    stride_px: int,
+    origin_px: int = 0,
+    layout: Layout,
+    rim_px: int = 0,
+) -> AxisPlan:
+    """Return the windows that touch ``length`` pixels.
+
+    Args:
+        length: number of pixels of the array along the axis.
+        size_px: window size.
+        stride_px: step between windows.
+        origin_px: absolute index of the array's first pixel (coordinate / resolution).
+        layout: how windows are placed.
+        rim_px: pixels at both ends of a window whose answer is not used.
+
+    Raises:
+        OptionError: the stride would leave gaps between windows.
+    """
+    used = size_px - 2 * rim_px
+    if not 0 < stride_px <= used:
+        raise OptionError(
+            f"stride {stride_px} px does not fit a window of {used} px; "
+            f"expected 1 to {used}, or pixels between windows would stay unseen"
+        )
+    if layout is Layout.ANCHORED:
+        first = -((size_px - 1 - origin_px) // stride_px)
+        last = (origin_px + length - 1) // stride_px
+        starts = tuple(k * stride_px - origin_px for k in range(first, last + 1))
+    else:
+        steps = 1 + (length - stride_px) // stride_px
+        shift = (size_px + steps * stride_px - length) // 2
+        starts = tuple(k * stride_px - shift for k in range(steps + 1))
+        starts = tuple(start for start in starts if -size_px < start < length)
+    counts = np.zeros(length, np.int32)
+    for start in starts:
+        counts[max(start + rim_px, 0) : max(start + size_px - rim_px, 0)] += 1
+    return AxisPlan(starts=starts, counts=counts)
+
+
+def mirror_indices(first: int, last: int, size: int) -> NDArray[np.intp]:
+    """Return for each position 0..size-1 the position in ``first``..``last`` it mirrors.
+
+    Positions outside are reflected about the edge pixel, which is not repeated, as often as
+    needed; a single pixel is repeated.
+    """
+    span = last - first
+    if span == 0:
+        return np.full(size, first, np.intp)
+    offset = (np.arange(size) - first) % (2 * span)
+    return first + np.minimum(offset, 2 * span - offset)
+
+
+def fill_window(
+    block: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    *,
+    row: int,
+    column: int,
+    size_px: int,
+    mirrored: bool = True,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Return one window with its outside mirrored and its holes zero, or None if nothing is seen.
+
+    The rectangle that is mirrored is the one around the window's valid pixels, so that it does not
+    matter whether pixels beyond the scene's edge are absent or padded with no-data.
+
+    Args:
+        block: (band, y, x) float32; values where not valid are not used.
+        valid: (y, x) bool.
+        row: first row of the window in ``block``, may be negative.
+        column: first column of the window in ``block``, may be negative.
+        size_px: window size.
+        mirrored: False leaves the outside zero and not valid.
+
+    Returns:
+        (band, size, size) float32 with 0 where not valid, and (size, size) bool.
+    """
+    top, left = max(row, 0), max(column, 0)
+    seen = valid[top : row + size_px, left : column + size_px]
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    if not rows.size:
+        return None
+    part = block[:, top : row + size_px, left : column + size_px]
+    if not mirrored:
+        place = (
+            slice(top - row, top - row + seen.shape[0]),
+            slice(left - column, left - column + seen.shape[1]),
+        )
+        pixels = np.zeros((len(block), size_px, size_px), np.float32)
+        inside = np.zeros((size_px, size_px), bool)
+        pixels[:, *place], inside[*place] = np.where(seen, part, np.float32(0)), seen
+        return pixels, inside
+    if seen.shape != (size_px, size_px) or rows.size < size_px or columns.size < size_px:
+        above, before = top - row, left - column
+        pick_rows = mirror_indices(int(rows[0]) + above, int(rows[-1]) + above, size_px) - above
+        pick_columns = (
+            mirror_indices(int(columns[0]) + before, int(columns[-1]) + before, size_px) - before
+        )
+        part = part[:, pick_rows[:, np.newaxis], pick_columns]
+        seen = seen[pick_rows[:, np.newaxis], pick_columns]
+    # Contiguous, so that a window's sums do not depend on how it was cut or batched.
+    return np.ascontiguousarray(np.where(seen, part, np.float32(0))), np.ascontiguousarray(seen)

@@ -1,0 +1,51 @@
+"""A detector that is loaded when the first window is to be classified."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.inference import Detector, Window
+from openeo_cloudmask.models.entry import ModelEntry
+
+
+class DeferredDetector:
+    """Says what a model needs and gives without loading it.
+
+    Chunks without a valid pixel are common at the edge of a scene; they never load, let alone
+    download, any weights.
+    """
+
+    def __init__(
+        self, entry: ModelEntry, band_names: tuple[str, ...], load: Callable[[], Detector]
+    ) -> None:
+        self._entry = entry
+        self._band_names = band_names
+        self._load = load
+        self._detector: Detector | None = None
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Names of the planes it takes, in this order."""
+        return self._band_names
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """Its own classes."""
+        return self._entry.scheme
+
+    @property
+    def window(self) -> Window:
+        """The window it wants."""
+        return self._detector.window if self._detector is not None else self._entry.window
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Load the detector on first use and return its class probabilities."""
+        if self._detector is None:
+            self._detector = self._load()
+        return self._detector.predict_windows(windows, valid)

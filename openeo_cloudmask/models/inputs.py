@@ -1,0 +1,143 @@
+"""Which sensor the bands at hand belong to, and which of them a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openeo_cloudmask.errors import BandError, SensorError
+from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.sensors import SENSORS, Sensor, resolve_bands, resolve_sensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """What a model is fed with."""
+
+    sensor: Sensor
+    """Gives the aliases of the band names."""
+    band_names: tuple[str, ...]
+    """Bands in the order the model takes them, as the sensor calls them."""
+
+
+def select_input(
+    entry: ModelEntry,
+    *,
+    sensor: str | Sensor | None = None,
+    bands: Sequence[str] | None = None,
+) -> ModelInput:
+    """Return the sensor and the bands that the model is to be fed with.
+
+    The same label means different bands on different sensors (``B05``: red edge on Sentinel-2,
+    near infrared on Landsat 8). Without ``sensor`` the labels have to tell which it is, or it is
+    an error.
+
+    Args:
+        entry: The model.
+        sensor: Sensor id, a file that describes one, or a sensor; None finds it from ``bands``,
+            or takes the model's first.
+        bands: Labels of the bands the data has, any order, extra ones ignored; None if not known.
+
+    Raises:
+        SensorError: The sensor is unknown, the model does not take it, or it cannot be told.
+        BandError: The data lacks bands that every variant of the model needs.
+    """
+    named = resolve_sensor(sensor) if isinstance(sensor, str) else sensor
+    if named is not None and not entry.sensor_independent and named.id not in entry.inputs:
+        raise SensorError(
+            f"model {entry.id!r} was not made for the sensor {named.id!r}; "
+            f"it takes {', '.join(entry.inputs)}"
+        )
+    if bands is None:
+        chosen = named or SENSORS[next(iter(entry.inputs))]
+        return ModelInput(sensor=chosen, band_names=entry.inputs.get(chosen.id, chosen.band_names))
+    # A model with stated sets of bands for the sensors it knows takes these; any other sensor's
+    # bands are all offered to it.
+    if entry.sensor_independent and not (
+        entry.alternatives and (named is None or named.id in entry.inputs)
+    ):
+        return _select_any(entry, named or _tell_sensor(entry, bands), bands)
+    return _select_fixed(entry, named, bands)
+
+
+def _known(sensor: Sensor, labels: Sequence[str]) -> int:
+    return sum(sensor.find_band(str(label)) is not None for label in labels)
+
+
+def _is_complete(sensor: Sensor, labels: Sequence[str]) -> bool:
+    found = {band.name for label in labels if (band := sensor.find_band(str(label))) is not None}
+    return found == set(sensor.band_names)
+
+
+def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]) -> ModelInput:
+    """The sensor that knows the most labels; a smaller set of bands only where no full one is."""
+    sensors = [SENSORS[name] for name in entry.inputs] if named is None else [named]
+    # Sorting is stable: sensors that know as many labels stay in the entry's order.
+    sensors.sort(key=lambda item: -_known(item, labels))
+    full = [(item, entry.inputs[item.id]) for item in sensors]
+    smaller = [(item, names) for item in sensors for names in entry.alternatives.get(item.id, ())]
+    first_error: BandError | None = None
+    for tier in (full, smaller):
+        fits: list[tuple[ModelInput, list[int]]] = []
+        for item, names in tier:
+            if any(fit.sensor is item for fit, _ in fits):
+                continue  # a better set of this sensor's bands is there
+            try:
+                places = resolve_bands(labels, names, item)
+            except BandError as err:
+                first_error = first_error or err
+            else:
+                fits.append((ModelInput(sensor=item, band_names=names), places))
+        if fits:
+            return _best_fit(fits, labels)
+    raise first_error or BandError(f"model {entry.id!r} names no bands")
+
+
+def _best_fit(fits: list[tuple[ModelInput, list[int]]], labels: Sequence[str]) -> ModelInput:
+    most = _known(fits[0][0].sensor, labels)
+    fits = [fit for fit in fits if _known(fit[0].sensor, labels) == most]
+    if any(places != fits[0][1] for _, places in fits):
+        raise _untold(labels, [fit.sensor.id for fit, _ in fits])
+    # Level-2A has no B10: where all of its bands are there and B10 is not, Level-2A it is.
+    instrument = fits[0][0].sensor.instrument
+    complete = [
+        fit
+        for fit, _ in fits
+        if fit.sensor.instrument == instrument and _is_complete(fit.sensor, labels)
+    ]
+    return max(complete, key=lambda fit: len(fit.sensor.bands)) if complete else fits[0][0]
+
+
+def _select_any(entry: ModelEntry, sensor: Sensor, labels: Sequence[str]) -> ModelInput:
+    """Every band of the sensor that the data has, in the sensor's order."""
+    found = {band.name for label in labels if (band := sensor.find_band(str(label))) is not None}
+    allowed = entry.inputs.get(sensor.id, sensor.band_names)
+    names = tuple(name for name in allowed if name in found)
+    if len(names) < entry.min_bands:
+        raise BandError(
+            f"model {entry.id!r} needs at least {entry.min_bands} bands of {sensor.id}; the data "
+            f"has {', '.join(map(str, labels)) or 'no bands'}, of which these are known: "
+            f"{', '.join(names) or 'none'}"
+        )
+    resolve_bands(labels, names, sensor)  # a band that is there twice is an error
+    return ModelInput(sensor=sensor, band_names=names)
+
+
+def _tell_sensor(entry: ModelEntry, labels: Sequence[str]) -> Sensor:
+    """The sensor all of whose bands are in the data, if no other one knows more of the labels."""
+    most = max(_known(sensor, labels) for sensor in SENSORS.values())
+    complete = [
+        SENSORS[name]
+        for name in entry.inputs
+        if _is_complete(SENSORS[name], labels) and _known(SENSORS[name], labels) == most
+    ]
+    if not complete:
+        raise _untold(labels, list(SENSORS))
+    return max(complete, key=lambda sensor: len(sensor.bands))
+
+
+def _untold(labels: Sequence[str], sensors: list[str]) -> SensorError:
+    return SensorError(
+        f"the bands {', '.join(map(str, labels)) or '(none)'} do not tell which sensor they are "
+        f"from; pass sensor, one of {', '.join(sensors)}, or a file that describes your own"
+    )

@@ -1,0 +1,117 @@
+"""A convolution with what follows it, in one pass over the pixels where the CPU library can.
+
+oneDNN applies an activation or adds a residual while it writes a convolution's output, and takes
+weights arranged for it beforehand. torch offers both as operators of its own compiler's back end;
+where they are missing, or on a GPU, the plain operators give the same values.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["none", "relu", "relu6"]
+
+_ATTRIBUTES: dict[Activation, tuple[str, list[float]]] = {
+    "none": ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+}
+
+
+def _has_fused_operators() -> bool:
+    return bool(torch.backends.mkldnn.is_available()) and all(  # type: ignore[no-untyped-call]
+        hasattr(torch.ops.mkldnn, name)
+        for name in (
+            "_convolution_pointwise",
+            "_convolution_transpose_pointwise",
+            "_reorder_convolution_transpose_weight",
+            "_reorder_convolution_weight",
+        )
+    )
+
+
+FUSED = _has_fused_operators()
+
+
+class FusedConv(nn.Module):
+    """A convolution, the addition of another tensor if one is given, and an activation."""
+
+    def __init__(
+        self, conv: nn.Conv2d, activation: Activation = "none", dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(conv.weight.detach().to(dtype), requires_grad=False)
+        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
+        self.groups = conv.groups
+        self.activation: Activation = activation
+        # Arranged weights by input shape: a wrong shape costs a slow rearrangement at each call.
+        # A dict, so that they are no part of the state dict.
+        self._packed: dict[torch.Size, Tensor] = {}
+
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """``activation(conv(x) + add)``."""
+        if FUSED and x.device.type == "cpu":
+            return self._fused(x, add)
+        out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+        if add is not None:
+            out.add_(add)
+        if self.activation == "relu6":
+            return out.clamp_(0.0, 6.0)
+        return out.relu_() if self.activation == "relu" else out
+
+    def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
+        shape = (self.padding, self.stride, [1, 1], self.groups)
+        weight = self._packed.get(x.shape)
+        if weight is None:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001
+                self.weight, *shape, list(x.shape)
+            )
+            self._packed = {x.shape: weight}
+        operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
+        name, numbers = _ATTRIBUTES[self.activation]
+        if add is None:
+            out: Tensor = operator(x, weight, self.bias, *shape, name, numbers, "")
+            return out
+        after = None if name == "none" else name
+        arguments = (x, add, weight, self.bias, *shape, "add", 1.0, after, numbers, None)
+        summed: Tensor = operator.binary(*arguments)
+        return summed
+
+
+class FusedUpConv(nn.Module):
+    """A transposed convolution that doubles the resolution: kernel 4, stride 2, padding 1."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation) -> None:
+        """Take ``weight`` (in, out, 4, 4) and ``bias`` (out), in the type it is to run in."""
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
+        self.activation: Activation = activation
+        self._packed: dict[torch.Size, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, in, y, x) -> (n, out, 2 y, 2 x)."""
+        if FUSED and x.device.type == "cpu":
+            return self._fused(x)
+        out = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+        return out.relu_() if self.activation == "relu" else out
+
+    def _fused(self, x: Tensor) -> Tensor:
+        shape = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
+        weight = self._packed.get(x.shape)
+        if weight is None:
+            weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(  # noqa: SLF001
+                self.weight, *shape, list(x.shape)
+            )
+            self._packed = {x.shape: weight}
+        name, numbers = _ATTRIBUTES[self.activation]
+        out: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001
+            x, weight, self.bias, *shape, name, numbers, ""
+        )
+        return out

@@ -1,0 +1,133 @@
+"""The inference form of a network: the same function, arranged for speed.
+
+What changes for every network: batch norms become part of the convolution before them, and
+tensors lie channels-last in memory. A network with a method ``inference_form(precision)`` brings
+an arrangement of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from openeo_cloudmask.errors import OptionError
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS = ("auto", "fp32", "bf16")
+
+_CPU_FLAGS = Path("/proc/cpuinfo")
+
+
+@lru_cache(maxsize=1)
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX; Linux only)."""
+    try:
+        text = _CPU_FLAGS.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        OptionError: No such device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as err:
+        raise OptionError(
+            f"The device was {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'."
+        ) from err
+    if found.type not in {"cpu", "cuda"}:
+        raise OptionError(f"The device was {device!r}; networks run on 'cpu' or 'cuda' here.")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"The device was {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices. "
+            "Use 'cpu', or install a torch build and a driver that match the GPU."
+        )
+    return found
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """``"auto"`` is bf16 where the hardware has it, else fp32.
+
+    Raises:
+        OptionError: Not one of auto, fp32, bf16.
+    """
+    match precision:
+        case "fp32" | "bf16":
+            return precision
+        case "auto":
+            has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+            return "bf16" if has_bf16 else "fp32"
+    raise OptionError(f"The precision was {precision!r}; expected one of: {', '.join(PRECISIONS)}.")
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold, in place, each BatchNorm2d into the Conv2d right before it in the same Sequential."""
+    if isinstance(module, nn.Sequential):
+        for index in range(len(module) - 1):
+            conv, norm = module[index], module[index + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[index] = fuse_conv_bn_eval(conv, norm)
+                module[index + 1] = nn.Identity()
+    for child in module.children():
+        fold_batch_norms(child)
+    return module
+
+
+class _Autocast(nn.Module):
+    """A network with folded norms; bf16 by torch's own list of operations that stand it."""
+
+    def __init__(self, network: nn.Module, precision: Precision) -> None:
+        super().__init__()
+        self.network = network
+        self.precision = precision
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+
+def prepare(network: nn.Module, device: str | torch.device, precision: str) -> nn.Module:
+    """The inference form of ``network`` on ``device``; ``network`` itself is left as it was.
+
+    Args:
+        network: A network in its published form, with its weights.
+        device: A torch device, or what ``resolve_device`` takes.
+        precision: ``fp32`` (probabilities within 1e-5 of the published form), ``bf16``, ``auto``.
+
+    Returns:
+        A module: (n, band, y, x) float32 on ``device`` -> (n, class, y, x) float32 logits.
+
+    Raises:
+        OptionError: No such device or precision.
+    """
+    target = device if isinstance(device, torch.device) else resolve_device(device)
+    resolved = resolve_precision(precision, target)
+    own_form = getattr(network, "inference_form", None)
+    if own_form is not None:
+        arranged: nn.Module = own_form(resolved)
+    else:
+        arranged = _Autocast(fold_batch_norms(copy.deepcopy(network).eval()), resolved)
+    return arranged.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def set_threads() -> None:
+    """Let torch use the CPUs this process may run on, where fewer than the machine has."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    if allowed and torch.get_num_threads() > allowed:
+        torch.set_num_threads(allowed)

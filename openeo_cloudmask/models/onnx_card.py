@@ -1,0 +1,87 @@
+"""The card inside an exported ONNX file: all that is needed to use it without the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from openeo_cloudmask.classes import SCHEMES, ClassScheme
+from openeo_cloudmask.errors import OptionError, WeightsError
+from openeo_cloudmask.inference import Window
+
+CARD_KEY = "openeo_cloudmask"
+"""Key of the card in the file's ``metadata_props``; its value is JSON."""
+
+SCALING = (
+    "optical bands: reflectance 0-1; thermal bands: brightness temperature normalised to 0-1; "
+    "pixels that are not valid: 0"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxCard:
+    """What an exported file says of itself."""
+
+    model: str
+    title: str
+    sensor: str
+    bands: tuple[str, ...]
+    """Planes of the input ``windows``, in order, as the sensor calls them."""
+    descriptors: tuple[Mapping[str, Any], ...]
+    """One per band: kind and wavelengths (nm) for which the file was made."""
+    scheme: str
+    classes: tuple[str, ...]
+    """Planes of the output ``probabilities``, in order."""
+    window_px: int
+    multiple_px: int
+    scaling: str
+    licence: str
+    licence_url: str
+    citation: str
+    doi: str | None
+    source_url: str
+
+    @property
+    def class_scheme(self) -> ClassScheme:
+        """The classes as the package knows them."""
+        return SCHEMES[self.scheme]
+
+    @property
+    def window(self) -> Window:
+        """The window the file takes."""
+        return Window(size_px=self.window_px, multiple_px=self.multiple_px)
+
+    def to_json(self) -> str:
+        """Return the card as JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def parse_card(metadata: Mapping[str, str], path: Path) -> OnnxCard:
+    """Return the card in the metadata of an ONNX file.
+
+    Raises:
+        WeightsError: There is no card, or it does not say what is needed.
+    """
+    text = metadata.get(CARD_KEY)
+    if text is None:
+        raise WeightsError(
+            f"{path} carries no card of a model; expected a file that `cloudmask export` wrote"
+        )
+    try:
+        content = json.loads(text)
+        for name in ("bands", "descriptors", "classes"):
+            content[name] = tuple(content[name])
+        card = OnnxCard(**content)
+        names = card.class_scheme.names
+        card.window  # noqa: B018 - checks the sizes
+    except (ValueError, TypeError, KeyError, OptionError) as err:
+        raise WeightsError(f"the card in {path} cannot be read: {err}; export it anew") from err
+    if card.classes != names or len(card.descriptors) != len(card.bands):
+        raise WeightsError(
+            f"the card in {path} contradicts itself: classes {', '.join(card.classes)}, expected "
+            f"{', '.join(names)}; {len(card.descriptors)} descriptors for {len(card.bands)} bands"
+        )
+    return card

@@ -1,0 +1,158 @@
+"""Detectors over exported ONNX files, for where torch is too heavy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.errors import (
+    BandError,
+    InputError,
+    MissingExtraError,
+    OptionError,
+    SensorError,
+    WeightsError,
+)
+from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.onnx_card import OnnxCard, parse_card
+from openeo_cloudmask.models.weights import WEIGHTS_VARIABLE, cache_folder
+
+if TYPE_CHECKING:
+    from openeo_cloudmask.models.entry import ModelEntry
+    from openeo_cloudmask.models.load import LoadRequest
+
+ONNX_SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxDetector:
+    """An exported network as a ``Detector``."""
+
+    session: Any
+    input_names: tuple[str, ...]
+    planes: tuple[int, ...]
+    """Which of ``band_names`` the network takes, in its order."""
+    band_names: tuple[str, ...]
+    scheme: ClassScheme
+    window: Window
+    card: OnnxCard
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return class probabilities; see ``Detector``. Windows have the size in the card."""
+        count, bands, height, width = windows.shape
+        side = self.window.size_px
+        if bands != len(self.band_names) or (height, width) != (side, side):
+            raise InputError(
+                f"the windows have {bands} bands of {height} x {width} pixels; expected "
+                f"{len(self.band_names)} bands of {side} x {side}"
+            )
+        out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
+        for index in range(count):  # one by one: the answer cannot depend on the batch
+            inputs = {
+                "windows": np.ascontiguousarray(windows[index : index + 1, self.planes]),
+                "valid": np.ascontiguousarray(valid[index : index + 1]),
+            }
+            feed = {name: inputs[name] for name in self.input_names}
+            out[index] = self.session.run(None, feed)[0][0]
+        return out
+
+
+def read_card(path: str | Path) -> OnnxCard:
+    """Return the card in an exported file.
+
+    Raises:
+        WeightsError: The file cannot be read or carries no card.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    path = Path(path)
+    return parse_card(_open_session(path, "cpu").get_modelmeta().custom_metadata_map, path)
+
+
+def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
+    """Return the exported file of a model.
+
+    In this order: the file or folder given, the one in ``OPENEO_CLOUDMASK_WEIGHTS``, the package's
+    cache; in a folder the file is called after the model.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    named = override or os.environ.get(WEIGHTS_VARIABLE)
+    place = Path(named).expanduser() if named else cache_folder() / "onnx"
+    path = place / f"{entry.id}{ONNX_SUFFIX}" if place.is_dir() else place
+    if path.suffix == ONNX_SUFFIX and path.is_file():
+        return path
+    raise WeightsError(
+        f"no ONNX file of model {entry.id!r} at {path}; write one with "
+        f"`cloudmask export {entry.id} {entry.id}{ONNX_SUFFIX}` and pass it as the option 'weights'"
+    )
+
+
+def load_onnx(request: LoadRequest) -> OnnxDetector:
+    """Return the detector of an exported file.
+
+    Raises:
+        WeightsError: The file cannot be read, carries no card, or is of another model.
+        SensorError: It was exported for another sensor.
+        BandError: The data lacks bands it was exported for.
+        OptionError: Another precision than fp32 was asked for.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if request.weights is None:
+        raise OptionError(f"model {request.entry.id!r} is no network; leave the option runtime out")
+    if request.precision == "bf16":
+        raise OptionError("the runtime 'onnx' computes in fp32; precision 'bf16' needs torch")
+    path = request.weights
+    session = _open_session(path, request.device)
+    card = parse_card(session.get_modelmeta().custom_metadata_map, path)
+    if card.model != request.entry.id:
+        raise WeightsError(
+            f"{path} holds model {card.model!r}, but {request.entry.id!r} was asked for"
+        )
+    sensor, names = request.model_input.sensor, request.model_input.band_names
+    if card.sensor != sensor.id:
+        raise SensorError(
+            f"{path} was exported for the sensor {card.sensor!r}, the data is of {sensor.id!r}; "
+            f"export it anew with --sensor {sensor.id}"
+        )
+    if missing := [name for name in card.bands if name not in names]:
+        raise BandError(
+            f"{path} takes {', '.join(card.bands)}; the data lacks {', '.join(missing)}. Load "
+            "them, or export the model anew for the bands there are"
+        )
+    return OnnxDetector(
+        session=session,
+        input_names=tuple(item.name for item in session.get_inputs()),
+        planes=tuple(names.index(name) for name in card.bands),
+        band_names=names,
+        scheme=card.class_scheme,
+        window=card.window,
+        card=card,
+    )
+
+
+def _open_session(path: Path, device: str) -> Any:  # noqa: ANN401 - the package has no types
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as err:
+        raise MissingExtraError.for_extra("onnx", "Running an ONNX file") from err
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    elif device.startswith("cuda"):
+        raise OptionError(
+            f"the device was {device!r}, but this onnxruntime has no CUDA; use 'cpu', or install "
+            "onnxruntime-gpu"
+        )
+    try:
+        return onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as err:  # onnxruntime's errors share no base class but this one
+        raise WeightsError(f"{path} cannot be read as ONNX: {str(err).splitlines()[0]}") from err

@@ -1,0 +1,264 @@
+"""Writing a network of the registry as one ONNX file that carries its card."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask.errors import MissingExtraError, OptionError, OutputError, WeightsError
+from openeo_cloudmask.models.inputs import select_input
+from openeo_cloudmask.models.networks import NETWORK_MODULES, build_network
+from openeo_cloudmask.models.networks.descriptors import band_descriptor
+from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
+from openeo_cloudmask.models.own import OWN_KINDS, own_weights
+from openeo_cloudmask.models.registry import get_model
+from openeo_cloudmask.models.sensei_entries import SENSEI_MODELS, TRAINING_ONLY
+from openeo_cloudmask.models.sensei_hub import read_settings
+from openeo_cloudmask.models.weights import find_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from openeo_cloudmask.models.entry import ModelEntry
+    from openeo_cloudmask.models.inputs import ModelInput
+    from openeo_cloudmask.models.networks.exported import ExportedForm
+    from openeo_cloudmask.sensors import Sensor
+
+_OPSET = 18
+_SCRIPT = "torchscript"
+#: Its dense form is dozens of small kernels, which the exporter does not get through.
+_NOT_EXPORTED = ("kristollari-cnn",)
+#: Probabilities may differ by this between the runtimes; a check of the file, not its accuracy.
+_TOLERANCE = 1e-3
+_CHECK_SEED = 20
+
+
+def export_onnx(
+    model: str | ModelEntry,
+    path: str | Path,
+    *,
+    sensor: str | Sensor | None = None,
+    bands: Sequence[str] | None = None,
+    weights: str | Path | None = None,
+    window_px: int | None = None,
+) -> OnnxCard:
+    """Write a model's network for one sensor as an ONNX file, and check it.
+
+    The file takes ``windows`` (n, band, y, x) float32 and, where the network makes use of it,
+    ``valid`` (n, y, x) bool; it gives ``probabilities`` (n, class, y, x) float32. The number of
+    windows is free, their size is not.
+
+    Args:
+        model: A model of the registry.
+        path: The file to write.
+        sensor: The sensor whose bands it is to take; None takes the model's first.
+        bands: Those of its bands that the data will have; None takes all.
+        weights: A weights file, or a folder with files under their published names.
+        window_px: Side of the window; None takes the model's own.
+
+    Returns:
+        The card in the file.
+
+    Raises:
+        OptionError: The model is no network of this package, or the window does not fit it.
+        WeightsError: Its weights are missing, or the file gives other answers than the network.
+        MissingExtraError: torch, onnx, onnxscript or onnxruntime is not installed.
+        OutputError: The file cannot be written.
+    """
+    entry = get_model(model) if isinstance(model, str) else model
+    kinds = [kind for kind in (*NETWORK_MODULES, _SCRIPT) if kind not in _NOT_EXPORTED]
+    if entry.kind not in kinds:
+        raise OptionError(
+            f"model {entry.id!r} is of the kind {entry.kind!r}, which is not exported; kinds that "
+            f"are: {', '.join(kinds)}"
+        )
+    side = window_px or entry.window.size_px
+    if side % entry.window.multiple_px:
+        raise OptionError(
+            f"the window is {side} px; model {entry.id!r} takes multiples of "
+            f"{entry.window.multiple_px} px"
+        )
+    with _extra_needed():
+        import onnx  # noqa: F401 - fail before the work
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    model_input = select_input(entry, sensor=sensor, bands=bands)
+    card = _make_card(entry, model_input, side)
+    _write(_load_form(entry, model_input, weights), card, Path(path))
+    return card
+
+
+def _make_card(entry: ModelEntry, model_input: ModelInput, side: int) -> OnnxCard:
+    sensor = model_input.sensor
+    return OnnxCard(
+        model=entry.id,
+        title=entry.title,
+        sensor=sensor.id,
+        bands=model_input.band_names,
+        descriptors=tuple(band_descriptor(sensor.band(name)) for name in model_input.band_names),
+        scheme=entry.scheme.name,
+        classes=entry.scheme.names,
+        window_px=side,
+        multiple_px=entry.window.multiple_px,
+        scaling=SCALING,
+        licence=entry.licence.spdx,
+        licence_url=entry.licence.url,
+        citation=entry.citation,
+        doi=entry.doi,
+        source_url=entry.source_url,
+    )
+
+
+def _load_form(
+    entry: ModelEntry, model_input: ModelInput, weights: str | Path | None
+) -> ExportedForm:
+    """Return the model's network, with its weights, in the form in which it is exported."""
+    import torch
+
+    from openeo_cloudmask.models.networks.exported import bind_bands, exported_form
+    from openeo_cloudmask.models.own import choose_planes
+    from openeo_cloudmask.models.state_dict import load_state_dict_strict
+    from openeo_cloudmask.models.torch_detector import load_script_detector
+
+    own = entry.kind in OWN_KINDS
+    path = own_weights(entry, weights) if own else find_weights(entry, weights).absolute()
+    sensor, names = model_input.sensor, model_input.band_names
+    if entry.kind == _SCRIPT:
+        detector = load_script_detector(entry, names, path, "cpu", "fp32")
+        return exported_form(detector.network, softmax=not detector.gives_probabilities)
+    kind, settings, training_only = entry.kind, entry.config, None
+    if entry.family == SENSEI_MODELS[0].family:
+        kind, settings = read_settings(entry, path)
+        training_only = TRAINING_ONLY
+    planes = choose_planes(sensor, names) if kind == "mini" else None
+    network = build_network(kind, settings if planes is None else {"planes": tuple(planes)})
+    load_state_dict_strict(network, path, training_only=training_only)
+    with torch.no_grad():
+        descriptors = [band_descriptor(sensor.band(name)) for name in names]
+        places = None if planes is None else tuple(planes.values())
+        return exported_form(bind_bands(network, descriptors, places))
+
+
+def _write(form: ExportedForm, card: OnnxCard, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            _write_file(form, card, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as err:
+        raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
+
+
+def _write_file(form: ExportedForm, card: OnnxCard, path: Path) -> None:
+    """Write the file and see that it gives the network's answers."""
+    import onnx
+    import torch
+
+    generator = torch.Generator().manual_seed(_CHECK_SEED)
+    # Two windows: a graph traced with one would take the number for a constant.
+    windows = torch.rand((2, len(card.bands), card.window_px, card.window_px), generator=generator)
+    valid = torch.ones((2, card.window_px, card.window_px), dtype=torch.bool)
+    valid[1, : card.window_px // 4] = False
+    inputs = {"windows": windows * valid.unsqueeze(1), "valid": valid}
+    inputs = {name: inputs[name] for name in form.input_names}
+    with torch.inference_mode():
+        wanted = form(*inputs.values())
+    if isinstance(form.network, torch.jit.ScriptModule):
+        _trace_script(form, inputs, path)
+    else:
+        _trace(form, inputs).save(path)
+    model = onnx.load(path)
+    model.producer_name = "openeo-cloudmask"
+    model.doc_string = f"{card.title}. Licence of the weights: {card.licence}."
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    onnx.save(model, path)
+    _check(path, inputs, wanted)
+
+
+def _trace(form: ExportedForm, inputs: dict[str, Tensor]) -> Any:  # noqa: ANN401 - torch's own
+    import torch
+
+    count = torch.export.Dim("n", min=1)
+    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        # What the exporter says of its own insides is nothing a user can act on.
+        warnings.simplefilter("ignore")
+        return torch.onnx.export(
+            form,
+            tuple(inputs.values()),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=["probabilities"],
+            dynamic_shapes={"inputs": tuple({0: count} for _ in inputs)},
+            opset_version=_OPSET,
+            verbose=False,
+        )
+
+
+def _trace_script(form: ExportedForm, inputs: dict[str, Tensor], path: Path) -> None:
+    """Write a published TorchScript; only torch's older exporter takes what is a graph already."""
+    import torch
+
+    from openeo_cloudmask.models.networks.exported import ScriptForm
+
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")
+        script = form.network
+        if form.softmax:
+            script = torch.jit.script(ScriptForm(script))
+        torch.onnx.export(
+            script,
+            tuple(inputs.values()),
+            path,
+            dynamo=False,
+            input_names=list(inputs),
+            output_names=["probabilities"],
+            dynamic_axes={name: {0: "n"} for name in (*inputs, "probabilities")},
+            opset_version=_OPSET,
+        )
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _check(path: Path, inputs: dict[str, Tensor], wanted: Tensor) -> None:
+    """Run the file on the windows it was traced with."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    worst = float(abs(given - wanted.numpy()).max())
+    if not worst <= _TOLERANCE:
+        raise WeightsError(
+            f"the exported network gives other answers than the one it was made of: they differ by "
+            f"up to {worst:.3g}, expected at most {_TOLERANCE}. Nothing was written"
+        )
+
+
+@contextlib.contextmanager
+def _extra_needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        extra = "torch" if err.name == "torch" else "onnx"
+        raise MissingExtraError.for_extra(extra, "Exporting a model as ONNX") from err

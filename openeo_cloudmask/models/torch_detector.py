@@ -1,0 +1,166 @@
+"""Detectors over torch networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.errors import InputError, WeightsError
+from openeo_cloudmask.inference import Window
+from openeo_cloudmask.inference.windows import mirror_indices
+from openeo_cloudmask.models.networks import build_network
+from openeo_cloudmask.models.networks.prepare import prepare, resolve_device, resolve_precision
+from openeo_cloudmask.models.state_dict import load_state_dict_strict, load_torchscript
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from openeo_cloudmask.models.entry import ModelEntry
+
+CUDA_BATCH = 8
+"""Windows a call on a GPU; one window alone does not fill it."""
+
+_PROBE_PX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchDetector:
+    """A network in its inference form as a ``Detector``.
+
+    Windows go through the network ``window.batch`` at a time, a last short batch filled up with
+    zeros: libraries choose their arithmetic by the batch's size, and so it never changes.
+    """
+
+    network: nn.Module
+    """(n, band, y, x) float32 -> (n, class, y, x) float32 on ``device``."""
+    device: torch.device
+    band_names: tuple[str, ...]
+    scheme: ClassScheme
+    window: Window
+    gives_probabilities: bool = False
+    """True where the network ends in a softmax of its own."""
+
+    def predict_windows(
+        self,
+        windows: NDArray[np.float32],
+        valid: NDArray[np.bool_],  # noqa: ARG002 - the network sees 0 there
+    ) -> NDArray[np.float32]:
+        """Return class probabilities; see ``Detector``. Any size: borders are mirrored to fit."""
+        count, bands, height, width = windows.shape
+        if bands != len(self.band_names):
+            raise InputError(
+                f"the windows have {bands} bands; expected {len(self.band_names)}, in this order: "
+                f"{', '.join(self.band_names)}"
+            )
+        rows = _mirrored(height, self.window.multiple_px)
+        columns = _mirrored(width, self.window.multiple_px)
+        if len(rows) != height or len(columns) != width:
+            windows = windows[:, :, rows[:, np.newaxis], columns]
+        out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
+        top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
+        inside = (slice(None), slice(None), slice(top, top + height), slice(left, left + width))
+        for start in range(0, count, self.window.batch):
+            part = torch.from_numpy(
+                np.ascontiguousarray(windows[start : start + self.window.batch])
+            )
+            out[start : start + len(part)] = self._run(part)[inside].cpu().numpy()
+        return out
+
+    def _run(self, part: Tensor) -> Tensor:
+        """Probabilities of at most ``window.batch`` windows."""
+        filled = part.new_zeros((self.window.batch, *part.shape[1:]))
+        filled[: len(part)] = part
+        # TF32 keeps 10 bits of a factor: not what fp32 promises.
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            answer: Tensor = self.network(filled.to(self.device))[: len(part)].float()
+            return answer if self.gives_probabilities else torch.softmax(answer, dim=1)
+
+
+def _mirrored(size: int, multiple: int) -> NDArray[np.intp]:
+    """Indices that widen ``size`` pixels to a multiple, mirrored, half of it on each side."""
+    total = -(-size // multiple) * multiple
+    before = (total - size) // 2
+    return mirror_indices(before, before + size - 1, total) - before
+
+
+def device_window(window: Window, device: torch.device) -> Window:
+    """The window with the batch that suits the device."""
+    return replace(window, batch=1 if device.type == "cpu" else CUDA_BATCH)
+
+
+def load_network_detector(
+    entry: ModelEntry, band_names: tuple[str, ...], weights: Path, device: str, precision: str
+) -> TorchDetector:
+    """The detector of a model whose network is a kind of ``build_network``.
+
+    Raises:
+        WeightsError: The weights are not this network's.
+        OptionError: No such device or precision.
+    """
+    target = resolve_device(device)
+    network = build_network(entry.kind, entry.config)
+    load_state_dict_strict(network, weights)
+    return TorchDetector(
+        network=prepare(network, target, precision),
+        device=target,
+        band_names=band_names,
+        scheme=entry.scheme,
+        window=device_window(entry.window, target),
+    )
+
+
+def load_script_detector(
+    entry: ModelEntry, band_names: tuple[str, ...], weights: Path, device: str, precision: str
+) -> TorchDetector:
+    """The detector of a model that was published as TorchScript.
+
+    It runs as published, in fp32: its arithmetic is baked in, and ``auto`` and ``bf16`` do not
+    change it.
+
+    Raises:
+        WeightsError: The file is no TorchScript, or not of this model's bands and classes.
+        OptionError: No such device or precision.
+    """
+    target = resolve_device(device)
+    resolve_precision(precision, target)
+    script = load_torchscript(weights, target)
+    probabilities = _probe_script(script, entry, len(band_names), target, weights)
+    return TorchDetector(
+        network=script,
+        device=target,
+        band_names=band_names,
+        scheme=entry.scheme,
+        window=device_window(entry.window, target),
+        gives_probabilities=probabilities,
+    )
+
+
+def _probe_script(
+    script: nn.Module, entry: ModelEntry, bands: int, device: torch.device, path: Path
+) -> bool:
+    """Run a made-up window; return whether the answers are probabilities already."""
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.rand((1, bands, _PROBE_PX, _PROBE_PX), generator=generator).to(device)
+    expected = (1, len(entry.scheme.classes), _PROBE_PX, _PROBE_PX)
+    try:
+        with torch.inference_mode():
+            answer = script(probe)
+    except RuntimeError as err:
+        raise WeightsError(
+            f"the TorchScript in {path} does not take {bands} bands, as model {entry.id!r} does; "
+            "it belongs to another model"
+        ) from err
+    if not isinstance(answer, torch.Tensor) or tuple(answer.shape) != expected:
+        given = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise WeightsError(
+            f"the TorchScript in {path} answers with {given}, expected {expected} for model "
+            f"{entry.id!r}; it belongs to another model"
+        )
+    total = answer.float().sum(dim=1)
+    return bool((answer >= 0).all() and torch.allclose(total, torch.ones_like(total), atol=1e-3))

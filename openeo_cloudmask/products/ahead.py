@@ -1,0 +1,59 @@
+"""Reading the next rows while the detector looks at these."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from openeo_cloudmask.products.scene import Floats, SceneCube
+
+
+class ReadAhead:
+    """A cube that is read from top to bottom in whole rows, one step ahead in a thread.
+
+    Decoding JPEG 2000 takes longer than a GPU takes to mask what is decoded. Costs the memory of
+    one step more. Use it in a ``with`` statement, inside that of the scene.
+    """
+
+    def __init__(self, cube: SceneCube, step_px: int) -> None:
+        """Wrap ``cube``; after rows up to r, those from r to r + ``step_px`` are read ahead."""
+        self._cube = cube
+        self._step = step_px
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._rows = slice(0, 0)
+        self._next: Future[Floats] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(band, y, x)."""
+        return self._cube.shape
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
+        """Return (band, y, x) float32, NaN where unseen."""
+        _, height, width = self.shape
+        bands, columns = slice(None), slice(0, width)
+        rows = slice(*key[1].indices(height))
+        whole = key[0] == bands and slice(*key[2].indices(width)) == slice(0, width, 1)
+        if not whole:
+            return self._cube[key]
+        if self._next is not None and rows == self._rows:
+            pixels = self._next.result()
+        else:
+            pixels = self._cube[bands, rows, columns]
+        self._rows = slice(rows.stop, min(rows.stop + self._step, height), 1)
+        self._next = None
+        if self._rows.start < height:
+            self._next = self._pool.submit(self._cube.__getitem__, (bands, self._rows, columns))
+        return pixels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)

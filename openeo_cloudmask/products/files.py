@@ -1,0 +1,131 @@
+"""The files of a product, whether they lie in a folder, a zip or a tar."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from openeo_cloudmask.errors import ProductError
+
+METADATA_BYTES = 64 * 2**20
+"""Metadata files larger than this are not read; real ones have less than 1 MB."""
+
+FILES = 10_000
+"""A product has some hundred files; a folder with more than this is something else."""
+
+
+class ProductFiles(Protocol):
+    """Files by name, relative to the product's top folder, with ``/`` between the parts."""
+
+    @property
+    def where(self) -> Path:
+        """The folder or archive."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all files, sorted."""
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+
+    def gdal_path(self, name: str) -> str:
+        """Return what GDAL opens."""
+
+
+class FolderFiles:
+    """A folder on disk."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        found = (item for item in where.rglob("*") if item.is_file())
+        names = [item.relative_to(where).as_posix() for item in islice(found, FILES + 1)]
+        if len(names) > FILES:
+            raise ProductError(
+                f"{where} holds more than {FILES} files; expected the folder of one product"
+            )
+        self.names = tuple(sorted(names))
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+        path = self.where / name
+        try:
+            _check_size(path.stat().st_size, str(path))
+            return path.read_bytes()
+        except OSError as err:
+            raise ProductError(f"cannot read {path}: {err}") from err
+
+    def gdal_path(self, name: str) -> str:
+        """Return what GDAL opens."""
+        return str(self.where / name)
+
+
+class ArchiveFiles:
+    """A zip or tar; GDAL reads rasters in it without unpacking."""
+
+    def __init__(self, where: Path) -> None:
+        self.where = where
+        self._zip = zipfile.is_zipfile(where)
+        try:
+            if self._zip:
+                with zipfile.ZipFile(where) as archive:
+                    found = [item.filename for item in archive.infolist() if not item.is_dir()]
+            else:
+                with tarfile.open(where) as tar:
+                    found = [item.name for item in tar.getmembers() if item.isfile()]
+        except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
+            raise ProductError(
+                f"cannot read the archive {where}: {err}. It may be incomplete; download it again"
+            ) from err
+        # Some tars name their files ./name; GDAL leaves that out as well.
+        self._stored = {name.removeprefix("./"): name for name in found}
+        self.names = tuple(sorted(self._stored))
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+        stored = self._stored[name]
+        try:
+            if self._zip:
+                with zipfile.ZipFile(self.where) as archive:
+                    _check_size(archive.getinfo(stored).file_size, name)
+                    return archive.read(stored)
+            with tarfile.open(self.where) as tar:
+                member = tar.getmember(stored)
+                _check_size(member.size, name)
+                stream = tar.extractfile(member)
+                return b"" if stream is None else stream.read()
+        except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
+            raise ProductError(f"cannot read {name} in {self.where}: {err}") from err
+
+    def gdal_path(self, name: str) -> str:
+        """Return what GDAL opens."""
+        scheme = "vsizip" if self._zip else "vsitar"
+        # Braces: GDAL then knows where the archive's name ends, whatever its suffix.
+        return f"/{scheme}/{{{self.where.resolve()}}}/{name}"
+
+
+def open_files(path: Path) -> ProductFiles | None:
+    """Return the files of the product at ``path``, or None where it is a single raster.
+
+    The main metadata file of a product (``MTD_*.xml``, ``*_MTL.*``) stands for its folder.
+    """
+    if path.is_dir():
+        return FolderFiles(path)
+    name = path.name.upper()
+    if name.endswith((".ZIP", ".TAR", ".TAR.GZ", ".TGZ")):
+        return ArchiveFiles(path)
+    if name.endswith((".XML", ".TXT", ".JSON")):
+        is_metadata = "MTD_" in name or name.rsplit(".", 1)[0].endswith("_MTL")
+        if is_metadata:
+            return FolderFiles(path.resolve().parent)
+    return None
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > METADATA_BYTES:
+        raise ProductError(
+            f"{name} has {size / 2**20:.0f} MB; expected a metadata file of less than "
+            f"{METADATA_BYTES // 2**20} MB"
+        )

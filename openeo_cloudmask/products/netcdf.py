@@ -1,0 +1,243 @@
+"""NetCDF and Zarr, as openEO back ends and xarray write them."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
+from openeo_cloudmask.products.raster import decoder
+from openeo_cloudmask.products.scene import Floats, Grid, Scene
+from openeo_cloudmask.sensors import Sensor
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_TIME = ("t", "time")
+_BANDS = ("bands", "band", "spectral")
+_Y = ("y", "latitude", "lat", "northing")
+_X = ("x", "longitude", "lon", "easting")
+
+
+def open_netcdf_scene(
+    path: Path,
+    *,
+    sensor: Sensor | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    bands: Sequence[str] | None = None,
+    date: str | None = None,
+) -> Scene:
+    """Return a NetCDF or Zarr as a scene.
+
+    It holds one variable with a dimension of bands, or one variable a band; each has dimensions y
+    and x and perhaps t. Scale, offset and fill value that the file states are applied by xarray;
+    ``scale`` and ``offset`` come after them. Unseen are NaN, and pixels that are 0 in all bands
+    that are read.
+
+    Args:
+        path: the file (or folder, for Zarr).
+        sensor: what took it, where known.
+        scale: reflectance a count.
+        offset: reflectance of count 0.
+        bands: a name for each band, in their order.
+        date: beginning of the date to take (``2024-05-01``), where there are several.
+
+    Raises:
+        ProductError: the file cannot be read, or has not these dimensions.
+        BandError: the names do not fit the bands.
+        OptionError: the date is not there, or has to be chosen.
+        MissingExtraError: h5netcdf (or zarr) is not installed.
+    """
+    dataset = _open(path)
+    planes = _find_planes(dataset, path)
+    acquired, planes = _choose_date(planes, date, path)
+    labels = list(planes)
+    if bands is not None:
+        if len(bands) != len(labels):
+            raise BandError(
+                f"{len(bands)} band names are given ({', '.join(bands)}), but {path} has "
+                f"{len(labels)} bands ({', '.join(labels)}); name each of them, in order"
+            )
+        labels = list(bands)
+    arrays = list(planes.values())
+    grid, flip = _read_grid(dataset, arrays[0])
+    found = [None if sensor is None else sensor.find_band(label) for label in labels]
+    return Scene(
+        source=_ArraySource(
+            dataset,
+            arrays,
+            [decoder(band, scale or 1.0, offset or 0.0) for band in found],
+            flip=flip,
+        ),
+        grid=grid,
+        band_labels=tuple(labels),
+        sensor=sensor,
+        acquired=acquired,
+        metadata={"id": path.stem, "format": "NetCDF" if path.is_file() else "Zarr"},
+    )
+
+
+class _ArraySource:
+    """Planes of an xarray dataset; rows run from north to south."""
+
+    def __init__(
+        self,
+        dataset: xr.Dataset,
+        arrays: Sequence[xr.DataArray],
+        decoders: Sequence[Any],
+        *,
+        flip: bool,
+    ) -> None:
+        self._dataset, self._arrays, self._decoders = dataset, arrays, decoders
+        self._flip = flip
+        self._lock = threading.Lock()  # HDF5 is not for several threads at once
+
+    def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
+        """Return (band, y, x) float32, NaN where unseen."""
+        shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
+        out = np.empty(shape, np.float32)
+        with self._lock:
+            for plane, number in zip(out, planes, strict=True):
+                plane[:] = self._read_plane(number, rows, columns)
+        unseen = (out == 0).all(axis=0)
+        for plane, number in zip(out, planes, strict=True):
+            plane[unseen] = np.nan
+            plane[:] = self._decoders[number](plane)
+        return out
+
+    def _read_plane(self, number: int, rows: slice, columns: slice) -> Any:  # noqa: ANN401
+        array = self._arrays[number]
+        if not self._flip:
+            return array[rows, columns].to_numpy()
+        height = array.shape[0]
+        stored = slice(height - rows.stop, height - rows.start)
+        return array[stored, columns].to_numpy()[::-1]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._dataset.close()
+
+
+def _open(path: Path) -> xr.Dataset:
+    import xarray as xr
+
+    zarr = path.is_dir()
+    try:
+        with warnings.catch_warnings():
+            # Zarr without consolidated metadata is as good, only slower to open.
+            warnings.filterwarnings("ignore", message=".*consolidated", category=RuntimeWarning)
+            return xr.open_dataset(path, engine="zarr" if zarr else "h5netcdf", chunks=None)
+    except ImportError as err:
+        raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
+    except (OSError, ValueError, KeyError) as err:
+        if "unrecognized engine" in str(err):
+            raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
+        raise ProductError(
+            f"cannot read {path} as {'Zarr' if zarr else 'NetCDF-4'}: {err}"
+        ) from err
+
+
+def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:
+    """Return label -> plane with dimensions (y, x) or (t, y, x)."""
+    planes: dict[str, xr.DataArray] = {}
+    for name, array in dataset.data_vars.items():
+        y, x, t = (_dimension(array, names) for names in (_Y, _X, _TIME))
+        if y is None or x is None or array.dtype.kind not in "fiu":
+            continue
+        order = [dim for dim in (t, y, x) if dim is not None]
+        across = _dimension(array, _BANDS)
+        if across is None and set(array.dims) == set(order):
+            planes[str(name)] = array.transpose(*order)
+        elif across is not None and set(array.dims) == {*order, across}:
+            labels = array.coords[across].to_numpy() if across in array.coords else None
+            for number in range(array.sizes[across]):
+                label = str(number + 1) if labels is None else str(labels[number])
+                planes[label] = array.isel({across: number}, drop=True).transpose(*order)
+    if not planes:
+        raise ProductError(
+            f"{path} has no bands: expected a variable with dimensions bands, y, x (and perhaps "
+            f"t), or one with y and x for each band; it has {dict(dataset.sizes)}"
+        )
+    if len({plane.shape for plane in planes.values()}) != 1:
+        shapes = {name: plane.shape for name, plane in planes.items()}
+        raise ProductError(f"the bands of {path} are not of one size: {shapes}")
+    return planes
+
+
+def _dimension(array: xr.DataArray, names: Sequence[str]) -> str | None:
+    return next((str(dim) for dim in array.dims if str(dim).lower() in names), None)
+
+
+def _choose_date(
+    planes: dict[str, xr.DataArray], date: str | None, path: Path
+) -> tuple[datetime | None, dict[str, xr.DataArray]]:
+    first = next(iter(planes.values()))
+    dim = _dimension(first, _TIME)
+    if dim is None:
+        if date is not None:
+            raise OptionError(f"{path} has no dates to choose from; leave the date out")
+        return None, planes
+    known = dim in first.coords and first.coords[dim].dtype.kind == "M"
+    times = (
+        [str(value)[:19] for value in first.coords[dim].to_numpy()]
+        if known
+        else [str(number) for number in range(first.sizes[dim])]
+    )
+    fitting = [i for i, text in enumerate(times) if date is None or text.startswith(date)]
+    if len(fitting) != 1:
+        raise OptionError(
+            f"{path} has {len(times)} dates: {', '.join(times)}. Choose one: --date (date=)"
+        )
+    index = fitting[0]
+    when = None
+    if known and times[index] != "NaT":
+        when = datetime.fromisoformat(times[index]).replace(tzinfo=UTC)
+    return when, {name: plane.isel({dim: index}, drop=True) for name, plane in planes.items()}
+
+
+def _read_grid(dataset: xr.Dataset, plane: xr.DataArray) -> tuple[Grid, bool]:
+    """Return the grid, north up, and whether stored rows run from south to north."""
+    y, x = plane.dims
+    height, width = plane.shape
+    axes = [_read_axis(plane, str(dim)) for dim in (y, x)]
+    if axes[0] is None or axes[1] is None:
+        return Grid(shape_yx=(height, width)), False
+    (top, step_y), (left, step_x) = axes[0], axes[1]
+    flip = step_y > 0
+    if flip:
+        top, step_y = top + step_y * (height - 1), -step_y
+    transform = Affine(step_x, 0, left - step_x / 2, 0, step_y, top - step_y / 2)
+    return Grid(shape_yx=(height, width), transform=transform, crs=_read_crs(dataset)), flip
+
+
+def _read_axis(plane: xr.DataArray, dim: str) -> tuple[float, float] | None:
+    """Return the first pixel's centre and the step, or None where the axis has no numbers."""
+    if dim not in plane.coords or plane.sizes[dim] < 2:
+        return None
+    values = plane.coords[dim].to_numpy()
+    if values.dtype.kind not in "fiu":
+        return None
+    values = values.astype(np.float64)
+    step = float(f"{(values[-1] - values[0]) / (values.size - 1):.9g}")
+    return (float(values[0]), step) if step else None
+
+
+def _read_crs(dataset: xr.Dataset) -> CRS | None:
+    for variable in dataset.variables.values():
+        for key in ("crs_wkt", "spatial_ref"):
+            if isinstance(text := variable.attrs.get(key), str):
+                try:
+                    return CRS.from_user_input(text)
+                except CRSError:
+                    continue
+    return None

@@ -1,0 +1,96 @@
+"""Whatever the path is: a scene."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from openeo_cloudmask.errors import OptionError, ProductError, SensorError
+from openeo_cloudmask.products.files import ProductFiles, open_files
+from openeo_cloudmask.products.scene import Scene
+from openeo_cloudmask.sensors import resolve_sensor
+
+NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".zarr")
+
+
+def open_product(
+    path: str | Path,
+    *,
+    sensor: str | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    bands: Sequence[str] | None = None,
+    granule: str | None = None,
+    date: str | None = None,
+) -> Scene:
+    """Return the scene at ``path``; no pixels are read yet.
+
+    Known are Sentinel-2 SAFE folders and zips (L1C, L2A, and the names before December 2016),
+    Landsat Collection 2 Level-1 folders and tars, NetCDF and Zarr, and any raster GDAL opens.
+
+    Args:
+        path: a file or folder; for a product also its main metadata file.
+        sensor: id of a sensor, or file that describes one, where the file does not say it.
+        scale: reflectance a count, for rasters and NetCDF; None takes what the file says.
+        offset: reflectance of count 0, as ``scale``.
+        bands: for a raster, a name for each of its bands; for a product, the bands to use.
+        granule: part of the name of the granule, where a SAFE has several.
+        date: start of the date (``2024-05-01``), where a NetCDF has several.
+
+    Raises:
+        ProductError: nothing readable is there.
+        SensorError: the product is of another sensor than asked for.
+        OptionError: an option makes no sense for this kind of input.
+    """
+    where = Path(path)
+    if not where.exists():
+        raise ProductError(f"{where} is not there; expected a raster file or a product folder")
+    for name, number in (("scale", scale), ("offset", offset)):
+        if number is not None and (not math.isfinite(number) or (name == "scale" and not number)):
+            raise OptionError(f"{name} is {number}; expected a number such as 0.0001 or -0.1")
+    wanted = None if sensor is None else resolve_sensor(sensor)
+    if where.suffix.lower() in NETCDF_SUFFIXES:
+        from openeo_cloudmask.products.netcdf import open_netcdf_scene
+
+        _refuse(where, "a NetCDF or Zarr", granule=granule)
+        return open_netcdf_scene(
+            where, sensor=wanted, scale=scale, offset=offset, bands=bands, date=date
+        )
+    files = open_files(where)
+    if files is None:
+        from openeo_cloudmask.products.raster import open_raster_scene
+
+        _refuse(where, "a raster", granule=granule, date=date)
+        return open_raster_scene(where, sensor=wanted, scale=scale, offset=offset, bands=bands)
+    scene = _open_files(files, where, bands, granule)
+    _refuse(where, "a product whose metadata gives it", scale=scale, offset=offset, date=date)
+    if wanted is not None and scene.sensor is not None and wanted.id != scene.sensor.id:
+        scene.close()
+        raise SensorError(
+            f"{where} is a product of {scene.sensor.id}, but the sensor asked for is {wanted.id}; "
+            "leave the sensor out"
+        )
+    return scene
+
+
+def _open_files(
+    files: ProductFiles, where: Path, bands: Sequence[str] | None, granule: str | None
+) -> Scene:
+    from openeo_cloudmask.products.landsat import find_mtl, open_landsat_scene
+    from openeo_cloudmask.products.safe import find_safe_metadata, open_safe_scene
+
+    if find_safe_metadata(files) is not None:
+        return open_safe_scene(files, bands=bands, granule=granule)
+    if find_mtl(files) is not None:
+        _refuse(where, "a Landsat product", granule=granule)
+        return open_landsat_scene(files, bands=bands)
+    raise ProductError(
+        f"{where} is no product this package knows: it has neither a MTD_MSIL1C.xml or "
+        "MTD_MSIL2A.xml (Sentinel-2 SAFE) nor a *_MTL.txt, .json or .xml (Landsat Level-1)"
+    )
+
+
+def _refuse(where: Path, what: str, **options: object) -> None:
+    if given := [name for name, value in options.items() if value is not None]:
+        raise OptionError(f"{where} is {what}: {' and '.join(given)} cannot be given; leave it out")

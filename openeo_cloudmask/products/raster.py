@@ -1,0 +1,152 @@
+"""Rasters of any sensor: GeoTIFF, COG, and what else GDAL opens as one file with bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.enums import MaskFlags
+
+from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.resample import AxisMap
+from openeo_cloudmask.products.scene import Floats, Scene
+from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, open_raster, raster_grid
+from openeo_cloudmask.sensors import (
+    Band,
+    BandKind,
+    Sensor,
+    dn_to_reflectance,
+    normalise_temperature,
+)
+
+KELVIN_FROM = 10.0
+"""Thermal values above this are kelvin; normalised ones lie in 0-1."""
+NAMELESS_HINT = "Name the layers of the file in their order, e.g. --bands B02,B03,B04,B08"
+
+
+def open_raster_scene(
+    path: Path,
+    *,
+    sensor: Sensor | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    bands: Sequence[str] | None = None,
+) -> Scene:
+    """Return a raster file as a scene.
+
+    Bands are named by the file's band descriptions, or by ``bands``. Reflectance is
+    ``value * scale + offset``, from the arguments or else from the file's own tags. Thermal bands
+    of ``sensor`` hold kelvin or normalised temperature, by the file's own tags. Unseen are:
+    NaN, the file's no-data value (in each band by itself), pixels outside the file's mask or
+    alpha band, and, in a file of integers without a no-data value, pixels that are 0 in all bands
+    that are read.
+
+    Args:
+        path: the file.
+        sensor: what took it, where known.
+        scale: reflectance a count; None takes what the file says.
+        offset: reflectance of count 0; None takes what the file says.
+        bands: a name for each of the file's bands, in their order.
+
+    Raises:
+        ProductError: the file cannot be opened, or does not hold numbers.
+        BandError: the names do not fit the bands.
+    """
+    dataset = open_raster(str(path))
+    try:
+        if not dataset.count:
+            raise ProductError(
+                f"{path} holds no pixels of its own; it lists {len(dataset.subdatasets)} "
+                "sub-datasets. Pass one of them, or a file with bands"
+            )
+        kind = np.dtype(dataset.dtypes[0]).kind
+        if kind not in "fiu":
+            raise ProductError(
+                f"{path} holds values of type {dataset.dtypes[0]}; expected numbers of bands"
+            )
+        numbers = [
+            number
+            for number, colour in enumerate(dataset.colorinterp, start=1)
+            if colour.name != "alpha"
+        ]
+        labels = _name_bands(path, [dataset.descriptions[n - 1] for n in numbers], bands)
+        planes = [
+            _plane(dataset, path, number, scale=scale, offset=offset, band=_find(sensor, label))
+            for number, label in zip(numbers, labels, strict=True)
+        ]
+        masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
+        has_nodata = any(value is not None for value in dataset.nodatavals)
+        fill = Fill(
+            zeros=kind in "iu" and not has_nodata and not masked,
+            mask_path=str(path) if masked else None,
+        )
+        return Scene(
+            source=RasterStack(planes, fill),
+            grid=raster_grid(dataset),
+            band_labels=labels,
+            sensor=sensor,
+            metadata={"id": path.stem, "format": dataset.driver},
+            missing_hint="" if bands or any(dataset.descriptions) else NAMELESS_HINT,
+        )
+    finally:
+        dataset.close()
+
+
+def _name_bands(
+    path: Path, descriptions: Sequence[str | None], bands: Sequence[str] | None
+) -> tuple[str, ...]:
+    if bands is None:
+        return tuple(text or str(number) for number, text in enumerate(descriptions, start=1))
+    if len(bands) != len(descriptions):
+        raise BandError(
+            f"{len(bands)} band names are given ({', '.join(bands)}), but {path} has "
+            f"{len(descriptions)} bands; name each of them, in order"
+        )
+    return tuple(bands)
+
+
+def _plane(
+    dataset: Any,  # noqa: ANN401 - rasterio has no types
+    path: Path,
+    number: int,
+    *,
+    scale: float | None,
+    offset: float | None,
+    band: Band | None,
+) -> Plane:
+    thermal = band is not None and band.kind is BandKind.THERMAL
+    return Plane(
+        path=str(path),
+        index=number,
+        decode=decoder(
+            band,
+            dataset.scales[number - 1] if scale is None or thermal else scale,
+            dataset.offsets[number - 1] if offset is None or thermal else offset,
+        ),
+        unseen=dataset.nodatavals[number - 1],
+        rows=AxisMap(step=1.0, length=dataset.height),
+        columns=AxisMap(step=1.0, length=dataset.width),
+    )
+
+
+def _find(sensor: Sensor | None, label: str) -> Band | None:
+    return None if sensor is None else sensor.find_band(label)
+
+
+def decoder(band: Band | None, scale: float, offset: float) -> Callable[[Floats], Floats]:
+    """Return the function from stored numbers to reflectance, or to normalised temperature.
+
+    Thermal bands hold kelvin or normalised brightness temperature, once scaled.
+    """
+
+    def decode(dn: Floats) -> Floats:
+        values = dn_to_reflectance(dn, scale, offset)
+        if band is not None and band.kind is BandKind.THERMAL:
+            kelvin = values > KELVIN_FROM
+            if kelvin.any():
+                values[kelvin] = normalise_temperature(values[kelvin], band.name)
+        return values
+
+    return decode

@@ -1,0 +1,179 @@
+"""Raster files as planes of one grid."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
+from openeo_cloudmask.products.scene import Floats, Grid
+
+Decode = Callable[[Floats], Floats]
+"""From stored numbers, NaN where unseen, to reflectance or normalised temperature."""
+
+CACHE_BYTES = 512 * 2**20
+"""Decoded blocks that are kept: a row of JPEG 2000 tiles of all 13 bands of Sentinel-2 is 170 MB,
+and is read several times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One band of one raster file, and how it becomes a plane of the grid."""
+
+    path: str
+    """What GDAL opens."""
+    index: int = 1
+    """Band of the file, from 1."""
+    decode: Decode
+    unseen: float | None = None
+    """Stored number that means no-data; NaN always does."""
+    rows: AxisMap
+    columns: AxisMap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fill:
+    """Where no plane is seen, told apart from the planes' own values."""
+
+    zeros: bool = False
+    """Pixels that are 0 in all planes read are no-data."""
+    mask_path: str | None = None
+    """A raster whose own mask (a mask band, or alpha) holds for all planes."""
+    flag_path: str | None = None
+    """A raster of bit flags whose bit 0 marks fill."""
+
+
+class RasterStack:
+    """Planes of raster files, resampled to one grid as they are read."""
+
+    def __init__(self, planes: Sequence[Plane], fill: Fill | None = None) -> None:
+        self._planes = tuple(planes)
+        self._fill = fill or Fill()
+        self._open: dict[str, Any] = {}
+        self._lock = threading.Lock()  # GDAL datasets are not for several threads at once
+
+    def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
+        """Return (band, y, x) float32, NaN where unseen.
+
+        Raises:
+            ProductError: a file cannot be read.
+        """
+        shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
+        out = np.empty(shape, np.float32)
+        if 0 in shape:
+            return out
+        with self._lock, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS="ALL_CPUS"):
+            seen = self._read_seen(rows, columns)
+            for group in _groups([self._planes[number] for number in planes]):
+                self._read_group(group, rows, columns, out)
+        chosen = [self._planes[number] for number in planes]
+        if self._fill.zeros:
+            seen = seen & ~(out == 0).all(axis=0)
+        for plane, pixels in zip(chosen, out, strict=True):
+            pixels[~seen] = np.nan
+            pixels[:] = plane.decode(pixels)
+        return out
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            for dataset in self._open.values():
+                dataset.close()
+            self._open.clear()
+
+    def _read_group(
+        self, group: list[tuple[int, Plane]], rows: slice, columns: slice, out: Floats
+    ) -> None:
+        """Read bands of one file in one go: bands that lie pixel by pixel are decoded once."""
+        plane = group[0][1]
+        indexes = [item.index for _, item in group]
+        if plane.rows.whole and plane.columns.whole:
+            top = rows.start + round(plane.rows.shift)
+            left = columns.start + round(plane.columns.shift)
+            height, width = out.shape[1:]
+            window = Window(left, top, width, height)
+            blocks = self._read(plane.path, indexes, window)
+        else:
+            across = plan_taps(plane.columns, columns.start, columns.stop)
+            down = plan_taps(plane.rows, rows.start, rows.stop)
+            window = Window(
+                across.first, down.first, across.stop - across.first, down.stop - down.first
+            )
+            blocks = self._read(plane.path, indexes, window)
+        for (place, item), block in zip(group, blocks, strict=True):
+            if item.unseen is not None:
+                block[block == np.float32(item.unseen)] = np.nan
+            out[place] = (
+                block if plane.rows.whole and plane.columns.whole else resample(block, down, across)
+            )
+
+    def _read_seen(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        window = Window(
+            columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+        )
+        seen = np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
+        if (path := self._fill.mask_path) is not None:
+            seen &= self._guard(path, lambda dataset: dataset.dataset_mask(window=window)) != 0
+        if (path := self._fill.flag_path) is not None:
+            seen &= self._guard(path, lambda dataset: dataset.read(1, window=window)) & 1 == 0
+        return seen
+
+    def _read(self, path: str, indexes: list[int], window: Window) -> Floats:
+        blocks: Floats = self._guard(
+            path, lambda dataset: dataset.read(indexes, window=window, out_dtype="float32")
+        )
+        return blocks
+
+    def _guard(self, path: str, work: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+        try:
+            if path not in self._open:
+                self._open[path] = open_raster(path)
+            return work(self._open[path])
+        except RasterioError as err:
+            raise ProductError(
+                f"cannot read pixels of {path}: {err}. The file may be damaged or incomplete; "
+                "download it again"
+            ) from err
+
+
+def open_raster(path: str) -> Any:  # noqa: ANN401 - rasterio has no types
+    """Return an open dataset.
+
+    Raises:
+        ProductError: GDAL cannot open it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(path)
+    except RasterioError as err:
+        raise ProductError(
+            f"cannot open {path} as a raster: {err}. Expected a GeoTIFF, JPEG 2000 or another "
+            "format that GDAL reads"
+        ) from err
+
+
+def raster_grid(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
+    """Return the grid of an open dataset; without transform where it has no georeference."""
+    transform: Affine | None = dataset.transform
+    if transform == Affine.identity():
+        transform = None
+    return Grid(shape_yx=(dataset.height, dataset.width), transform=transform, crs=dataset.crs)
+
+
+def _groups(planes: list[Plane]) -> list[list[tuple[int, Plane]]]:
+    found: dict[str, list[tuple[int, Plane]]] = {}
+    for place, plane in enumerate(planes):
+        found.setdefault(plane.path, []).append((place, plane))
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""References, scores, error maps and reports; simulated scenes with truth."""

@@ -1,0 +1,27 @@
+"""Sensors: bands, their wavelengths and names, and the radiometry of their products."""
+
+from openeo_cloudmask.sensors.bands import Band, BandKind, Sensor, resolve_bands
+from openeo_cloudmask.sensors.custom import parse_sensor, read_sensor, resolve_sensor
+from openeo_cloudmask.sensors.radiometry import (
+    brightness_temperature,
+    dn_to_reflectance,
+    landsat_reflectance,
+    normalise_temperature,
+)
+from openeo_cloudmask.sensors.tables import SENSORS, get_sensor
+
+__all__ = [
+    "SENSORS",
+    "Band",
+    "BandKind",
+    "Sensor",
+    "brightness_temperature",
+    "dn_to_reflectance",
+    "get_sensor",
+    "landsat_reflectance",
+    "normalise_temperature",
+    "parse_sensor",
+    "read_sensor",
+    "resolve_bands",
+    "resolve_sensor",
+]

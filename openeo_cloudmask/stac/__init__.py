@@ -1,0 +1,1 @@
+"""STAC: the extension, models and masks as items, the catalog and its API."""

@@ -1,0 +1,259 @@
+"""The answers of the STAC API; only ``api.build_stac_app`` imports this, because of FastAPI."""
+
+# ruff: noqa: ANN401 - stac-fastapi hands parameters over by name and takes plain JSON back
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+from urllib.parse import urlencode
+
+import attr
+from fastapi import Request
+from stac_fastapi.extensions.filter.client import BaseFiltersClient
+from stac_fastapi.types.core import BaseCoreClient
+from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
+from stac_fastapi.types.links import CollectionLinks, ItemLinks, resolve_links
+from stac_fastapi.types.requests import get_base_url
+from stac_fastapi.types.search import BaseSearchPostRequest
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.stac.catalog import is_absolute
+from openeo_cloudmask.stac.search import (
+    CatalogIndex,
+    Json,
+    Query,
+    parse_filter,
+    parse_interval,
+    parse_json,
+)
+
+ERROR_STATUS: dict[type[Exception], int] = {
+    OptionError: 400,
+    InvalidQueryParameter: 400,
+    NotFoundError: 404,
+}
+_JSON, _GEOJSON = "application/json", "application/geo+json"
+
+
+class LinksFollowMount:
+    """Makes ``request.base_url``, and so all links, those of the place the API is mounted at.
+
+    Starlette takes the root path of the outermost application for it; a mounted one must not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on with its own root path."""
+        if scope["type"] == "http":
+            scope["app_root_path"] = scope.get("root_path", "")
+        await self._app(scope, receive, send)
+
+
+def answer_error(_: Request, error: Exception) -> JSONResponse:
+    """Answer what the caller did wrong; nothing that the server's log has to keep."""
+    content = {"code": type(error).__name__, "description": str(error)}
+    status = next(code for kind, code in ERROR_STATUS.items() if isinstance(error, kind))
+    return JSONResponse(content, status)
+
+
+@attr.s(auto_attribs=True, kw_only=True)
+class CatalogClient(BaseCoreClient):
+    """Answers from an index in memory."""
+
+    index: CatalogIndex
+
+    def landing_page(self, **kwargs: Any) -> Any:
+        """Return the landing page, with a link to each collection so that crawlers walk it."""
+        page = super().landing_page(**kwargs)
+        base = get_base_url(kwargs["request"])
+        page["links"] += [
+            {
+                "rel": "child",
+                "type": _JSON,
+                "title": collection["title"],
+                "href": f"{base}collections/{collection['id']}",
+            }
+            for collection in self.index.collections
+        ]
+        return page
+
+    def all_collections(self, **kwargs: Any) -> Any:
+        """Return all collections."""
+        base = get_base_url(kwargs["request"])
+        return {
+            "collections": [_collection(found, base) for found in self.index.collections],
+            "links": [
+                {"rel": "root", "type": _JSON, "href": base},
+                {"rel": "self", "type": _JSON, "href": f"{base}collections"},
+            ],
+        }
+
+    def get_collection(self, collection_id: str, **kwargs: Any) -> Any:
+        """Return one collection."""
+        for found in self.index.collections:
+            if found["id"] == collection_id:
+                return _collection(found, get_base_url(kwargs["request"]))
+        raise NotFoundError(f"there is no collection {collection_id!r}")
+
+    def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Any:
+        """Return one item."""
+        found = self.index.search(Query(collections=[collection_id], ids=[item_id]))
+        if not found:
+            raise NotFoundError(f"collection {collection_id!r} has no item {item_id!r}")
+        return _item(found[0], get_base_url(kwargs["request"]))
+
+    def item_collection(
+        self,
+        collection_id: str,
+        bbox: Any = None,
+        datetime: str | None = None,
+        limit: int = 10,
+        token: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the items of one collection."""
+        request = kwargs["request"]
+        self.get_collection(collection_id, request=request)
+        query = Query(
+            collections=[collection_id],
+            bbox=bbox,
+            interval=parse_interval(datetime),
+            filter=parse_filter(kwargs.get("filter_expr"), kwargs.get("filter_lang")),
+        )
+        return self._page(query, request, limit, token)
+
+    def get_search(
+        self,
+        collections: list[str] | None = None,
+        ids: list[str] | None = None,
+        bbox: Any = None,
+        intersects: Any = None,
+        datetime: str | None = None,
+        limit: int | None = 10,
+        **kwargs: Any,
+    ) -> Any:
+        """Return what a GET search finds."""
+        query = Query(
+            collections=collections,
+            ids=ids,
+            bbox=bbox,
+            intersects=parse_json(intersects, "intersects"),
+            interval=parse_interval(datetime),
+            filter=parse_filter(kwargs.get("filter_expr"), kwargs.get("filter_lang")),
+        )
+        return self._page(query, kwargs["request"], limit, kwargs.get("token"))
+
+    def post_search(self, search_request: BaseSearchPostRequest, **kwargs: Any) -> Any:
+        """Return what a POST search finds."""
+        body = search_request.model_dump(mode="json", by_alias=True, exclude_none=True)
+        query = Query(
+            collections=body.get("collections"),
+            ids=body.get("ids"),
+            bbox=body.get("bbox"),
+            intersects=body.get("intersects"),
+            interval=parse_interval(body.get("datetime")),
+            filter=body.get("filter"),
+        )
+        return self._page(query, kwargs["request"], body.get("limit"), body.get("token"), body=body)
+
+    def _page(
+        self,
+        query: Query,
+        request: Request,
+        limit: int | None,
+        token: str | None,
+        *,
+        body: Json | None = None,
+    ) -> Json:
+        base, size = get_base_url(request), limit or 10
+        found = self.index.search(query)
+        first = _parse_token(token)
+        part = found[first : first + size]
+        links: list[Json] = [
+            {"rel": "root", "type": _JSON, "href": base},
+            {"rel": "self", "type": _GEOJSON, "href": str(request.url)},
+        ]
+        if first + size < len(found):
+            links.append(_next_link(request, str(first + size), body))
+        return {
+            "type": "FeatureCollection",
+            "features": [_item(item, base) for item in part],
+            "links": links,
+            "numberMatched": len(found),
+            "numberReturned": len(part),
+        }
+
+
+@attr.s(auto_attribs=True, kw_only=True)
+class QueryablesClient(BaseFiltersClient):
+    """Says what a filter can name."""
+
+    index: CatalogIndex
+
+    def get_queryables(self, collection_id: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Return the queryables of the whole catalog or of one collection."""
+        known = [found["id"] for found in self.index.collections]
+        if collection_id is not None and collection_id not in known:
+            raise NotFoundError(f"there is no collection {collection_id!r}")
+        return {"$id": str(kwargs["request"].url), **self.index.queryables(collection_id)}
+
+
+def _parse_token(token: str | None) -> int:
+    if token is None:
+        return 0
+    if not token.isascii() or not token.isdigit():
+        raise InvalidQueryParameter(f"token is {token!r}; expected one that a 'next' link gave")
+    return int(token)
+
+
+def _next_link(request: Request, token: str, body: Json | None) -> Json:
+    if body is not None:
+        return {
+            "rel": "next",
+            "type": _GEOJSON,
+            "method": "POST",
+            "href": str(request.url),
+            "body": {**body, "token": token},
+        }
+    parameters = [(key, value) for key, value in request.query_params.items() if key != "token"]
+    href = f"{str(request.url).split('?')[0]}?{urlencode([*parameters, ('token', token)])}"
+    return {"rel": "next", "type": _GEOJSON, "method": "GET", "href": href}
+
+
+def _collection(found: Json, base: str) -> Json:
+    links = CollectionLinks(collection_id=found["id"], base_url=base).create_links()
+    queryables = {
+        "rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables",
+        "type": "application/schema+json",
+        "href": f"{base}collections/{found['id']}/queryables",
+    }
+    return {**found, "links": [*links, queryables, *_kept_links(found, base)]}
+
+
+def _item(found: Json, base: str) -> Json:
+    links = ItemLinks(
+        collection_id=found["collection"], item_id=found["id"], base_url=base
+    ).create_links()
+    assets = {
+        key: {**asset, "href": _absolute(asset["href"], base)}
+        for key, asset in found["assets"].items()
+    }
+    return {**found, "assets": assets, "links": [*links, *_kept_links(found, base)]}
+
+
+def _kept_links(found: Json, base: str) -> list[Json]:
+    return resolve_links([dict(link) for link in found["links"]], base)
+
+
+def _absolute(href: str, base: str) -> str:
+    """Return where the API serves a file that the catalog carries; other URLs stay as they are."""
+    from openeo_cloudmask.stac.api import FILES_PATH
+
+    if is_absolute(href):
+        return href
+    return f"{base.rstrip('/')}{FILES_PATH}/{posixpath.basename(href)}"

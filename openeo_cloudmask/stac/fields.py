@@ -1,0 +1,161 @@
+"""How facts of the registry are said in fields that other extensions define.
+
+Tables that both directions need: ``model_item`` writes with them, ``reader`` reads with them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.sensors import Band, BandKind
+from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
+
+MLM_URI = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
+ML_MODEL_URI = "https://stac-extensions.github.io/ml-model/v1.0.0/schema.json"
+CLASSIFICATION_URI = "https://stac-extensions.github.io/classification/v1.1.0/schema.json"
+EO_URI = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
+FILE_URI = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+SCIENTIFIC_URI = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
+PROCESSING_URI = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+PROJECTION_URI = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+
+FRAMEWORKS: dict[str | None, str] = {
+    # The extra that runs a model -> what it runs on.
+    "torch": "PyTorch",
+    "onnx": "ONNX",
+    "ukis": "ONNX",
+    "s2cloudless": "LightGBM",
+    None: "NumPy",
+}
+
+ARCHITECTURES: dict[str, str] = {
+    # Model id, or kind -> what the literature calls it.
+    "ukis-csmask": "U-Net with EfficientNet-B4 encoder",
+    "s2cloudless": "Gradient-boosted decision trees",
+    "unet-mobilenet-v2": "U-Net with MobileNetV2 encoder",
+    "sensei-segformer": "SEnSeI v2 with SegFormer",
+    "sensei-deeplab": "SEnSeI v2 with DeepLabv3+",
+    "segformer": "SegFormer",
+    "torchscript": "Convolutional network (TorchScript)",
+    "kristollari-cnn": "Convolutional network on patches",
+    "mini": "U-Net",
+    "rule": "Decision tree",
+}
+
+_ARTIFACTS: dict[str, str] = {
+    # Suffix of the weights file -> how it was written.
+    ".pt": "torch.save",
+    ".pth": "torch.save",
+    ".safetensors": "safetensors.torch.save_file",
+    ".onnx": "onnx",
+}
+_MEDIA_TYPES: dict[str, str] = {
+    "torch.save": "application/octet-stream; application=pytorch",
+    "torch.jit.save": "application/octet-stream; application=pytorch",
+    "safetensors.torch.save_file": "application/octet-stream; application=safetensors",
+    "onnx": "application/octet-stream; application=onnx",
+    "lightgbm": "text/plain",
+    "python": "text/x-python",
+}
+
+SHA2_256 = "1220"
+"""Multihash prefix: SHA2-256, 32 bytes."""
+
+_HUB = re.compile(
+    r"^https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$"
+)
+
+
+def architecture(entry: ModelEntry) -> str:
+    """Return what the literature calls the model's architecture."""
+    return ARCHITECTURES.get(entry.id) or ARCHITECTURES.get(entry.kind, entry.kind)
+
+
+def artifact_type(entry: ModelEntry) -> str:
+    """Return how the model's file was written (``mlm:artifact_type``)."""
+    if entry.kind == "torchscript":
+        return "torch.jit.save"
+    if entry.weights is not None:
+        suffix = entry.weights.file[entry.weights.file.rfind(".") :]
+        return _ARTIFACTS.get(suffix, "other")
+    if entry.kind == "rule":
+        return "python"
+    return {"ukis": "onnx", "s2cloudless": "lightgbm"}.get(
+        entry.extra or "", "safetensors.torch.save_file"
+    )
+
+
+def media_type(artifact: str) -> str:
+    """Return the media type of a file written as ``artifact``."""
+    return _MEDIA_TYPES.get(artifact, "application/octet-stream")
+
+
+def multihash(sha256: str) -> str:
+    """Return the digest as ``file:checksum`` wants it."""
+    return SHA2_256 + sha256
+
+
+def parse_multihash(value: str, where: str) -> str:
+    """Return the SHA-256 in a ``file:checksum``.
+
+    Raises:
+        CatalogError: it is no multihash of SHA2-256.
+    """
+    if not re.fullmatch(SHA2_256 + "[0-9a-f]{64}", value):
+        raise CatalogError(
+            f"{where} is {value!r}; expected a multihash of SHA2-256: {SHA2_256} and 64 "
+            "hexadecimal digits"
+        )
+    return value.removeprefix(SHA2_256)
+
+
+def parse_weights_url(url: str, where: str) -> WeightsSource:
+    """Return the weights source (without digest and size) at ``url``.
+
+    Raises:
+        CatalogError: weights are fetched from the Hugging Face hub only, and this is elsewhere.
+    """
+    found = _HUB.match(url)
+    if found is None:
+        raise CatalogError(
+            f"{where} is {url!r}; expected a file of the Hugging Face hub, "
+            "https://huggingface.co/<owner>/<repository>/resolve/<revision>/<file>"
+        )
+    return WeightsSource(repo=found["repo"], file=found["file"], revision=found["revision"])
+
+
+def stac_band(band: Band) -> dict[str, object]:
+    """Return the band as STAC's core and ``eo`` fields describe it; what a model is fed with.
+
+    Reflectance has the unit 1, thermal bands are kelvin (``value_scaling`` makes them 0-1).
+    """
+    described: dict[str, object] = {"name": band.name, "gsd": band.resolution_m}
+    if band.common_name:
+        described["eo:common_name"] = band.common_name
+    if band.min_nm is not None and band.max_nm is not None:
+        described["eo:center_wavelength"] = round((band.min_nm + band.max_nm) / 2000, 6)
+        described["eo:full_width_half_max"] = round((band.max_nm - band.min_nm) / 1000, 6)
+    described["unit"] = "K" if band.kind is BandKind.THERMAL else "1"
+    described["data_type"] = "float32"
+    described["nodata"] = "nan"
+    return described
+
+
+def value_scaling(bands: list[Band]) -> list[dict[str, object]]:
+    """Return MLM's scaling from the bands' units to what the model takes.
+
+    One entry for all bands where all are reflectance (taken as it is), else one a band.
+    """
+    as_is: dict[str, object] = {"type": "scale", "value": 1}
+    if all(band.kind is not BandKind.THERMAL for band in bands):
+        return [as_is]
+    scalings = []
+    for band in bands:
+        if band.kind is BandKind.THERMAL:
+            low, high = THERMAL_RANGE_K[band.name]
+            scalings.append({"type": "min-max", "minimum": low, "maximum": high})
+        else:
+            scalings.append(as_is)
+    return scalings

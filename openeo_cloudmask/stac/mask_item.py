@@ -1,0 +1,260 @@
+"""From a mask file to a STAC item that says what it shows and how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+
+from openeo_cloudmask import __version__
+from openeo_cloudmask.classes import NODATA, ClassScheme, style_scheme
+from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.stac import fields
+from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
+from openeo_cloudmask.stac.model_item import NODATA_CLASS, class_objects
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFile:
+    """Where a mask lies on the ground and on disk."""
+
+    href: str
+    shape_yx: tuple[int, int]
+    transform: tuple[float, float, float, float, float, float]
+    """Affine, row by row: x of a pixel is ``a * column + b * row + c``."""
+    crs: str | None
+    """E.g. ``EPSG:32631``; None where it has no authority's code."""
+    bounds: tuple[float, float, float, float] | None
+    """West, south, east, north, degrees (WGS 84); None where the file has no georeference."""
+    resolution_m: float | None = None
+    cloud_percent: float | None = None
+    """Share of cloud among the pixels seen, 0-100; None where the mask is not of classes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskOrigin:
+    """What a mask was made of."""
+
+    model_href: str | None = None
+    """The model's item in a catalog."""
+    input_hrefs: tuple[str, ...] = ()
+    """STAC items, or else products, that it was made from."""
+    process_graph: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The openEO process graph, where it was run by one."""
+    created: datetime | None = None
+
+
+def build_mask_item(
+    item_id: str,
+    mask: MaskFile,
+    entry: ModelEntry,
+    options: MaskOptions,
+    *,
+    time: datetime | tuple[datetime, datetime],
+    origin: MaskOrigin | None = None,
+) -> pystac.Item:
+    """Return the item of a mask.
+
+    Args:
+        item_id: its id.
+        mask: the file.
+        entry: the model that made it.
+        options: what it was made with.
+        time: when the scene was taken, or the first and the last time.
+        origin: what it was made of; without any link the item names the model alone.
+
+    Raises:
+        InputError: a time has no time zone.
+    """
+    origin = origin or MaskOrigin()
+    first, last = time if isinstance(time, tuple) else (time, time)
+    if first.tzinfo is None or last.tzinfo is None:
+        raise InputError(f"time is {time}, which has no time zone; expected e.g. UTC")
+    item = pystac.Item(
+        id=item_id,
+        geometry=_rectangle(mask.bounds),
+        bbox=list(mask.bounds) if mask.bounds else None,
+        datetime=first if first == last else None,
+        start_datetime=None if first == last else first,
+        end_datetime=None if first == last else last,
+        properties=_properties(mask, entry, options, origin),
+        stac_extensions=[
+            fields.CLASSIFICATION_URI,
+            fields.PROCESSING_URI,
+            fields.PROJECTION_URI,
+            SCHEMA_URI,
+        ],
+    )
+    if mask.cloud_percent is not None:
+        item.stac_extensions.append(fields.EO_URI)
+    CloudMaskExtension.ext(item).apply_mask(
+        model=entry.id,
+        output_style=options.output_style.value,
+        parameters=options.to_context(),
+    )
+    _add_links(item, entry, origin)
+    item.add_asset("mask", _mask_asset(mask, entry, options))
+    return item
+
+
+def describe_mask(
+    path: Path,
+    options: MaskOptions,
+    *,
+    item_id: str,
+    time: datetime | tuple[datetime, datetime],
+    origin: MaskOrigin | None = None,
+    href: str | None = None,
+) -> pystac.Item:
+    """Return the item of a mask file on disk.
+
+    Args:
+        path: a GeoTIFF that was made with ``options``.
+        options: what it was made with; its model has to be in the registry.
+        item_id: as for ``build_mask_item``, like ``time`` and ``origin``.
+        time: when the scene was taken.
+        origin: what it was made of.
+        href: how the item is to refer to the file; None for its name.
+
+    Raises:
+        ProductError: the file is no raster.
+        UnknownModelError: the model is not in the registry.
+        InputError: a time has no time zone.
+    """
+    from openeo_cloudmask.models.registry import get_model
+
+    entry = get_model(options.model)
+    scheme = style_scheme(options.output_style, entry.scheme)
+    values = cloud_values(scheme) if options.categorise else ()
+    mask = read_mask_file(path, href=href, cloud_values=values)
+    return build_mask_item(item_id, mask, entry, options, time=time, origin=origin)
+
+
+def read_mask_file(
+    path: Path, *, href: str | None = None, cloud_values: Sequence[int] = ()
+) -> MaskFile:
+    """Return what a GeoTIFF says of itself.
+
+    Args:
+        path: the file.
+        href: how the item is to refer to it; None for its name.
+        cloud_values: values that mean cloud, to count its share; none to leave that out.
+
+    Raises:
+        ProductError: it is no raster.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    try:
+        with rasterio.open(path) as source:
+            placed = source.crs is not None
+            bounds = transform_bounds(source.crs, "EPSG:4326", *source.bounds) if placed else None
+            code = source.crs.to_authority() if placed else None
+            metres = placed and source.crs.is_projected
+            return MaskFile(
+                href=href or path.name,
+                shape_yx=(source.height, source.width),
+                transform=tuple(source.transform)[:6],
+                crs=":".join(code) if code else None,
+                bounds=bounds,
+                resolution_m=float(source.res[0]) if metres else None,
+                cloud_percent=_cloud_percent(source, cloud_values) if cloud_values else None,
+            )
+    except RasterioError as err:
+        raise ProductError(f"cannot read the mask {path}: {err}") from err
+
+
+def _cloud_percent(source: Any, cloud_values: Sequence[int]) -> float | None:  # noqa: ANN401
+    """Return the share of cloud, counted block by block; None where nothing was seen."""
+    counts = np.zeros(256, np.int64)
+    for _, window in source.block_windows(1):
+        counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)
+    seen = int(counts[:NODATA].sum())
+    return round(100 * int(counts[list(cloud_values)].sum()) / seen, 2) if seen else None
+
+
+def cloud_values(scheme: ClassScheme) -> tuple[int, ...]:
+    """Return the values of ``scheme`` that mean cloud, thick or thin."""
+    return tuple(
+        item.value
+        for item in scheme.classes
+        if item.name.endswith("cloud") and not item.name.startswith("non-")
+    ) + tuple(item.value for item in scheme.classes if item.name == "cirrus")
+
+
+def _properties(
+    mask: MaskFile, entry: ModelEntry, options: MaskOptions, origin: MaskOrigin
+) -> Json:
+    style = options.output_style.value
+    properties: Json = {
+        "title": f"Cloud mask by {entry.title}",
+        "processing:lineage": f"{entry.title} ({entry.id}), output style {style}, "
+        f"stride {options.stride} pixels",
+        "processing:software": {"openeo-cloudmask": __version__},
+        "proj:shape": list(mask.shape_yx),
+        "proj:transform": list(mask.transform),
+    }
+    if mask.crs is not None:
+        properties["proj:code"] = mask.crs
+    if mask.resolution_m is not None:
+        properties["gsd"] = mask.resolution_m
+    if mask.cloud_percent is not None:
+        properties["eo:cloud_cover"] = mask.cloud_percent
+    if origin.process_graph is not None:
+        properties["processing:expression"] = {
+            "format": "openeo",
+            "expression": dict(origin.process_graph),
+        }
+    if origin.created is not None:
+        created = origin.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        properties["created"] = properties["processing:datetime"] = created
+    return properties
+
+
+def _add_links(item: pystac.Item, entry: ModelEntry, origin: MaskOrigin) -> None:
+    for href in origin.input_hrefs:
+        item.add_link(pystac.Link("derived_from", href, title="Input"))
+    item.add_link(
+        pystac.Link(
+            "derived_from",
+            origin.model_href or entry.source_url,
+            media_type="application/geo+json" if origin.model_href else "text/html",
+            title=entry.title,
+        )
+    )
+
+
+def _mask_asset(mask: MaskFile, entry: ModelEntry, options: MaskOptions) -> pystac.Asset:
+    scheme = style_scheme(options.output_style, entry.scheme)
+    extra: Json = {"data_type": "uint8", "nodata": NODATA}
+    if options.categorise:
+        extra["bands"] = [{"name": "mask"}]
+        extra["classification:classes"] = [*class_objects(scheme), NODATA_CLASS]
+        title = f"Mask: {scheme.title}"
+    else:
+        extra["unit"] = "%"
+        extra["bands"] = [{"name": item.name, "description": item.title} for item in scheme.classes]
+        title = f"Percentages: {scheme.title}"
+    return pystac.Asset(
+        href=mask.href, title=title, media_type=COG, roles=["data"], extra_fields=extra
+    )
+
+
+def _rectangle(bounds: tuple[float, float, float, float] | None) -> Json | None:
+    if bounds is None:
+        return None
+    west, south, east, north = bounds
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}

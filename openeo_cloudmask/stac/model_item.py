@@ -1,0 +1,373 @@
+"""From an entry of the model registry to a STAC item that says all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pystac
+from pystac.extensions.mlm import (
+    Hyperparameters,
+    MLMExtension,
+    ModelInput,
+    ModelOutput,
+    TaskType,
+)
+
+from openeo_cloudmask.classes import NODATA, SCHEMES, ClassScheme, OutputStyle, mapping
+from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.options import STRIDES_PX
+from openeo_cloudmask.sensors import Band, get_sensor
+from openeo_cloudmask.stac import fields
+from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
+
+UDF_HREF = "../../assets/cloud_mask.py"
+UDP_HREF = "../../assets/cloud_mask.json"
+PROCESS_ID = "cloud_mask"
+DISTRIBUTION = "openeo-cloudmask"
+
+BBOX = [-180.0, -90.0, 180.0, 90.0]
+START, END = "1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+"""A model is bound to no place and no time; these are what STAC and MLM use to say so."""
+
+_WORLD = {
+    "type": "Polygon",
+    "coordinates": [
+        [[-180.0, -90.0], [180.0, -90.0], [180.0, 90.0], [-180.0, 90.0], [-180.0, -90.0]]
+    ],
+}
+_TASK = TaskType.SEMANTIC_SEGMENTATION
+
+_WITHOUT_FILE = {
+    "rule": "A rule without weights, run by the function",
+    "adapter": "Weights, which the package of the model's authors brings along",
+    "mini": "Weights, which come with the package openeo-cloudmask",
+    "kristollari-cnn": "Weights, which each user trains: none are published",
+}
+"""Kind -> what the model asset is, where no file of weights can be downloaded."""
+
+Json = dict[str, Any]
+
+
+def build_model_item(
+    entry: ModelEntry,
+    *,
+    scores: Sequence[Json] = (),
+    total_parameters: int | None = None,
+) -> pystac.Item:
+    """Return the item of a model.
+
+    Args:
+        entry: the model; nearly everything in the item comes from here.
+        scores: measured scores (``cloudmask:scores``), as ``stac.scores`` reads them.
+        total_parameters: number of the network's parameters, where it could be counted.
+
+    Returns:
+        An item without collection and hierarchy links. The hrefs of UDF and process are relative
+        to its place in the catalog: ``<collection>/<item>/<item>.json``.
+    """
+    item = pystac.Item(
+        id=entry.id,
+        geometry=_WORLD,
+        bbox=BBOX,
+        datetime=None,
+        properties={
+            "title": entry.title,
+            "description": entry.summary,
+            "start_datetime": START,
+            "end_datetime": END,
+            "license": entry.licence.spdx,
+        },
+        stac_extensions=[
+            fields.MLM_URI,
+            fields.EO_URI,
+            fields.FILE_URI,
+            fields.SCIENTIFIC_URI,
+            fields.CLASSIFICATION_URI,
+            fields.ML_MODEL_URI,
+            SCHEMA_URI,
+        ],
+    )
+    sensor = get_sensor(next(iter(entry.inputs)))
+    item.properties["instruments"] = [sensor.instrument]
+    item.properties["gsd"] = sensor.resolution_m
+    bands = _first_bands(entry)
+    item.properties["bands"] = [fields.stac_band(band) for band in bands]
+    _apply_mlm(item, entry, bands, total_parameters)
+    CloudMaskExtension.ext(item).apply_model(_own_fields(entry, scores))
+    _apply_publication(item, entry)
+    _add_assets(item, entry)
+    return item
+
+
+def _first_bands(entry: ModelEntry) -> list[Band]:
+    sensor_id, names = next(iter(entry.inputs.items()))
+    sensor = get_sensor(sensor_id)
+    return [sensor.band(name) for name in names]
+
+
+def _apply_mlm(
+    item: pystac.Item, entry: ModelEntry, bands: list[Band], total_parameters: int | None
+) -> None:
+    MLMExtension.ext(item).apply(
+        name=entry.id,
+        architecture=fields.architecture(entry),
+        tasks=[_TASK],
+        input=[ModelInput(_model_input(entry, bands))],
+        output=[ModelOutput(_model_output(entry))],
+        framework=fields.FRAMEWORKS[entry.extra],
+        total_parameters=total_parameters,
+        batch_size_suggestion=entry.window.batch,
+        accelerator_constrained=False,
+        hyperparameters=Hyperparameters.create(kind=entry.kind, **entry.config),
+    )
+    # pystac writes null, which would say "trained from scratch".
+    del item.properties["mlm:pretrained_source"]
+    item.properties["mlm:accelerator"] = "cuda" if entry.extra in ("torch", "onnx") else "amd64"
+    # The deprecated predecessor of MLM, for clients that know nothing newer.
+    item.properties["ml-model:type"] = "ml-model"
+    item.properties["ml-model:learning_approach"] = "supervised"
+    item.properties["ml-model:prediction_type"] = "segmentation"
+    item.properties["ml-model:architecture"] = fields.architecture(entry)
+
+
+def _model_input(entry: ModelEntry, bands: list[Band]) -> Json:
+    size = entry.window.size_px
+    return {
+        "name": next(iter(entry.inputs)),
+        "description": "A window of one date. Reflectance is 0-1 with the offset of the product "
+        "applied; pixels that were not seen are NaN.",
+        "bands": [band.name for band in bands],
+        "input": {
+            "shape": [-1, len(bands), size, size],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": fields.value_scaling(bands),
+        # At the edge of a scene, windows are filled up by mirroring.
+        "resize_type": None if entry.window.pixelwise else "pad",
+    }
+
+
+def _model_output(entry: ModelEntry) -> Json:
+    size = entry.window.size_px
+    return {
+        "name": "probabilities",
+        "description": "Probabilities of the classes, which sum to 1; NaN where nothing was seen.",
+        "tasks": [_TASK.value],
+        "result": {
+            "shape": [-1, len(entry.scheme.classes), size, size],
+            "dim_order": ["batch", "class", "height", "width"],
+            "data_type": "float32",
+        },
+        "classification:classes": class_objects(entry.scheme, described_as="description"),
+    }
+
+
+def class_objects(scheme: ClassScheme, *, described_as: str = "title") -> list[Json]:
+    """Return ``classification:classes`` of a scheme.
+
+    Args:
+        scheme: the classes.
+        described_as: the key that the class's title goes to; the MLM tools read
+            ``description`` and refuse ``title``.
+    """
+    return [
+        {
+            "value": item.value,
+            "name": item.name,
+            described_as: item.title,
+            "color_hint": item.color,
+        }
+        for item in scheme.classes
+    ]
+
+
+def class_mappings(scheme: ClassScheme) -> dict[str, list[int]]:
+    """Return output style -> the value there of each class of ``scheme``, in order.
+
+    A style is left out where the model cannot say it (shadow, where a model knows none).
+    """
+    found = {}
+    for style in OutputStyle:
+        if style is OutputStyle.NATIVE:
+            continue
+        with contextlib.suppress(OptionError):
+            found[style.value] = list(mapping(scheme, SCHEMES[style]))
+    return found
+
+
+def output_styles(scheme: ClassScheme) -> list[str]:
+    """Return what masks of a model with these classes can show."""
+    return [*class_mappings(scheme), OutputStyle.NATIVE.value]
+
+
+def _own_fields(entry: ModelEntry, scores: Sequence[Json]) -> Json:
+    return {
+        "class_scheme": entry.scheme_name,
+        "class_mappings": class_mappings(entry.scheme),
+        "output_styles": output_styles(entry.scheme),
+        "window": {
+            "multiple_px": entry.window.multiple_px,
+            "pixelwise": entry.window.pixelwise,
+            "rim_px": entry.window.rim_px,
+            "mirrored": entry.window.mirrored,
+        },
+        "strides": list(STRIDES_PX),
+        "sensor_independent": entry.sensor_independent,
+        "band_requirements": {"min_bands": entry.min_bands, "kinds": _kinds(entry)}
+        if entry.sensor_independent
+        else None,
+        "sensors": list(entry.inputs),
+        "inputs": [_sensor_input(entry, sensor_id) for sensor_id in entry.inputs],
+        "trained_on": list(entry.trained_on) or None,
+        "non_commercial": entry.licence.non_commercial,
+        "published_scores": dict(entry.scores) or None,
+        "scores": list(scores) or None,
+        "openeo": {
+            "udf": "udf",
+            "udp": "udp",
+            "process_id": PROCESS_ID,
+            "overlap_px": _overlap_px(entry.window),
+            "context": {"model": entry.id},
+            "dependencies": [f"{DISTRIBUTION}[{entry.extra}]" if entry.extra else DISTRIBUTION],
+        },
+    }
+
+
+def _overlap_px(window: Window) -> int:
+    """Return the overlap, in steps of 32 pixels, that lets each window be seen whole.
+
+    A window that covers a pixel reaches at most one window less a pixel beyond it.
+    """
+    return 0 if window.pixelwise else 32 * math.ceil((window.size_px - 1) / 32)
+
+
+def _kinds(entry: ModelEntry) -> list[str]:
+    kinds = [
+        get_sensor(sensor_id).band(name).kind.value
+        for sensor_id, names in entry.inputs.items()
+        for name in names
+    ]
+    return list(dict.fromkeys(kinds))
+
+
+def _sensor_input(entry: ModelEntry, sensor_id: str) -> Json:
+    sensor = get_sensor(sensor_id)
+    described: Json = {
+        "sensor": sensor.id,
+        "title": sensor.title,
+        "platforms": list(sensor.platforms),
+        "instruments": [sensor.instrument],
+        "processing_level": sensor.level,
+        "gsd": sensor.resolution_m,
+        "bands": [band_descriptor(sensor.band(name)) for name in entry.inputs[sensor_id]],
+    }
+    if smaller := entry.alternatives.get(sensor_id):
+        described["alternatives"] = [list(names) for names in smaller]
+    return described
+
+
+def band_descriptor(band: Band) -> Json:
+    """Return what tells a band from others whatever its sensor calls it: kind and pass band."""
+    descriptor: Json = {"name": band.name, "kind": band.kind.value}
+    if band.common_name is not None:
+        descriptor["eo:common_name"] = band.common_name
+    if band.min_nm is not None:
+        descriptor |= {"min_nm": band.min_nm, "max_nm": band.max_nm}
+    return descriptor
+
+
+def _apply_publication(item: pystac.Item, entry: ModelEntry) -> None:
+    item.properties["sci:citation"] = entry.citation
+    item.add_link(
+        pystac.Link("license", entry.licence.url, media_type="text/html", title=entry.licence.spdx)
+    )
+    if entry.doi:
+        item.properties["sci:publications"] = [{"doi": entry.doi, "citation": entry.citation}]
+        item.add_link(pystac.Link("cite-as", f"https://doi.org/{entry.doi}"))
+
+
+def _add_assets(item: pystac.Item, entry: ModelEntry) -> None:
+    model = _model_asset(entry)
+    # STAC 1.1 allows bands in an item's properties (where MLM looks for them) only where an asset
+    # has some too.
+    names = next(iter(entry.inputs.values()))
+    model.extra_fields["bands"] = [{"name": name} for name in names]
+    item.add_asset("model", model)
+    item.add_asset(
+        "udf",
+        pystac.Asset(
+            href=UDF_HREF,
+            title="openEO user-defined function",
+            description="Runs this and any other model of the catalog; the context names it.",
+            media_type="text/x-python",
+            roles=["code", "udf"],
+            extra_fields={"mlm:entrypoint": "cloud_mask:apply_datacube"},
+        ),
+    )
+    item.add_asset(
+        "udp",
+        pystac.Asset(
+            href=UDP_HREF,
+            title="openEO user-defined process",
+            description="The function with its parameters, as a back end stores it.",
+            media_type="application/json",
+            roles=["udp"],
+        ),
+    )
+    item.add_asset(
+        "source",
+        pystac.Asset(
+            href=entry.source_url,
+            title="Where the model comes from",
+            media_type=_page_type(entry.source_url),
+            roles=["source"],
+        ),
+    )
+
+
+def _model_asset(entry: ModelEntry) -> pystac.Asset:
+    artifact = fields.artifact_type(entry)
+    extra: Json = {"mlm:artifact_type": artifact}
+    source = entry.weights
+    if source is None:
+        rule = entry.kind == "rule"
+        return pystac.Asset(
+            href=UDF_HREF if rule else entry.source_url,
+            title=_WITHOUT_FILE.get(
+                entry.kind, "Weights, which do not come as a file of their own"
+            ),
+            media_type=fields.media_type(artifact) if rule else _page_type(entry.source_url),
+            roles=["mlm:model", "code"] if rule else ["mlm:model"],
+            extra_fields=extra,
+        )
+    if source.sha256 is not None:
+        extra["file:checksum"] = fields.multihash(source.sha256)
+    if source.size_bytes is not None:
+        extra["file:size"] = source.size_bytes
+    return pystac.Asset(
+        href=source.url,
+        title="Weights",
+        media_type=fields.media_type(artifact),
+        roles=["mlm:model", "weights"],
+        extra_fields=extra,
+    )
+
+
+def _page_type(url: str) -> str | None:
+    return "text/html" if url.startswith("http") else None  # a URN is no page
+
+
+NODATA_CLASS: Json = {
+    "value": NODATA,
+    "name": "no-data",
+    "title": "No data",
+    "color_hint": "000000",
+    "nodata": True,
+}
+"""What every mask has besides the classes of its style."""

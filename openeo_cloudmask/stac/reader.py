@@ -1,0 +1,426 @@
+"""From a STAC item back to a model that runs, whoever wrote the item.
+
+Nothing is taken on trust: the item has to be valid against STAC and the ``cloudmask`` schema, and
+what it says of bands, classes and weights has to be something this package can do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask.classes import SCHEMES
+from openeo_cloudmask.errors import CatalogError, CloudMaskError
+from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.entry import Licence, ModelEntry, WeightsSource
+from openeo_cloudmask.options import STRIDES_PX
+from openeo_cloudmask.sensors import SENSORS, Sensor
+from openeo_cloudmask.stac import extension as ext
+from openeo_cloudmask.stac import fields
+from openeo_cloudmask.stac.model_item import (
+    DISTRIBUTION,
+    band_descriptor,
+    class_mappings,
+    class_objects,
+)
+
+if TYPE_CHECKING:
+    import pystac
+
+    from openeo_cloudmask.inference import Detector
+    from openeo_cloudmask.stac.schemas import SchemaValidator
+
+Json = Mapping[str, Any]
+
+_MLM = "https://stac-extensions.github.io/mlm/v1."
+_EXTRAS = {framework: extra for extra, framework in fields.FRAMEWORKS.items()}
+
+
+def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
+    """Return the model that an item describes.
+
+    Args:
+        source: a file, the item as read from JSON, or a pystac item.
+
+    Raises:
+        CatalogError: the item is invalid, contradicts itself, or asks for what is not there;
+            the message names the field.
+    """
+    item = _as_json(source)
+    _check_schema(item)
+    properties = item["properties"]
+    _check_declared(item)
+    scheme_name = _check_classes(properties)
+    inputs, alternatives = _read_inputs(properties)
+    _check_model_input(item, inputs)
+    _check_openeo(item)
+    kind, config = _read_hyperparameters(properties)
+    requirements = properties.get(ext.BAND_REQUIREMENTS, {})
+    try:
+        return ModelEntry(
+            id=item["id"],
+            title=_text(properties, "title"),
+            family=_text(item, "collection"),
+            kind=kind,
+            summary=_text(properties, "description"),
+            inputs=inputs,
+            alternatives=alternatives,
+            sensor_independent=properties[ext.SENSOR_INDEPENDENT],
+            min_bands=requirements.get("min_bands", 1),
+            scheme_name=scheme_name,
+            window=_read_window(properties),
+            config=config,
+            weights=_read_weights(item, kind),
+            extra=_read_extra(properties),
+            licence=_read_licence(item),
+            citation=_text(properties, "sci:citation"),
+            doi=_read_doi(properties),
+            source_url=_text(_asset(item, "source"), "href", where="assets.source"),
+            trained_on=tuple(properties.get(ext.TRAINED_ON, ())),
+            scores=properties.get(ext.PUBLISHED_SCORES, {}),
+        )
+    except CatalogError:
+        raise
+    except CloudMaskError as err:
+        raise CatalogError(f"{item['id']}: {err}") from err
+
+
+def load_item_detector(
+    source: Path | Json | pystac.Item,
+    *,
+    sensor: str | Sensor | None = None,
+    bands: Sequence[str] | None = None,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Detector:
+    """Return the detector of the model that an item describes, ready to run.
+
+    The item decides, not the registry: its weights, digest, bands and classes are used.
+
+    Args:
+        source: as for ``read_model_item``.
+        sensor: as for ``models.load_detector``, like all that follow.
+        bands: labels of the bands the data has.
+        weights: a weights file or folder instead of the item's asset.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+
+    Raises:
+        CatalogError: see ``read_model_item``.
+        WeightsError: the weights are not those whose digest the item gives.
+    """
+    from openeo_cloudmask.models.load import load_entry
+
+    return load_entry(
+        read_model_item(source),
+        sensor=sensor,
+        bands=bands,
+        weights=weights,
+        device=device,
+        precision=precision,
+    )
+
+
+def _as_json(source: Path | Json | pystac.Item) -> dict[str, Any]:
+    if isinstance(source, Path):
+        try:
+            content = json.loads(source.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as err:
+            raise CatalogError(f"{source} is no STAC item: {err}") from err
+    elif isinstance(source, Mapping):
+        content = dict(source)
+    else:
+        content = source.to_dict(include_self_link=False, transform_hrefs=False)
+    if not isinstance(content, dict) or content.get("type") != "Feature":
+        raise CatalogError("type: expected a STAC item, a GeoJSON object of the type 'Feature'")
+    return content
+
+
+@cache
+def _validator() -> SchemaValidator:
+    from openeo_cloudmask.stac.schemas import SchemaValidator
+
+    return SchemaValidator(skip_unknown=True)
+
+
+def _check_schema(item: dict[str, Any]) -> None:
+    import pystac
+    from pystac.validation import validate_dict
+
+    extensions = item.get("stac_extensions")
+    if not isinstance(extensions, list) or not all(isinstance(uri, str) for uri in extensions):
+        raise CatalogError(f"stac_extensions is {extensions!r}; expected a list of URIs")
+    try:
+        validate_dict(
+            item,
+            stac_object_type=pystac.STACObjectType.ITEM,
+            stac_version="1.1.0",
+            extensions=extensions,
+            validator=_validator(),
+        )
+    except pystac.STACValidationError as err:
+        raise CatalogError(f"not a valid item: {err}") from err
+
+
+def _check_declared(item: Json) -> None:
+    for uri, name in ((ext.SCHEMA_URI, "cloudmask"), (_MLM, "MLM 1.x")):
+        if not any(given.startswith(uri) for given in item["stac_extensions"]):
+            raise CatalogError(
+                f"stac_extensions does not name the {name} extension ({uri}); "
+                "expected the item of a cloud-mask model"
+            )
+    properties = item["properties"]
+    if properties["mlm:name"] != item["id"]:
+        raise CatalogError(
+            f"properties.mlm:name is {properties['mlm:name']!r}; expected the item's id, "
+            f"{item['id']!r}"
+        )
+
+
+def _check_classes(properties: Json) -> str:
+    name: str = properties[ext.CLASS_SCHEME]
+    if name not in SCHEMES:
+        raise CatalogError(
+            f"properties.{ext.CLASS_SCHEME} is {name!r}; expected one of {', '.join(SCHEMES)}"
+        )
+    given = properties["mlm:output"][0]["classification:classes"]
+    expected = class_objects(SCHEMES[name], described_as="description")
+    place = "properties.mlm:output[0].classification:classes"
+    if not isinstance(given, list) or len(given) != len(expected):
+        raise CatalogError(f"{place}: expected the {len(expected)} classes of {name!r}")
+    for index, (found, wanted) in enumerate(zip(given, expected, strict=True)):
+        for key in ("value", "name"):
+            if not isinstance(found, Mapping) or found.get(key) != wanted[key]:
+                raise CatalogError(
+                    f"{place}[{index}].{key}: expected {wanted[key]!r}, as {name!r} has it"
+                )
+    mappings = class_mappings(SCHEMES[name])
+    for style, values in properties[ext.CLASS_MAPPINGS].items():
+        if values != mappings.get(style):
+            raise CatalogError(
+                f"properties.{ext.CLASS_MAPPINGS}.{style} is {values}; "
+                f"expected {mappings.get(style)}, as this package maps {name!r}"
+            )
+    return name
+
+
+def _read_inputs(
+    properties: Json,
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[tuple[str, ...], ...]]]:
+    inputs, alternatives = {}, {}
+    for index, given in enumerate(properties[ext.INPUTS]):
+        place = f"properties.{ext.INPUTS}[{index}]"
+        sensor = SENSORS.get(given["sensor"])
+        if sensor is None:
+            raise CatalogError(
+                f"{place}.sensor is {given['sensor']!r}; expected one of {', '.join(SENSORS)}"
+            )
+        for number, band in enumerate(given["bands"]):
+            _check_band(band, sensor, f"{place}.bands[{number}]")
+        names = tuple(band["name"] for band in given["bands"])
+        inputs[sensor.id] = names
+        if smaller := given.get("alternatives"):
+            for number, subset in enumerate(smaller):
+                if not set(subset) <= set(names):
+                    raise CatalogError(
+                        f"{place}.alternatives[{number}] is {subset}; expected some of {names}"
+                    )
+            alternatives[sensor.id] = tuple(tuple(subset) for subset in smaller)
+    if properties[ext.SENSORS_FIELD] != list(inputs):
+        raise CatalogError(
+            f"properties.{ext.SENSORS_FIELD} is {properties[ext.SENSORS_FIELD]}; expected the "
+            f"sensors of {ext.INPUTS}: {list(inputs)}"
+        )
+    return inputs, alternatives
+
+
+def _check_band(given: Json, sensor: Sensor, place: str) -> None:
+    known = {band.name: band for band in sensor.bands}
+    if given["name"] not in known:
+        raise CatalogError(
+            f"{place}.name is {given['name']!r}, which {sensor.id} has no band of; "
+            f"it has {', '.join(known)}"
+        )
+    expected = band_descriptor(known[given["name"]])
+    for key, value in expected.items():
+        if given.get(key) != value:
+            raise CatalogError(f"{place}.{key} is {given.get(key)!r}; expected {value!r}")
+
+
+def _check_model_input(item: Json, inputs: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that what MLM clients read is the input of the first sensor."""
+    properties = item["properties"]
+    sensor, names = next(iter(inputs.items()))
+    given = properties["mlm:input"][0]
+    asset = _asset(item, "model")
+    for place, found in (
+        ("properties.mlm:input[0].bands", given["bands"]),
+        ("properties.bands", [band.get("name") for band in properties["bands"]]),
+        ("assets.model.bands", [band.get("name") for band in asset.get("bands", ())]),
+    ):
+        if found != list(names):
+            raise CatalogError(
+                f"{place} is {found}; expected the bands of {sensor}, as "
+                f"{ext.INPUTS} lists them: {list(names)}"
+            )
+    shape = _member(given, "input", "properties.mlm:input[0]").get("shape")
+    planes = shape[1] if isinstance(shape, list) and len(shape) == 4 else None
+    if planes != len(names):
+        raise CatalogError(
+            f"properties.mlm:input[0].input.shape is {shape}; expected "
+            f"[-1, {len(names)}, size, size]"
+        )
+
+
+def _read_window(properties: Json) -> Window:
+    shape = properties["mlm:input"][0]["input"]["shape"]
+    batch = properties.get("mlm:batch_size_suggestion", 1)
+    sizes = (shape[2], shape[3], batch)
+    if any(isinstance(value, bool) or not isinstance(value, int) for value in sizes) or (
+        shape[2] != shape[3]
+    ):
+        raise CatalogError(
+            f"properties.mlm:input[0].input.shape is {shape} with mlm:batch_size_suggestion "
+            f"{batch!r}; expected a square window and whole numbers"
+        )
+    unknown = set(properties[ext.STRIDES]) - set(STRIDES_PX)
+    if unknown:
+        raise CatalogError(
+            f"properties.{ext.STRIDES} has {sorted(unknown)}; expected some of {list(STRIDES_PX)}"
+        )
+    own = properties[ext.WINDOW]
+    try:
+        return Window(
+            size_px=shape[2],
+            multiple_px=own["multiple_px"],
+            pixelwise=own["pixelwise"],
+            rim_px=own["rim_px"],
+            mirrored=own["mirrored"],
+            batch=batch,
+        )
+    except CloudMaskError as err:
+        raise CatalogError(f"properties.{ext.WINDOW} and mlm:input[0].input.shape: {err}") from err
+
+
+def _read_hyperparameters(properties: Json) -> tuple[str, dict[str, Any]]:
+    from openeo_cloudmask.models.load import LOADERS
+
+    found = dict(_member(properties, "mlm:hyperparameters", "properties"))
+    kind = found.pop("kind", None)
+    if kind not in LOADERS:
+        raise CatalogError(
+            f"properties.mlm:hyperparameters.kind is {kind!r}; expected one of {', '.join(LOADERS)}"
+        )
+    return str(kind), found
+
+
+def _read_extra(properties: Json) -> str | None:
+    """Return the extra that runs the model; framework and dependencies have to agree on it."""
+    framework = properties.get("mlm:framework")
+    frameworks = dict.fromkeys(fields.FRAMEWORKS.values())
+    if framework not in frameworks:
+        raise CatalogError(
+            f"properties.mlm:framework is {framework!r}, which this package cannot run; "
+            f"expected one of {', '.join(frameworks)}"
+        )
+    given = properties[ext.OPENEO]["dependencies"][0]
+    extras = {
+        f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION: extra for extra in fields.FRAMEWORKS
+    }
+    if given not in extras or fields.FRAMEWORKS[extras[given]] != framework:
+        fitting = [name for name, extra in extras.items() if fields.FRAMEWORKS[extra] == framework]
+        raise CatalogError(
+            f"properties.{ext.OPENEO}.dependencies[0] is {given!r}; expected "
+            f"{' or '.join(fitting)} for a model of the framework {framework}"
+        )
+    return extras[given]
+
+
+def _read_weights(item: Json, kind: str) -> WeightsSource | None:
+    from dataclasses import replace
+
+    asset = _asset(item, "model")
+    href = _text(asset, "href", where="assets.model")
+    if "weights" not in asset["roles"]:
+        _check_carried(item["id"], kind)
+        return None
+    source = fields.parse_weights_url(href, "assets.model.href")
+    checksum, size = asset.get("file:checksum"), asset.get("file:size")
+    if checksum is not None:
+        digest = fields.parse_multihash(str(checksum), "assets.model.file:checksum")
+        source = replace(source, sha256=digest)
+    if size is not None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise CatalogError(f"assets.model.file:size is {size!r}; expected a number of bytes")
+        source = replace(source, size_bytes=size)
+    return source
+
+
+def _check_carried(model: str, kind: str) -> None:
+    """Check that a model whose asset is no weights file is one that this package brings along."""
+    from openeo_cloudmask.models.registry import MODELS
+
+    carried = [name for name, entry in MODELS.items() if entry.weights is None]
+    if model not in carried or MODELS[model].kind != kind:
+        raise CatalogError(
+            f"assets.model.roles has no 'weights', and {model!r} of the kind {kind!r} is none of "
+            f"the models that need no file: {', '.join(carried)}"
+        )
+
+
+def _read_licence(item: Json) -> Licence:
+    links = [link for link in item["links"] if link["rel"] == "license"]
+    if not links:
+        raise CatalogError("links: expected one with the rel 'license', and there is none")
+    properties = item["properties"]
+    return Licence(
+        spdx=_text(properties, "license"),
+        url=links[0]["href"],
+        non_commercial=properties[ext.NON_COMMERCIAL],
+    )
+
+
+def _read_doi(properties: Json) -> str | None:
+    publications = properties.get("sci:publications")
+    if publications is None:
+        return None
+    if not isinstance(publications, list) or not publications:
+        raise CatalogError("properties.sci:publications: expected a list of publications")
+    return _text(publications[0], "doi", where="properties.sci:publications[0]")
+
+
+def _check_openeo(item: Json) -> None:
+    openeo = item["properties"][ext.OPENEO]
+    place = f"properties.{ext.OPENEO}"
+    for key in ("udf", "udp"):
+        if openeo[key] not in item["assets"]:
+            raise CatalogError(
+                f"{place}.{key} is {openeo[key]!r}; expected the key of an asset, one of "
+                f"{', '.join(item['assets'])}"
+            )
+    if openeo["context"]["model"] != item["id"]:
+        raise CatalogError(
+            f"{place}.context.model is {openeo['context']['model']!r}; expected {item['id']!r}"
+        )
+
+
+def _asset(item: Json, key: str) -> Json:
+    return _member(item["assets"], key, "assets")
+
+
+def _member(parent: Json, key: str, where: str) -> Json:
+    found = parent.get(key)
+    if not isinstance(found, Mapping):
+        raise CatalogError(f"{where}.{key} is {found!r}; expected an object")
+    return found
+
+
+def _text(parent: Json, key: str, *, where: str = "properties") -> str:
+    found = parent.get(key)
+    if not isinstance(found, str) or not found:
+        raise CatalogError(f"{where}.{key} is {found!r}; expected a non-empty text")
+    return found

@@ -1,0 +1,1 @@
+"""What the viewer's pages do; the pages themselves hold layout only."""

@@ -1,0 +1,127 @@
+"""The map on which an area is chosen, and the scenes a back end has there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask.viewer.layers import Bounds, overlap
+from openeo_cloudmask.viewer.maps import localize, plain_map
+
+if TYPE_CHECKING:
+    import openeo
+
+AREA_HEIGHT_PX = 320
+MAX_SCENES = 100
+
+
+def area_from_clicks(clicks: list[tuple[float, float]]) -> Bounds | None:
+    """Return west, south, east, north of the box between the last two clicks (lat, lon)."""
+    if len(clicks) < 2:
+        return None
+    (lat_1, lon_1), (lat_2, lon_2) = clicks[-2:]
+    return min(lon_1, lon_2), min(lat_1, lat_2), max(lon_1, lon_2), max(lat_1, lat_2)
+
+
+def draw_area_map(extent: Bounds, *, key: str) -> Bounds | None:
+    """Draw the collection's extent; two clicks on the map are two corners of an area.
+
+    Returns:
+        West, south, east, north of the box, or None until two corners are clicked.
+    """
+    import folium
+    import streamlit as st
+    from streamlit_folium import st_folium
+
+    west, south, east, north = extent
+    corners = st.session_state.setdefault(f"{key}_corners", [])
+    view = plain_map(center=((south + north) / 2, (west + east) / 2), zoom=8)
+    box = [[south, west], [north, east]]
+    folium.Rectangle(box, color="#0072B2", fill=False, tooltip="extent of the collection").add_to(
+        view
+    )
+    view.fit_bounds(box)
+    localize(view)
+    overlay = folium.FeatureGroup(name="area")
+    for latitude, longitude in corners[-2:]:
+        folium.CircleMarker([latitude, longitude], radius=5, color="#D55E00").add_to(overlay)
+    chosen = area_from_clicks(corners)
+    if chosen is not None:
+        folium.Rectangle(
+            [[chosen[1], chosen[0]], [chosen[3], chosen[2]]], color="#D55E00", fill=True
+        ).add_to(overlay)
+    st.caption("Click two corners on the map, or type the area below.")
+    answer = st_folium(
+        view,
+        key=key,
+        height=AREA_HEIGHT_PX,
+        use_container_width=True,
+        returned_objects=["last_clicked"],
+        feature_group_to_add=overlay,
+    )
+    clicked = (answer or {}).get("last_clicked")
+    if clicked:
+        place = (clicked["lat"], clicked["lng"])
+        if not corners or corners[-1] != place:
+            corners.append(place)
+            st.rerun()
+    return area_from_clicks(corners)
+
+
+def list_scenes(
+    connection: openeo.Connection,
+    collection: str,
+    area: Bounds,
+    dates: tuple[dt.date, dt.date],
+    *,
+    backend_data: Path | None = None,
+) -> list[dict[str, Any]] | None:
+    """Return what the back end says of its scenes there, or None where it does not list any.
+
+    Back ends that are STAC APIs of features answer ``/collections/ID/items``; the embedded one's
+    are read from its folder, ``backend_data``.
+    """
+    if backend_data is not None:
+        return read_scenes(backend_data, collection, area, dates)
+    from openeo.rest import OpenEoClientException, OpenEoRestError
+    from requests import RequestException
+
+    try:
+        answer = connection.get(
+            f"/collections/{collection}/items",
+            params={
+                "bbox": ",".join(map(str, area)),
+                "datetime": f"{dates[0]}T00:00:00Z/{dates[1]}T00:00:00Z",
+                "limit": MAX_SCENES,
+            },
+            expected_status=200,
+        ).json()
+    except (OpenEoRestError, OpenEoClientException, RequestException, ValueError):
+        return None  # an optional part of the API: the page then shows no list
+    return [_scene_row(item) for item in answer.get("features", [])]
+
+
+def read_scenes(
+    backend_data: Path, collection: str, area: Bounds, dates: tuple[dt.date, dt.date]
+) -> list[dict[str, Any]]:
+    """Return the scenes of a collection of the embedded back end, there and then."""
+    from openeo_cloudmask.backend.collections import CollectionStore
+    from openeo_cloudmask.backend.settings import Settings
+
+    store = CollectionStore(Settings(data_dir=backend_data).collections_dir)
+    first, last = str(dates[0]), str(dates[1])
+    return [
+        _scene_row(item)
+        for item in store.items(collection)
+        if (item.get("bbox") is None or overlap(tuple(item["bbox"][:4]), area))
+        and first <= (item["properties"].get("datetime") or "")[:10] < last
+    ][:MAX_SCENES]
+
+
+def _scene_row(item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "scene": item["id"],
+        "date": (item["properties"].get("datetime") or "")[:16].replace("T", " "),
+        "cloud cover, %": item["properties"].get("eo:cloud_cover"),
+    }

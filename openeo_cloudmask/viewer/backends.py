@@ -1,0 +1,293 @@
+"""openEO back ends from the viewer: connect, plan a job, follow it. The client does the talking."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.options import MaskOptions
+
+if TYPE_CHECKING:
+    import openeo
+
+TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """What to mask, where and when."""
+
+    collection: str
+    west: float
+    south: float
+    east: float
+    north: float
+    """Degrees, EPSG:4326."""
+    start: str
+    end: str
+    """Dates, the end not included."""
+    bands: tuple[str, ...] | None = None
+    max_cloud_cover: int | None = None
+    options: MaskOptions = field(default_factory=MaskOptions)
+    title: str = "Cloud mask"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job as the list shows it."""
+
+    id: str
+    title: str
+    status: str
+    created: str
+    progress: float | None
+    """Percent, where the back end says."""
+
+
+@contextmanager
+def _as_backend_error(doing: str) -> Iterator[None]:
+    """Turn what the client and the network raise into one error that says what was being done."""
+    from openeo.rest import OpenEoClientException, OpenEoRestError
+    from requests import RequestException
+
+    try:
+        yield
+    except RequestException as err:
+        raise BackendError(
+            f"{doing}: the back end does not answer ({type(err).__name__}). Check its address, and "
+            "whether it is running (cloudmask serve)"
+        ) from err
+    except (OpenEoRestError, OpenEoClientException) as err:
+        raise BackendError(f"{doing}: {err}") from err
+
+
+def connect(url: str) -> openeo.Connection:
+    """Return a connection to the back end at ``url``.
+
+    Raises:
+        BackendError: nothing there speaks openEO.
+    """
+    import openeo
+
+    with _as_backend_error(f"connecting to {url}"):
+        return openeo.connect(url, default_timeout=TIMEOUT_S, auto_validate=False)
+
+
+def log_in(connection: openeo.Connection, user: str, password: str) -> None:
+    """Log in with a name and password; the token stays in ``connection``, in memory.
+
+    Raises:
+        BackendError: the back end refuses.
+    """
+    with _as_backend_error(f"logging in as {user}"):
+        connection.authenticate_basic(user, password)
+
+
+def log_in_oidc(
+    connection: openeo.Connection, show: Callable[[str], None], provider: str | None = None
+) -> None:
+    """Log in through OpenID Connect's device flow.
+
+    Args:
+        connection: the back end.
+        show: called with the text that tells where to go and which code to type.
+        provider: id of the identity provider; None takes the back end's first.
+
+    Raises:
+        BackendError: the back end or the provider refuses.
+    """
+    with _as_backend_error("logging in with OpenID Connect"):
+        connection.authenticate_oidc_device(
+            provider_id=provider, store_refresh_token=False, display=show
+        )
+
+
+def list_collections(connection: openeo.Connection) -> dict[str, str]:
+    """Return id -> title of the back end's collections."""
+    with _as_backend_error("listing the collections"):
+        return {
+            item["id"]: item.get("title") or item["id"] for item in connection.list_collections()
+        }
+
+
+def describe_collection(connection: openeo.Connection, collection: str) -> dict[str, Any]:
+    """Return the STAC collection, with its extent and ``cube:dimensions``."""
+    with _as_backend_error(f"reading about {collection}"):
+        return dict(connection.describe_collection(collection))
+
+
+def temporal_extent(connection: openeo.Connection, collection: str) -> tuple[dt.date, dt.date]:
+    """Return the first and last day of a collection; today where it has no end."""
+    about = describe_collection(connection, collection)
+    start, end = about["extent"]["temporal"]["interval"][0]
+    today = dt.datetime.now(dt.UTC).date()
+    first = dt.date.fromisoformat(start[:10]) if start else today - dt.timedelta(days=30)
+    return first, dt.date.fromisoformat(end[:10]) if end else today
+
+
+def build_graph(connection: openeo.Connection | None, plan: JobPlan) -> dict[str, Any]:
+    """Return the flat process graph that makes the mask: load, mask, save."""
+    import openeo
+
+    from openeo_cloudmask.process.client import apply_options
+
+    arguments: dict[str, Any] = {
+        "spatial_extent": {
+            "west": plan.west,
+            "south": plan.south,
+            "east": plan.east,
+            "north": plan.north,
+        },
+        "temporal_extent": [plan.start, plan.end],
+        "bands": list(plan.bands) if plan.bands else None,
+        "max_cloud_cover": plan.max_cloud_cover,
+    }
+    if connection is None:
+        cube = openeo.DataCube.load_collection(
+            plan.collection, connection=None, fetch_metadata=False, **arguments
+        )
+    else:
+        with _as_backend_error(f"reading about {plan.collection}"):
+            cube = connection.load_collection(plan.collection, **arguments)
+    saved: Any = apply_options(cube, plan.options).save_result("GTiff")
+    return dict(saved.flat_graph())
+
+
+def python_code(url: str, plan: JobPlan) -> str:
+    """Return a program that submits the same job."""
+    context = plan.options.to_context()
+    arguments = "".join(f"    {key}={value!r},\n" for key, value in context.items())
+    bands = "" if plan.bands is None else f"    bands={list(plan.bands)!r},\n"
+    cover = "" if plan.max_cloud_cover is None else f"    max_cloud_cover={plan.max_cloud_cover},\n"
+    return (
+        "import openeo\n"
+        "from openeo_cloudmask import cloud_mask\n\n"
+        f"connection = openeo.connect({url!r})\n"
+        "connection.authenticate_oidc()  # or authenticate_basic(user, password)\n"
+        "cube = connection.load_collection(\n"
+        f"    {plan.collection!r},\n"
+        f"    spatial_extent={{'west': {plan.west}, 'south': {plan.south}, "
+        f"'east': {plan.east}, 'north': {plan.north}}},\n"
+        f"    temporal_extent=[{plan.start!r}, {plan.end!r}],\n"
+        f"{bands}{cover})\n"
+        f"mask = cloud_mask(\n    cube,\n{arguments})\n"
+        f"job = mask.save_result('GTiff').create_job(title={plan.title!r})\n"
+        "job.start_and_wait()\n"
+        "job.get_results().download_files('results')\n"
+    )
+
+
+def submit(connection: openeo.Connection, plan: JobPlan) -> str:
+    """Create and start a batch job and return its id.
+
+    Raises:
+        BackendError: the back end refuses the graph or the job.
+    """
+    graph = build_graph(connection, plan)
+    with _as_backend_error("submitting the job"):
+        job = connection.create_job(graph, title=plan.title)
+        job.start()
+        return str(job.job_id)
+
+
+def estimate(connection: openeo.Connection, plan: JobPlan) -> Mapping[str, Any] | None:
+    """Return what the back end expects the job to cost, or None where it gives no estimates."""
+    graph = build_graph(connection, plan)
+    if not connection.capabilities().supports_endpoint("/jobs/{job_id}/estimate"):
+        return None
+    with _as_backend_error("asking for an estimate"):
+        job = connection.create_job(graph, title=plan.title)
+        try:
+            return dict(job.estimate())
+        finally:
+            job.delete()
+
+
+def list_jobs(connection: openeo.Connection) -> list[JobRow]:
+    """Return the user's jobs, newest first."""
+    with _as_backend_error("listing the jobs"):
+        found = connection.list_jobs()
+    rows = [
+        JobRow(
+            id=job["id"],
+            title=job.get("title") or job["id"],
+            status=job["status"],
+            created=job.get("created", ""),
+            progress=job.get("progress"),
+        )
+        for job in found
+    ]
+    return sorted(rows, key=lambda row: row.created, reverse=True)
+
+
+def read_logs(connection: openeo.Connection, job_id: str) -> list[tuple[str, str]]:
+    """Return (level, message) of a job's log."""
+    with _as_backend_error("reading the log"):
+        entries = connection.job(job_id).logs()
+        return [(entry["level"], entry["message"]) for entry in entries]
+
+
+def cancel_job(connection: openeo.Connection, job_id: str) -> None:
+    """Stop a job."""
+    with _as_backend_error("canceling the job"):
+        connection.job(job_id).stop()
+
+
+def delete_job(connection: openeo.Connection, job_id: str) -> None:
+    """Delete a job and its results."""
+    with _as_backend_error("deleting the job"):
+        connection.job(job_id).delete()
+
+
+def download_results(connection: openeo.Connection, job_id: str, folder: Path) -> list[Path]:
+    """Return the GeoTIFFs of a finished job, downloaded to ``folder``.
+
+    Names given by the back end are not trusted: only their last part is used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with _as_backend_error("downloading the results"):
+        for asset in connection.job(job_id).get_results().get_assets():
+            name = Path(asset.name).name
+            if not name.lower().endswith((".tif", ".tiff")):
+                continue
+            part = folder / f".{name}.part"
+            asset.download(part)
+            part.replace(folder / name)
+            paths.append(folder / name)
+    return paths
+
+
+def register_scene(path: Path, backend_data: Path, *, sensor: str | None = None) -> str:
+    """Make a scene known to the embedded back end and return its collection.
+
+    Its file is copied to the back end's own folder, because sessions end and their files go.
+
+    Raises:
+        ProductError: the scene cannot be read.
+    """
+    import os
+    import shutil
+
+    from openeo_cloudmask.backend.collections import CollectionStore
+    from openeo_cloudmask.backend.ingest import ingest_product
+    from openeo_cloudmask.backend.settings import Settings
+
+    folder = backend_data / "scenes"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    part = folder / f".{path.name}.part"
+    try:
+        os.link(path, part)  # free where both lie on one disk
+    except OSError:
+        shutil.copyfile(path, part)
+    part.replace(target)
+    part.unlink(missing_ok=True)  # renaming a link to itself leaves both names
+    store = CollectionStore(Settings(data_dir=backend_data).prepare().collections_dir)
+    collection, _ = ingest_product(target, store, sensor=sensor)
+    return collection

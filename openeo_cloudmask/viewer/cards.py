@@ -1,0 +1,150 @@
+"""Model cards for people, from a STAC catalog and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openeo_cloudmask import assets
+from openeo_cloudmask.errors import CatalogError
+
+_OWN = "cloudmask:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardBand:
+    """A band a model takes."""
+
+    name: str
+    kind: str
+    min_nm: float | None
+    max_nm: float | None
+    common_name: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardClass:
+    """A class a model tells."""
+
+    value: int
+    name: str
+    title: str
+    color: str
+    """``RRGGBB``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a catalog says of one model."""
+
+    id: str
+    title: str
+    family: str
+    description: str
+    sensors: tuple[tuple[str, str], ...]
+    """Sensor id and title."""
+    bands: tuple[tuple[str, tuple[CardBand, ...]], ...]
+    """Sensor id and the bands taken from it."""
+    sensor_independent: bool
+    classes: tuple[CardClass, ...]
+    output_styles: tuple[str, ...]
+    strides: tuple[int, ...]
+    licence: str
+    licence_url: str | None
+    non_commercial: bool
+    citation: str
+    doi_url: str | None
+    scores: tuple[dict[str, Any], ...]
+    parameters: int | None
+    context: dict[str, Any]
+    """What to pass to the openEO process."""
+
+    def takes(self, names: Sequence[str]) -> bool:
+        """Return whether bands with these common names are all that some sensor's input needs."""
+        given = set(names)
+        return any(
+            {band.common_name or band.name for band in bands} <= given for _, bands in self.bands
+        )
+
+
+def read_cards(catalog: str | None = None) -> tuple[ModelCard, ...]:
+    """Return the cards of all models of a catalog, in its order.
+
+    Args:
+        catalog: path or URL of ``catalog.json``; None reads the one that comes with the package.
+
+    Raises:
+        CatalogError: it cannot be read, or an item does not describe a model.
+    """
+    import pystac
+    from pystac.errors import STACError, STACTypeError
+
+    href = catalog or str(assets.path("catalog/catalog.json"))
+    try:
+        root = pystac.Catalog.from_file(href)
+        items = list(root.get_items(recursive=True))
+    except (OSError, ValueError, KeyError, STACError, STACTypeError) as err:
+        raise CatalogError(
+            f"cannot read the catalog {href}: {err}. Expected the path or address of a STAC "
+            "catalog.json with items of the MLM and cloudmask extensions"
+        ) from err
+    return tuple(_read_card(item) for item in items)
+
+
+def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
+    say = item.properties
+    try:
+        inputs = say[f"{_OWN}inputs"]
+        classes = say["mlm:output"][0]["classification:classes"]
+        return ModelCard(
+            id=item.id,
+            title=say["title"],
+            family=item.collection_id or "",
+            description=say.get("description", ""),
+            sensors=tuple((entry["sensor"], entry["title"]) for entry in inputs),
+            bands=tuple((entry["sensor"], _bands(entry["bands"])) for entry in inputs),
+            sensor_independent=bool(say.get(f"{_OWN}sensor_independent", False)),
+            classes=tuple(
+                CardClass(
+                    value=entry["value"],
+                    name=entry["name"],
+                    title=entry.get("title") or entry.get("description") or entry["name"],
+                    color=entry.get("color_hint", "888888"),
+                )
+                for entry in classes
+            ),
+            output_styles=tuple(say[f"{_OWN}output_styles"]),
+            strides=tuple(say[f"{_OWN}strides"]),
+            licence=say.get("license", "unknown"),
+            licence_url=_href(item, "license"),
+            non_commercial=bool(say.get(f"{_OWN}non_commercial", False)),
+            citation=say.get("sci:citation", ""),
+            doi_url=_href(item, "cite-as"),
+            scores=tuple(say.get(f"{_OWN}scores", ())),
+            parameters=say.get("mlm:total_parameters"),
+            context=dict(say[f"{_OWN}openeo"]["context"]),
+        )
+    except (KeyError, IndexError, TypeError) as err:
+        raise CatalogError(
+            f"the item {item.id!r} does not describe a cloud-mask model: {err}"
+        ) from err
+
+
+def _bands(entries: Sequence[dict[str, Any]]) -> tuple[CardBand, ...]:
+    return tuple(
+        CardBand(
+            name=entry["name"],
+            kind=entry.get("kind", "optical"),
+            min_nm=entry.get("min_nm"),
+            max_nm=entry.get("max_nm"),
+            common_name=entry.get("eo:common_name"),
+        )
+        for entry in entries
+    )
+
+
+def _href(item: Any, rel: str) -> str | None:  # noqa: ANN401 - a pystac.Item
+    link = next((link for link in item.links if link.rel == rel), None)
+    href: str | None = None if link is None else link.href
+    return href

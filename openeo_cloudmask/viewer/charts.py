@@ -1,0 +1,143 @@
+"""Charts of the pages: spectra, probabilities, confusion matrices, scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask.references.cases import CaseResult
+from openeo_cloudmask.viewer.comparison import Comparison
+from openeo_cloudmask.viewer.probabilities import ClassProbability
+from openeo_cloudmask.viewer.scenes import Spectrum
+
+if TYPE_CHECKING:
+    import altair as alt
+
+THERMAL_FROM_NM = 3000
+CELL_PX = 64
+
+
+def draw_spectrum(spectrum: Spectrum) -> alt.LayerChart | None:
+    """Return reflectance over wavelength, or None where nothing was seen."""
+    import altair as alt
+    import pandas as pd
+
+    rows = [
+        {"band": band.name, "wavelength, nm": band.centre_nm, "reflectance": value}
+        for band, value in zip(spectrum.bands, spectrum.values, strict=True)
+        if band.centre_nm and band.centre_nm < THERMAL_FROM_NM and math.isfinite(value)
+    ]
+    if not rows:
+        return None
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X("wavelength, nm:Q", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        y=alt.Y("reflectance:Q", scale=alt.Scale(zero=True)),
+        tooltip=["band:N", "wavelength, nm:Q", alt.Tooltip("reflectance:Q", format=".3f")],
+    )
+    marks = base.mark_line(color="#0072B2") + base.mark_point(color="#0072B2", filled=True, size=45)
+    chart: alt.LayerChart = marks.properties(height=170)
+    return chart
+
+
+def draw_probabilities(found: Sequence[ClassProbability]) -> alt.LayerChart:
+    """Return a bar for each class, in its colour, with the number beside it."""
+    import altair as alt
+    import pandas as pd
+
+    rows = [
+        {"class": item.title, "color": f"#{item.color}", "probability": item.share}
+        for item in found
+    ]
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        y=alt.Y("class:N", sort=None, title=None),
+        x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.15]), axis=None),
+    )
+    bars = base.mark_bar(stroke="#555555", strokeWidth=0.5).encode(
+        color=alt.Color("color:N", scale=None)
+    )
+    text = base.mark_text(align="left", dx=4).encode(text=alt.Text("probability:Q", format=".1%"))
+    chart: alt.LayerChart = (bars + text).properties(height=26 * len(rows) + 10)
+    return chart
+
+
+def draw_confusion(result: CaseResult) -> alt.LayerChart:
+    """Return the confusion matrix: shade is the share of the row, text the pixels and the share."""
+    import altair as alt
+    import pandas as pd
+
+    classes = result.confusion.scheme.classes
+    rows = []
+    for item, counts in zip(classes, result.confusion.counts, strict=True):
+        total = float(counts.sum())
+        for other, count in zip(classes, counts, strict=True):
+            share = float(count) / total if total else 0.0
+            rows.append(
+                {
+                    "reference": item.title,
+                    "mask": other.title,
+                    "share": share,
+                    "count": f"{count:,.0f}",
+                    "percent": f"{share:.1%}" if total else "",
+                    "ink": "#ffffff" if share > 0.55 else "#1b2430",
+                }
+            )
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X(
+            "mask:N",
+            sort=None,
+            title="in the mask",
+            axis=alt.Axis(labelAngle=0, labelOverlap=False, orient="top"),
+        ),
+        y=alt.Y("reference:N", sort=None, title="in the reference"),
+        tooltip=["reference:N", "mask:N", "count:N", "percent:N"],
+    )
+    cells = base.mark_rect(stroke="#ffffff").encode(
+        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
+    )
+    ink = alt.Color("ink:N", scale=None)
+    counts_text = base.mark_text(dy=-7, fontSize=14).encode(text="count:N", color=ink)
+    shares_text = base.mark_text(dy=10, fontSize=11).encode(text="percent:N", color=ink)
+    # The shade of a cell and the ink on it are two scales: one for both has no type.
+    layers = (cells + counts_text + shares_text).resolve_scale(color="independent")
+    chart: alt.LayerChart = layers.properties(height=CELL_PX * len(classes) + 40)
+    return chart
+
+
+def score_rows(comparisons: Sequence[tuple[str, str, Comparison]]) -> list[dict[str, Any]]:
+    """Return a row of numbers for each mask, yardstick and way of comparing."""
+    rows = []
+    for mask, yardstick, comparison in comparisons:
+        for result in comparison.evaluation.result.results:
+            scores = result.confusion.scores()
+            rows.append(
+                {
+                    "mask": mask,
+                    "compared with": yardstick,
+                    "classes": result.case.view.value,
+                    "mask dilated": str(result.case.dilate) if result.case.dilate else "no",
+                    "balanced accuracy": scores.balanced_accuracy,
+                    "overall accuracy": scores.overall_accuracy,
+                    "kappa": scores.kappa,
+                    "mean F1": scores.mean_f1,
+                    "mean IoU": scores.mean_iou,
+                    "cover error": scores.cover_error,
+                    "pixels": int(scores.compared),
+                }
+            )
+    return rows
+
+
+def class_rows(result: CaseResult) -> list[dict[str, Any]]:
+    """Return a row of numbers for each class."""
+    return [
+        {
+            "class": item.title,
+            "pixels in the reference": int(item.support),
+            "precision": item.precision,
+            "recall": item.recall,
+            "F1": item.f1,
+            "IoU": item.iou,
+        }
+        for item in result.confusion.scores().classes
+    ]

@@ -1,0 +1,179 @@
+"""A mask beside a reference: scores, the error map, and what one pixel is called in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import ALCD, NODATA, ClassScheme, OutputStyle
+from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.products import Grid
+from openeo_cloudmask.products.cog import write_cog
+from openeo_cloudmask.references.alcd import AlcdArchive
+from openeo_cloudmask.references.cases import CaseResult, parse_distance, plan_cases
+from openeo_cloudmask.references.error_map import ERROR_CLASSES, write_error_map
+from openeo_cloudmask.references.evaluate import (
+    Evaluation,
+    Reference,
+    ScoreSettings,
+    evaluate_mask,
+    read_reference_raster,
+    reference_of_scene,
+)
+from openeo_cloudmask.references.grids import GridMask, read_mask
+from openeo_cloudmask.references.report import ScoreReport, make_report
+from openeo_cloudmask.references.report_html import scene_pictures
+from openeo_cloudmask.viewer.scenes import pixel_at
+
+_ERROR_COLORS = ("CCCCCC", "0072B2", "E69F00", "882255")
+ERROR_VIEW = replace(
+    ERROR_CLASSES,
+    classes=tuple(
+        replace(item, color=color)
+        for item, color in zip(ERROR_CLASSES.classes, _ERROR_COLORS, strict=True)
+    ),
+)
+"""The error classes in colours told apart with any common colour vision deficiency.
+
+The files keep the colours of Baetens et al. (2019), whose green and red are not.
+"""
+
+_ALCD_COLORS = {
+    "low-cloud": "E69F00",
+    "high-cloud": "56B4E9",
+    "cloud-shadow": "332288",
+    "land": "009E73",
+    "water": "0072B2",
+    "snow": "CC79A7",
+}
+
+
+def shown_scheme(scheme: ClassScheme) -> ClassScheme:
+    """Return the classes of a reference in the colours that masks have, so that they compare."""
+    if scheme.name != ALCD.name:
+        return scheme
+    classes = tuple(
+        replace(item, color=_ALCD_COLORS.get(item.name, item.color)) for item in scheme.classes
+    )
+    return replace(scheme, classes=classes)
+
+
+DILATION = "120m"
+"""The stated dilation of the second row of scores; an amount of our own, not of a paper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """One mask against one reference."""
+
+    mask: GridMask
+    evaluation: Evaluation
+    error_path: Path
+    """The error map, a COG on the reference's grid."""
+
+    def case(self, view: OutputStyle, *, dilated: bool) -> CaseResult | None:
+        """Return the result in ``view``, with or without dilation, or None where there is none."""
+        for result in self.evaluation.result.results:
+            if result.case.view is view and bool(result.case.dilate) == dilated:
+                return result
+        return None
+
+    def classes_at(self, longitude: float, latitude: float) -> Mapping[str, str]:
+        """Return what the pixel at a place is in the mask, the reference and the error map."""
+        reference = self.evaluation.reference
+        return {
+            "Mask": class_at(
+                self.mask.labels, self.mask.scheme, self.mask.grid, longitude, latitude
+            ),
+            "Reference": class_at(
+                reference.labels, reference.scheme, reference.grid, longitude, latitude
+            ),
+            "Verdict": class_at(
+                self.evaluation.errors, ERROR_CLASSES, reference.grid, longitude, latitude
+            ),
+        }
+
+
+def class_at(
+    labels: NDArray[np.uint8], scheme: ClassScheme, grid: Grid, longitude: float, latitude: float
+) -> str:
+    """Return the title of the class at a place, ``no data`` or ``outside``."""
+    place = pixel_at(grid, longitude, latitude)
+    if place is None:
+        return "outside"
+    value = int(labels[place])
+    titles = {item.value: item.title for item in scheme.classes}
+    return titles.get(value, "no data") if value != NODATA else "no data"
+
+
+def read_reference(path: Path) -> Reference:
+    """Return the reference at ``path``: an ALCD scene folder, or a raster of class values.
+
+    Raises:
+        ReferenceDataError: it is neither, or incomplete.
+    """
+    if path.is_dir():
+        with AlcdArchive(path) as archive:
+            entries = archive.distinct()
+            if len(entries) != 1:
+                raise ReferenceDataError(
+                    f"{path.name} holds {len(entries)} scenes; choose the folder of one"
+                )
+            return reference_of_scene(archive.read(entries[0]))
+    return read_reference_raster(path)
+
+
+def compare_with_reference(
+    mask_path: Path, reference: Reference, folder: Path, *, name: str | None = None
+) -> Comparison:
+    """Return the comparison of the mask in ``mask_path``, called ``name``, with ``reference``.
+
+    Scores come without and with ``DILATION``, as ``cloudmask score`` gives them. The error map is
+    written to ``folder``.
+
+    Raises:
+        ReferenceDataError: the two do not overlap or their classes have nothing in common.
+        OutputError: the error map cannot be written.
+    """
+    mask = read_mask(mask_path)
+    if name is not None:
+        mask = replace(mask, name=name)
+    settings = ScoreSettings(cases=plan_cases(dilate=parse_distance(DILATION)))
+    evaluation = evaluate_mask(mask, reference, settings)
+    path = folder / f"errors-{mask_path.stem}-{reference.name}.tif"
+    write_error_map(path, evaluation.errors, reference.grid)
+    return Comparison(mask=mask, evaluation=evaluation, error_path=path)
+
+
+def compare_masks(
+    first: Path, second: Path, folder: Path, *, name: str | None = None
+) -> Comparison:
+    """Return the comparison of two masks of a scene without reference: the second is the yardstick.
+
+    Raises:
+        ReferenceDataError: the two do not overlap or their classes have nothing in common.
+    """
+    return compare_with_reference(first, read_reference_raster(second), folder, name=name)
+
+
+def write_reference_map(reference: Reference, folder: Path) -> Path:
+    """Return a COG with the reference's classes, for the map."""
+    path = folder / f"reference-{reference.name}.tif"
+    if not path.exists():
+        strips = [(0, reference.labels[np.newaxis])]
+        write_cog(path, strips, grid=reference.grid, scheme=reference.scheme)
+    return path
+
+
+def build_report(title: str, comparisons: Sequence[Comparison]) -> ScoreReport:
+    """Return the report of these comparisons, to be downloaded as HTML, CSV or JSON."""
+    results = [replace(item.evaluation.result, mask=item.mask.name) for item in comparisons]
+    settings = ScoreSettings(cases=plan_cases(dilate=parse_distance(DILATION)))
+    pictures = {
+        item.evaluation.reference.name: scene_pictures(item.evaluation) for item in comparisons
+    }
+    return make_report(title, settings, results, pictures=pictures)

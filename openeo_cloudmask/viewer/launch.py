@@ -1,0 +1,232 @@
+"""Start the viewer, with a back end of its own beside it, and stop both together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from openeo_cloudmask import assets
+from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.viewer.names import (
+    ALLOW_PATHS_VARIABLE,
+    BACKEND_DATA_VARIABLE,
+    BACKEND_VARIABLE,
+    CATALOG_VARIABLE,
+    DATA_VARIABLE,
+    LOGIN_VARIABLE,
+)
+
+LOCAL_USER = "viewer"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+START_SECONDS = 90
+STOP_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """How the viewer is started."""
+
+    data: Path
+    """Folder of sessions and of the embedded back end."""
+    host: str = "127.0.0.1"
+    port: int = 8501
+    backend_url: str | None = None
+    """A back end that runs already, offered as the default."""
+    embedded: bool = True
+    """Start a back end too; only without ``backend_url``."""
+    catalog: str | None = None
+    allow_paths: bool = False
+    """Users may open files by their path on this machine."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether only this machine's users reach the viewer."""
+        return self.host in LOOPBACK
+
+
+def write_login(path: Path, user: str, password: str) -> None:
+    """Write name and password to a file that only its owner can read, in the place of an old one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"{user}\n{password}\n")
+    part.replace(path)
+
+
+def renew_local_user(data_dir: Path) -> Path:
+    """Give the embedded back end's local user a new password; return the file that holds it.
+
+    Its old sessions end; its jobs stay.
+    """
+    from openeo_cloudmask.backend.database import Database
+    from openeo_cloudmask.backend.settings import Settings
+    from openeo_cloudmask.backend.store import UserStore
+
+    settings = Settings(data_dir=data_dir).prepare()
+    database = Database(settings.database_url)
+    try:
+        database.migrate()
+        users = UserStore(database, token_hours=settings.token_hours)
+        password = secrets.token_urlsafe(24)
+        if LOCAL_USER in users.names():
+            users.set_password(LOCAL_USER, password)
+        else:
+            users.add(LOCAL_USER, password)
+    finally:
+        database.close()
+    path = data_dir / "viewer-login"
+    write_login(path, LOCAL_USER, password)
+    return path
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port nobody listens at just now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def viewer_command(plan: LaunchPlan) -> list[str]:
+    """Return the command that serves the pages. Nothing secret is in it."""
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(assets.path("viewer/server.py")),
+        f"--server.address={plan.host}",
+        f"--server.port={plan.port}",
+    ]
+
+
+def viewer_environment(
+    plan: LaunchPlan, *, backend_url: str | None, login: Path | None
+) -> dict[str, str]:
+    """Return what the pages are told, with Streamlit's own settings."""
+    given: Mapping[str, str | None] = {
+        DATA_VARIABLE: str(plan.data),
+        BACKEND_VARIABLE: backend_url,
+        CATALOG_VARIABLE: plan.catalog,
+        LOGIN_VARIABLE: None if login is None else str(login),
+        BACKEND_DATA_VARIABLE: str(plan.data / "backend") if plan.embedded else None,
+        ALLOW_PATHS_VARIABLE: "1" if plan.allow_paths else None,
+        # Streamlit finds .streamlit/config.toml beside the script only from some releases on.
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+        "STREAMLIT_SERVER_HEADLESS": "true",
+        "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+        "STREAMLIT_SERVER_MAX_UPLOAD_SIZE": "2048",
+        "STREAMLIT_CLIENT_TOOLBAR_MODE": "minimal",
+        "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "none",
+    }
+    own = {key for key in given if not key.startswith("STREAMLIT")}
+    kept = {key: value for key, value in os.environ.items() if key not in own}
+    return kept | {key: value for key, value in given.items() if value is not None}
+
+
+@contextmanager
+def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command beside this process and stop it at the end."""
+    process = subprocess.Popen(command, env=dict(env))  # noqa: S603 - our own modules
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
+    """Run the openEO back end on a free port; yields its address and the file with the login.
+
+    Raises:
+        MissingExtraError: the extra ``server`` is not installed.
+        BackendError: it does not start.
+    """
+    from openeo_cloudmask.cli.serve import _import_server
+
+    _import_server()
+    data_dir = plan.data / "backend"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    login = renew_local_user(data_dir)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        sys.executable,
+        "-c",
+        "from openeo_cloudmask.cli import main; main()",
+        "serve",
+        f"--data-dir={data_dir}",
+        f"--port={port}",
+    ]
+    with running(command, os.environ) as process:
+        wait_until_up(f"{url}/", process, "the embedded back end")
+        yield url, login
+
+
+def wait_until_up(url: str, process: subprocess.Popen[bytes], name: str) -> None:
+    """Wait until ``url`` answers.
+
+    Raises:
+        BackendError: the process ends before that, or takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise BackendError(
+                f"{name} stopped with status {process.returncode} before it answered; its own "
+                "message is above. `cloudmask viewer --no-backend` starts without it"
+            )
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own address
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise BackendError(f"{name} did not answer within {START_SECONDS} s at {url}")
+
+
+def launch(plan: LaunchPlan) -> int:
+    """Run the viewer until it is stopped, and return its exit status.
+
+    Raises:
+        BackendError: the embedded back end does not start.
+    """
+    plan.data.mkdir(parents=True, exist_ok=True)
+
+    def stop(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)  # unwinds through the context managers, which stop all
+
+    signal.signal(signal.SIGTERM, stop)
+    if plan.backend_url is not None or not plan.embedded:
+        return _serve(plan, plan.backend_url, None)
+    with embedded_backend(plan) as (url, login):
+        # Who comes from another machine is not the local user, and has to log in.
+        return _serve(plan, url, login if plan.alone else None)
+
+
+def _serve(plan: LaunchPlan, backend_url: str | None, login: Path | None) -> int:
+    env = viewer_environment(plan, backend_url=backend_url, login=login)
+    with running(viewer_command(plan), env) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0

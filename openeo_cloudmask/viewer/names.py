@@ -1,0 +1,11 @@
+"""Environment variables through which the viewer is told how it was started."""
+
+DATA_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_DATA"
+BACKEND_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_BACKEND"
+CATALOG_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_CATALOG"
+LOGIN_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_LOGIN"
+"""File with the name and password of the embedded back end's local user, readable by its owner."""
+BACKEND_DATA_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_BACKEND_DATA"
+"""Data folder of the embedded back end; scenes are registered there."""
+ALLOW_PATHS_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_ALLOW_PATHS"
+"""Set where users may open files by their path on the viewer's machine."""

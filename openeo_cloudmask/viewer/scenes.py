@@ -1,0 +1,234 @@
+"""Scenes for people to look at: a small picture file with overviews, and spectra of pixels."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
+
+from openeo_cloudmask.errors import InputError, OutputError
+from openeo_cloudmask.products import Grid, Scene, open_product
+from openeo_cloudmask.sensors import SENSORS, Band, Sensor
+
+COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    # Name -> for red, green and blue on the screen: common names of bands, the first there is.
+    "True colour": (("red",), ("green",), ("blue",)),
+    "Short-wave infrared": (("swir22", "swir16"), ("nir", "nir08"), ("red",)),
+    "Cirrus": (("cirrus",), ("cirrus",), ("cirrus",)),
+}
+STRIP_PX = 512
+SAMPLES_A_SIDE = 6
+SAMPLE_PX = 128
+STRETCH_PERCENT = (1.0, 98.0)
+
+Floats = NDArray[np.float32]
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A scene drawn with 8 bits: 0 is no-data, 1-255 from dark to bright."""
+
+    path: Path
+    composites: Mapping[str, tuple[int, int, int]]
+    """Name -> bands (1-based) of ``path`` for red, green and blue."""
+    sensor_id: str
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """What one pixel holds."""
+
+    row: int
+    column: int
+    bands: tuple[Band, ...]
+    values: tuple[float, ...]
+    """Reflectance 0-1 (thermal: normalised temperature); NaN where unseen."""
+
+
+def open_scene(path: Path, *, sensor: str | None = None, scale: float | None = None) -> Scene:
+    """Return the scene at ``path``, with its sensor known.
+
+    A raster whose bands are named like all those of a known sensor is taken for that one's.
+
+    Raises:
+        ProductError: nothing readable is there.
+        InputError: the sensor cannot be told.
+    """
+    scene = open_product(path, sensor=sensor, scale=scale)
+    if scene.sensor is not None:
+        return scene
+    complete = [
+        known
+        for known in SENSORS.values()
+        if {known.find_band(label) for label in scene.band_labels} >= set(known.bands)
+    ]
+    scene.close()
+    if not complete:
+        raise InputError(
+            f"{path.name} does not say what took it, and its bands "
+            f"({', '.join(scene.band_labels)}) are not all those of a known sensor; choose the "
+            "sensor in the list"
+        )
+    best = max(complete, key=lambda known: len(known.bands))
+    return open_product(path, sensor=best.id, scale=scale)
+
+
+def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) -> Picture:
+    """Return a picture of ``scene``, written to ``folder``; bounded memory, strip by strip.
+
+    Args:
+        scene: an open scene whose sensor is known.
+        folder: where the file goes; has to be there.
+        report: called with the share done, 0-1.
+
+    Raises:
+        InputError: the scene has no bands to draw.
+        OutputError: the file cannot be written.
+    """
+    sensor = scene.sensor
+    if sensor is None:
+        raise InputError("the scene's sensor is not known, so its bands cannot be drawn")
+    names, composites = plan_composites(scene, sensor)
+    cube = scene.cube(names)
+    height, width = scene.grid.shape_yx
+    limits = [_limits(plane) for plane in _sample(cube, height, width)]
+    target = folder / f"picture-{len(names)}.tif"
+    scratch = Path(tempfile.mkdtemp(prefix=".picture.", dir=folder))
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": len(names),
+        "dtype": "uint8",
+        "nodata": 0,
+        "crs": scene.grid.crs,
+        "transform": scene.grid.transform,
+        "tiled": True,
+        "blockxsize": STRIP_PX,
+        "blockysize": STRIP_PX,
+        "compress": "ZSTD",
+        "zstd_level": 1,
+        "interleave": "band",
+    }
+    try:
+        plain, cog = scratch / "plain.tif", scratch / "cog.tif"
+        with rasterio.open(
+            plain, "w", **{key: value for key, value in profile.items() if value is not None}
+        ) as out:
+            for row in range(0, height, STRIP_PX):
+                rows = min(STRIP_PX, height - row)
+                strip = cube[:, row : row + rows, :]
+                drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
+                out.write(drawn, window=Window(0, row, width, rows))
+                if report is not None:
+                    report(0.9 * (row + rows) / height)
+        rasterio.shutil.copy(
+            plain, cog, driver="COG", compress="DEFLATE", level=1, overview_resampling="average"
+        )
+        cog.replace(target)
+    except (RasterioError, OSError) as err:
+        raise OutputError(f"cannot write the picture of the scene to {folder}: {err}") from err
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if report is not None:
+        report(1.0)
+    return Picture(path=target, composites=composites, sensor_id=sensor.id, grid=scene.grid)
+
+
+def plan_composites(
+    scene: Scene, sensor: Sensor
+) -> tuple[tuple[str, ...], dict[str, tuple[int, int, int]]]:
+    """Return the bands to draw, and for each composite the positions (1-based) of its three."""
+    there = {
+        band.common_name: band.name
+        for label in scene.band_labels
+        if (band := sensor.find_band(label)) and band.common_name
+    }
+    names: list[str] = []
+    composites: dict[str, tuple[int, int, int]] = {}
+    for title, channels in COMPOSITES.items():
+        chosen = [next((there[key] for key in keys if key in there), None) for keys in channels]
+        found = [name for name in chosen if name is not None]
+        if len(found) < len(channels):
+            continue
+        names += [name for name in dict.fromkeys(found) if name not in names]
+        red, green, blue = (names.index(name) + 1 for name in found)
+        composites[title] = (red, green, blue)
+    if not composites:
+        raise InputError(
+            f"the scene has bands {', '.join(scene.band_labels)}; expected at least red, green and "
+            "blue to draw a picture"
+        )
+    return tuple(names), composites
+
+
+def pixel_at(grid: Grid, longitude: float, latitude: float) -> tuple[int, int] | None:
+    """Return row and column of the pixel at a place, or None where the grid does not reach it."""
+    if grid.crs is None or grid.transform is None:
+        return None
+    xs, ys = transform_points("EPSG:4326", grid.crs, [longitude], [latitude])
+    column, row = ~grid.transform * (xs[0], ys[0])
+    height, width = grid.shape_yx
+    if not (0 <= row < height and 0 <= column < width):
+        return None
+    return math.floor(row), math.floor(column)
+
+
+def read_spectrum(scene: Scene, longitude: float, latitude: float) -> Spectrum | None:
+    """Return what the pixel at a place holds, or None outside the scene."""
+    place = pixel_at(scene.grid, longitude, latitude)
+    if place is None or scene.sensor is None:
+        return None
+    row, column = place
+    known = [label for label in scene.band_labels if scene.sensor.find_band(label)]
+    values = scene.cube(known)[:, row : row + 1, column : column + 1].ravel()
+    bands = [scene.sensor.band(label) for label in known]
+    order = sorted(range(len(bands)), key=lambda index: bands[index].centre_nm or 0.0)
+    return Spectrum(
+        row=row,
+        column=column,
+        bands=tuple(bands[index] for index in order),
+        values=tuple(float(values[index]) for index in order),
+    )
+
+
+def _sample(cube: object, height: int, width: int) -> Floats:
+    """Return (band, pixel) float32 from small windows spread over the scene."""
+    rows = np.unique(np.linspace(0, max(height - SAMPLE_PX, 0), SAMPLES_A_SIDE).astype(int))
+    columns = np.unique(np.linspace(0, max(width - SAMPLE_PX, 0), SAMPLES_A_SIDE).astype(int))
+    parts = [
+        cube[:, row : row + SAMPLE_PX, column : column + SAMPLE_PX]  # type: ignore[index]
+        for row in map(int, rows)
+        for column in map(int, columns)
+    ]
+    return np.concatenate([part.reshape(part.shape[0], -1) for part in parts], axis=1)
+
+
+def _limits(plane: Floats) -> tuple[float, float]:
+    seen = plane[np.isfinite(plane)]
+    if not seen.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(seen, STRETCH_PERCENT))
+    return low, max(high, low + 1e-3)
+
+
+def _draw(plane: Floats, limits: tuple[float, float]) -> NDArray[np.uint8]:
+    low, high = limits
+    share = np.clip((plane - np.float32(low)) / np.float32(high - low), 0, 1)
+    # A gamma of 1.5 shows shadows beside clouds.
+    bright = 1 + 254 * np.power(share, np.float32(1 / 1.5))
+    drawn: NDArray[np.uint8] = np.where(np.isfinite(plane), np.rint(bright), 0).astype(np.uint8)
+    return drawn

@@ -1,0 +1,316 @@
+"""What one user has opened: scenes, masks, references, running tasks and a back end.
+
+A session is held in memory and in a folder of its own; nothing in it is shared with others, and no
+credentials are written down.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.references.evaluate import Reference
+from openeo_cloudmask.references.grids import GridMask, read_mask
+from openeo_cloudmask.viewer.comparison import (
+    ERROR_VIEW,
+    Comparison,
+    compare_masks,
+    compare_with_reference,
+    read_reference,
+    shown_scheme,
+    write_reference_map,
+)
+from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
+from openeo_cloudmask.viewer.local import Task
+from openeo_cloudmask.viewer.probabilities import ClassProbability, probabilities_at
+from openeo_cloudmask.viewer.scenes import (
+    Picture,
+    Report,
+    draw_picture,
+    open_scene,
+    pixel_at,
+)
+
+if TYPE_CHECKING:
+    import openeo
+
+KEEP_SECONDS = 2 * 24 * 3600
+"""Folders of sessions older than this are removed when a new session begins."""
+
+MAX_SESSIONS = 500
+MAX_ASKED = 20
+Probabilities = tuple[ClassProbability, ...] | None
+_WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="viewer-pixel")
+"""One at a time: a model uses all cores by itself."""
+MIN_KEY_LENGTH = 20
+
+DEMO_SIZE_PX = 1024
+DEMO_SEED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneEntry:
+    """A scene that was opened."""
+
+    title: str
+    path: Path
+    picture: Picture
+    layers: dict[str, Layer]
+    """Composite -> layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskEntry:
+    """A mask that was made or opened."""
+
+    title: str
+    path: Path
+    layer: Layer
+    scheme: ClassScheme
+    scene: str | None = None
+    """Title of the scene it was made from, where that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceEntry:
+    """A reference that was opened."""
+
+    title: str
+    path: Path
+    reference: Reference
+    layer: Layer
+
+    def confidence_at(self, longitude: float, latitude: float) -> float | None:
+        """Return how sure the reference is of the pixel at a place, 0-1, where it says."""
+        place = pixel_at(self.reference.grid, longitude, latitude)
+        if self.reference.confidence is None or place is None:
+            return None
+        return float(self.reference.confidence[place]) / 255
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """Everything one user sees; ``st.session_state`` holds it."""
+
+    folder: Path
+    scenes: dict[str, SceneEntry] = field(default_factory=dict)
+    masks: dict[str, MaskEntry] = field(default_factory=dict)
+    references: dict[str, ReferenceEntry] = field(default_factory=dict)
+    tasks: list[Task] = field(default_factory=list)
+    connection: openeo.Connection | None = field(default=None, repr=False)
+    backend_url: str = ""
+    opened_jobs: set[str] = field(default_factory=set)
+    """Ids of the jobs whose results are open."""
+    comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
+    """(Title of the mask, title of what it was compared with) -> result."""
+    _asked: OrderedDict[tuple[object, ...], Future[Probabilities]] = field(
+        default_factory=OrderedDict
+    )
+    _error_layers: dict[tuple[str, str], Layer] = field(default_factory=dict)
+
+    def add_scene(
+        self,
+        path: Path,
+        *,
+        title: str | None = None,
+        sensor: str | None = None,
+        report: Report | None = None,
+    ) -> SceneEntry:
+        """Open a scene and draw its picture.
+
+        Raises:
+            CloudMaskError: it cannot be read or drawn.
+        """
+        name = self._new_name(title or path.stem, self.scenes)
+        folder = self._subfolder("pictures")
+        with open_scene(path, sensor=sensor) as scene:
+            picture = draw_picture(scene, folder, report=report)
+        layers = {
+            composite: open_layer(picture.path, title=composite, indexes=bands)
+            for composite, bands in picture.composites.items()
+        }
+        entry = SceneEntry(title=name, path=path, picture=picture, layers=layers)
+        self.scenes[name] = entry
+        return entry
+
+    def add_mask(
+        self, path: Path, *, title: str | None = None, scene: str | None = None
+    ) -> MaskEntry:
+        """Open a mask of class values.
+
+        Raises:
+            ProductError: it cannot be read or has no georeference.
+            ReferenceDataError: it holds values of no class.
+        """
+        name = self._new_name(title or path.stem, {**self.masks, **self.references})
+        scheme = read_mask(path).scheme
+        layer = open_layer(path, title=name, colors=class_colors(scheme))
+        entry = MaskEntry(title=name, path=path, layer=layer, scheme=scheme, scene=scene)
+        self.masks[name] = entry
+        return entry
+
+    def add_reference(self, path: Path, *, title: str | None = None) -> ReferenceEntry:
+        """Open a reference: an ALCD scene folder or a raster of class values.
+
+        Raises:
+            ReferenceDataError: it is neither, or incomplete.
+        """
+        reference = read_reference(path)
+        name = self._new_name(title or reference.name, {**self.masks, **self.references})
+        shown = write_reference_map(reference, self._subfolder("references"))
+        layer = open_layer(
+            shown, title="Reference", colors=class_colors(shown_scheme(reference.scheme))
+        )
+        entry = ReferenceEntry(title=name, path=path, reference=reference, layer=layer)
+        self.references[name] = entry
+        return entry
+
+    def compare(self, mask: str, yardstick: str) -> Comparison:
+        """Return the comparison of a mask with a reference, or with another mask; made once.
+
+        Raises:
+            ReferenceDataError: the two do not overlap, or their classes have nothing in common.
+        """
+        key = (mask, yardstick)
+        if key not in self.comparisons:
+            folder = self._subfolder("errors")
+            path = self.masks[mask].path
+            if yardstick in self.references:
+                reference = self.references[yardstick].reference
+                self.comparisons[key] = compare_with_reference(path, reference, folder, name=mask)
+            else:
+                other = self.masks[yardstick].path
+                self.comparisons[key] = compare_masks(path, other, folder, name=mask)
+        return self.comparisons[key]
+
+    def read_mask(self, title: str) -> GridMask:
+        """Return the classes of a mask; the last few read are kept."""
+        path = self.masks[title].path
+        return _read_mask(path, path.stat().st_mtime_ns)
+
+    def error_layer(self, mask: str, yardstick: str) -> Layer:
+        """Return the error map of a comparison, in colours that all eyes tell apart."""
+        key = (mask, yardstick)
+        if key not in self._error_layers:
+            path = self.compare(mask, yardstick).error_path
+            self._error_layers[key] = open_layer(
+                path, title=f"Errors of {mask}", colors=class_colors(ERROR_VIEW)
+            )
+        return self._error_layers[key]
+
+    def ask_probabilities(
+        self, scene: SceneEntry, model: str, longitude: float, latitude: float
+    ) -> Future[Probabilities]:
+        """Return what will hold the probabilities of a pixel; a model may take seconds to load."""
+        key = (scene.path, model, longitude, latitude)
+        if key not in self._asked:
+            sensor = scene.picture.sensor_id
+            self._asked[key] = _WORKER.submit(
+                probabilities_at, scene.path, sensor, model, longitude, latitude
+            )
+            while len(self._asked) > MAX_ASKED:
+                self._asked.popitem(last=False)
+        return self._asked[key]
+
+    def make_demo(self, *, seed: int = DEMO_SEED, report: Report | None = None) -> SceneEntry:
+        """Simulate a Sentinel-2 scene with its reference and open both; takes seconds."""
+        from openeo_cloudmask.references.alcd_writer import write_alcd_scene
+        from openeo_cloudmask.references.simulated_products import make_reference, write_geotiff
+        from openeo_cloudmask.references.simulator import simulate_scene
+
+        name = self._new_name(f"Demo scene {seed}", self.scenes)
+        folder = self._subfolder("demo")
+        scene = simulate_scene(seed, size=DEMO_SIZE_PX)
+        if report is not None:
+            report(0.3)
+        path = write_geotiff(scene, folder / f"demo-{seed}.tif")
+        reference = make_reference(scene, f"demo-{seed}")
+        self.add_reference(write_alcd_scene(folder, reference), title=name)
+        if report is not None:
+            report(0.5)
+        return self.add_scene(
+            path,
+            title=name,
+            sensor="sentinel-2-l1c",
+            report=None if report is None else lambda share: report(0.5 + share / 2),
+        )
+
+    def open_task(self, task: Task) -> None:
+        """Open the mask that a finished task made, once.
+
+        Raises:
+            CloudMaskError: it cannot be read, or is no mask of classes.
+        """
+        if task.output is None or not task.classes or task.id in self.opened_jobs:
+            return
+        self.add_mask(task.output, title=task.title, scene=task.scene)
+        self.opened_jobs.add(task.id)
+
+    def running(self) -> list[Task]:
+        """Return the tasks that are still at work."""
+        return [task for task in self.tasks if task.state.value == "running"]
+
+    def _subfolder(self, purpose: str) -> Path:
+        folder = self.folder / f"{purpose}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return folder
+
+    @staticmethod
+    def _new_name(wanted: str, taken: Mapping[str, object]) -> str:
+        name, number = wanted, 2
+        while name in taken:
+            name, number = f"{wanted} ({number})", number + 1
+        return name
+
+
+def begin_session(data: Path) -> Session:
+    """Return a new session with a folder of its own under ``data``; clears old ones away."""
+    root = data / "sessions"
+    root.mkdir(parents=True, exist_ok=True)
+    oldest = time.time() - KEEP_SECONDS
+    for folder in root.iterdir():
+        if folder.is_dir() and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
+    own = root / secrets.token_urlsafe(16)
+    own.mkdir(mode=0o700)
+    return Session(folder=own)
+
+
+@lru_cache(maxsize=4)
+def _read_mask(path: Path, _modified_ns: int) -> GridMask:
+    return read_mask(path)
+
+
+class SessionStore:
+    """Sessions by the cookie of their browser, so that a reload of the page finds them again."""
+
+    def __init__(self, capacity: int = MAX_SESSIONS) -> None:
+        self._capacity = capacity
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: str | None, begin: Callable[[], Session]) -> Session:
+        """Return the session of that cookie, or a new one; without a cookie it is not kept."""
+        if key is None or len(key) < MIN_KEY_LENGTH:
+            return begin()
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = begin()
+            self._sessions.move_to_end(key)
+            while len(self._sessions) > self._capacity:
+                self._sessions.popitem(last=False)
+            return self._sessions[key]
+
+
+SESSIONS = SessionStore()
+"""The sessions of this process; in memory only."""

@@ -1,0 +1,102 @@
+"""Files that users send: kept in their session's folder, and only if they are rasters."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from openeo_cloudmask.errors import InputError, ProductError
+
+MAX_UPLOAD_BYTES = 2 * 1024**3
+MAX_UNPACKED_BYTES = 8 * 1024**3
+MAX_RATIO = 200
+"""Unpacked by packed size of a zip; JPEG 2000 and GeoTIFF hardly shrink, a zip bomb does."""
+SUFFIXES = (".tif", ".tiff", ".nc", ".zip")
+DRIVERS = ("GTiff", "COG", "netCDF", "JP2OpenJPEG")
+_COPY_BYTES = 1 << 20
+
+
+def save_upload(stream: IO[bytes], name: str, size: int, folder: Path) -> Path:
+    """Return the path of the uploaded file, once it is known to be a raster or a zipped product.
+
+    Args:
+        stream: the file's content.
+        name: its name as the browser gave it; only a cleaned last part is used.
+        size: its length, bytes.
+        folder: the session's own folder.
+
+    Raises:
+        InputError: it is too large, or neither a raster nor a zipped product.
+    """
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", Path(name.replace("\\", "/")).name).lstrip(".")
+    suffix = Path(clean).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{clean or 'the file'} ends in {suffix or 'nothing'}; expected one of "
+            f"{', '.join(SUFFIXES)} (a SAFE product as a zip)"
+        )
+    if size > MAX_UPLOAD_BYTES:
+        raise InputError(
+            f"{clean} has {size / 1024**3:.1f} GB; at most {MAX_UPLOAD_BYTES / 1024**3:.0f} GB can "
+            "be uploaded. Give the path of the file on this machine instead, or use a back end"
+        )
+    target = folder / clean
+    part = folder / f".{clean}.part"
+    try:
+        with part.open("wb") as out:
+            shutil.copyfileobj(stream, out, _COPY_BYTES)
+        if suffix == ".zip":
+            check_zip(part, clean)
+        else:
+            check_raster(part, clean)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def check_zip(path: Path, name: str) -> None:
+    """Make sure that a zip is one, and does not unpack to more than it should.
+
+    Raises:
+        InputError: it is no zip, a zip bomb, or has names that lead out of its folder.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as err:
+        raise InputError(f"{name} is no readable zip file: {err}") from err
+    unpacked = sum(member.file_size for member in members)
+    packed = max(sum(member.compress_size for member in members), 1)
+    if unpacked > MAX_UNPACKED_BYTES or unpacked / packed > MAX_RATIO:
+        raise InputError(
+            f"{name} would unpack to {unpacked / 1024**2:.0f} MB, {unpacked / packed:.0f} times "
+            f"its size; expected at most {MAX_UNPACKED_BYTES / 1024**3:.0f} GB and {MAX_RATIO} "
+            "times. It is refused"
+        )
+    for member in members:
+        parts = Path(member.filename.replace("\\", "/")).parts
+        if member.filename.startswith("/") or ".." in parts:
+            raise InputError(f"{name} holds the name {member.filename!r}, which leads out of it")
+
+
+def check_raster(path: Path, name: str) -> None:
+    """Make sure that a file is a raster of a format that is expected.
+
+    Raises:
+        InputError: it is none.
+    """
+    import rasterio
+
+    try:
+        with rasterio.open(path, driver=None) as dataset:
+            driver = dataset.driver
+    except rasterio.errors.RasterioError as err:
+        raise InputError(
+            f"{name} is no raster that can be read ({err}); expected a GeoTIFF or NetCDF"
+        ) from err
+    if driver not in DRIVERS:
+        raise ProductError(f"{name} is a {driver} file; expected a GeoTIFF or NetCDF")

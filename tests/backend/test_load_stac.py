@@ -1,0 +1,115 @@
+"""``load_stac`` from a static catalog and an API on loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import requests
+from rasterio.transform import from_origin
+
+from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest, run_graph
+from tests.backend.conftest import free_port, make_spec, wait_for
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[str]:
+    """Return the address of a catalog with two bands, of 10 m and 20 m, and one item."""
+    rng = np.random.default_rng(0)
+    for name, size, step in (("B02", 64, 10), ("B11", 32, 20)):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", driver="GTiff", width=size, height=size, count=1,
+            dtype="uint16", crs="EPSG:32633", nodata=0,
+            transform=from_origin(600_000, 5_400_000, step, step),
+        ) as dataset:  # fmt: skip
+            dataset.write(rng.integers(1, 9000, (1, size, size)).astype("uint16"))
+    assets = {
+        name: {"href": f"./{name}.tif", "type": "image/tiff; application=geotiff",
+               "raster:bands": [{"scale": 0.0001, "offset": -0.1, "nodata": 0}]}
+        for name in ("B02", "B11")
+    }  # fmt: skip
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "one", "links": [], "geometry": None,
+        "properties": {"datetime": "2024-05-01T10:00:00Z", "eo:cloud_cover": 12},
+        "assets": assets,
+    }  # fmt: skip
+    collection = {"type": "Collection", "id": "c", "links": [{"rel": "item", "href": "item.json"}]}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    (tmp_path / "collection.json").write_text(json.dumps(collection))
+    api = {"type": "Collection", "id": "c", "links": [{"rel": "items", "href": "items.json"}]}
+    (tmp_path / "api.json").write_text(json.dumps(api))
+    found = {"type": "FeatureCollection", "features": [item], "links": []}
+    (tmp_path / "items.json").write_text(json.dumps(found))
+    port = free_port()
+    program = Path(__file__).with_name("range_server.py")
+    process = subprocess.Popen([sys.executable, str(program), str(tmp_path), str(port)])
+    url = f"http://127.0.0.1:{port}"
+
+    def up() -> bool:
+        try:
+            return requests.get(f"{url}/item.json", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    wait_for(up)
+    yield url
+    process.terminate()
+    process.wait(timeout=20)
+
+
+def _run(tmp_path: Path, url: str, hosts: tuple[str, ...] = ("127.0.0.1",), **more: Any) -> Any:
+    graph = {
+        "load": {"process_id": "load_stac", "arguments": {"url": url, **more}},
+        "save": {"process_id": "save_result", "result": True,
+                 "arguments": {"data": {"from_node": "load"}, "format": "GTiff"}},
+    }  # fmt: skip
+    request = GraphRequest(
+        run=make_spec(tmp_path, stac_hosts=hosts), graph=graph, library={}, synchronous=True
+    )
+    answer: GraphAnswer = run_graph(request)
+    return answer
+
+
+@pytest.mark.parametrize("name", ["item.json", "collection.json", "api.json"])
+def test_bands_come_to_the_finest_grid(catalog: str, tmp_path: Path, name: str) -> None:
+    answer = _run(tmp_path, f"{catalog}/{name}")
+    assert answer.error is None
+    with (
+        rasterio.open(tmp_path / "out" / answer.files[0]["name"]) as found,
+        rasterio.open(tmp_path / "B02.tif") as stored,
+    ):
+        assert found.descriptions == ("B02", "B11")
+        assert found.transform == stored.transform
+        assert np.allclose(found.read(1), stored.read(1) * 1e-4 - 0.1, atol=1e-6)
+
+
+def test_filters(catalog: str, tmp_path: Path) -> None:
+    url = f"{catalog}/collection.json"
+    clear = {"process_graph": {"c": {"process_id": "lte", "result": True, "arguments": {
+        "x": {"from_parameter": "value"}, "y": 20}}}}  # fmt: skip
+    answer = _run(tmp_path, url, bands=["B02"], properties={"eo:cloud_cover": clear})
+    assert answer.files[0]["about"]["bands"] == ["B02"]
+    clear["process_graph"]["c"]["arguments"]["y"] = 5
+    for more in ({"properties": {"eo:cloud_cover": clear}},
+                 {"temporal_extent": ["2023-01-01", "2024-01-01"]}):  # fmt: skip
+        assert _run(tmp_path, url, **more).error[0] == "NoDataAvailable"
+
+
+@pytest.mark.parametrize(
+    "path", ["nope.json", "B02.tif", "redirect"]
+)  # fmt: skip
+def test_what_is_no_catalog(catalog: str, tmp_path: Path, path: str) -> None:
+    assert _run(tmp_path, f"{catalog}/{path}").error[0] == "ProcessParameterInvalid"
+
+
+def test_hosts_inside_the_network_are_refused(catalog: str, tmp_path: Path) -> None:
+    code, message = _run(tmp_path, f"{catalog}/item.json", hosts=()).error
+    assert code == "ProcessParameterInvalid"
+    assert "inside the server's network" in message

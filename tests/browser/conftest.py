@@ -1,0 +1,138 @@
+"""A viewer with its own back end, and pages that may talk to nobody else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ARTIFACTS = ROOT / "artifacts"
+START_SECONDS = 150
+
+
+def find_chromium() -> str | None:
+    return (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
+
+
+@dataclass
+class Viewer:
+    url: str
+    data: Path
+    log: Path
+
+
+@dataclass
+class Watch:
+    """What a page asked other hosts for, and what went wrong in it."""
+
+    foreign: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def start_viewer(data: Path, port: int, *options: str) -> tuple[subprocess.Popen[bytes], Viewer]:
+    log = data.parent / f"viewer-{port}.log"
+    command = [sys.executable, "-c", "from openeo_cloudmask.cli import main; main()", "viewer"]
+    command += [f"--data={data}", f"--port={port}", *options]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=data.parent, env=env)
+    viewer = Viewer(url=f"http://127.0.0.1:{port}", data=data, log=log)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the viewer stopped: {log.read_text()}")
+        try:
+            urllib.request.urlopen(f"{viewer.url}/_stcore/health", timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return process, viewer
+    process.kill()
+    pytest.fail(f"the viewer did not start within {START_SECONDS} s: {log.read_text()}")
+
+
+def stop_viewer(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory) -> Iterator[Viewer]:
+    pytest.importorskip("streamlit", reason="the extra viewer is not installed")
+    pytest.importorskip("distributed", reason="the extra server is not installed")
+    if find_chromium() is None:
+        pytest.skip("no chromium on this machine")
+    from openeo_cloudmask.viewer.launch import free_port
+
+    process, running = start_viewer(tmp_path_factory.mktemp("viewer") / "data", free_port())
+    try:
+        yield running
+    finally:
+        stop_viewer(process)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def new_page(browser, viewer):
+    """Return the maker of (page, watch); each page is a browser profile of its own."""
+    contexts = []
+
+    def make():
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+        page, watch = context.new_page(), Watch()
+
+        def sort(route, request):
+            if request.url.startswith(viewer.url):
+                route.continue_()
+            else:
+                watch.foreign.append(request.url)
+                route.abort()
+
+        page.route("**/*", sort)
+        page.on("pageerror", lambda error: watch.errors.append(str(error)))
+        return page, watch
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def keep():
+    """Return what saves a screenshot of a page under ``artifacts/`` and returns its path."""
+    ARTIFACTS.mkdir(exist_ok=True)
+
+    def save(page, name: str) -> Path:
+        path = ARTIFACTS / f"{name}.png"
+        page.screenshot(path=str(path))
+        return path
+
+    return save

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from typer.testing import CliRunner
+
+from openeo_cloudmask.cli import build_app, main
+from openeo_cloudmask.models import MODELS
+from openeo_cloudmask.sensors import SENSORS
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "scene.tif"
+    counts = np.random.default_rng(0).integers(1, 9000, (13, 60, 70)).astype(np.uint16)
+    counts[:, :6] = 0
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=13,
+        height=60,
+        width=70,
+        dtype="uint16",
+        crs="EPSG:32632",
+        transform=from_origin(499980, 5300040, 10, 10),
+    ) as dataset:
+        dataset.write(counts)
+    return path
+
+
+BANDS = ",".join(SENSORS["sentinel-2-l1c"].band_names)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Return a function that runs ``cloudmask`` as a shell does: (status, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cloudmask", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:  # noqa: PT012
+            main()
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        return exit_.value.code or 0, out, err
+
+    return run
+
+
+def test_a_mask_with_its_summary(command, scene, tmp_path):
+    output = tmp_path / "mask.tif"
+    status, out, err = command(
+        "run", scene, output, "--model", "hollstein", "--bands", BANDS, "--scale", "0.0001"
+    )
+    assert status == 0
+    assert "Cloud shadow" in out
+    assert "10.00% of all pixels" in out
+    assert str(output) in out
+    assert err.count("Apache-2.0") == 1
+    with rasterio.open(output) as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert (dataset.read(1)[:6] == 255).all()
+        assert set(np.unique(dataset.read(1)[6:])) <= {0, 1, 2, 3}
+
+
+def test_probabilities_of_a_style(command, scene, tmp_path):
+    output = tmp_path / "mask.tif"
+    arguments = ("--bands", BANDS, "--scale", "0.0001", "--output-style", "valid-invalid")
+    status, _, _ = command(
+        "run", scene, output, "--model", "hollstein", "--probabilities", *arguments
+    )
+    assert status == 0
+    with rasterio.open(output) as dataset:
+        assert dataset.descriptions == ("valid", "invalid")
+        assert set(np.unique(dataset.read()[:, 6:])) <= {0, 100}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "holstein"), "did you mean"),
+        (("--model", "hollstein", "--stride", "100"), "stride is 100"),
+        (("--model", "hollstein"), "Name the layers of the file"),
+        (("--model", "hollstein", "--bands", BANDS), "scale=0.0001"),
+        (("--model", "hollstein", "--bands", "B02,B03"), "2 band names are given"),
+        (("--model", "hollstein", "--device", "tpu"), "device is 'tpu'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_status_2(command, scene, tmp_path, arguments, message):
+    status, _, err = command("run", scene, tmp_path / "mask.tif", *arguments)
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "mask.tif").exists()
+
+
+def test_an_existing_output_is_kept_unless_told_otherwise(command, scene, tmp_path):
+    output = tmp_path / "mask.tif"
+    output.write_text("precious")
+    arguments = ("run", scene, output, "--model", "hollstein", "--bands", BANDS, "--scale", "1e-4")
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert "--overwrite" in err
+    assert output.read_text() == "precious"
+    assert command(*arguments, "--overwrite")[0] == 0
+
+
+def test_a_scene_without_georeference_is_refused_unless_told_otherwise(command, scene, tmp_path):
+    bare = tmp_path / "bare.tif"
+    with rasterio.open(scene) as dataset:
+        profile = dataset.profile | {"crs": None, "transform": rasterio.Affine.identity()}
+        pixels = dataset.read()
+    with rasterio.open(bare, "w", **profile) as dataset:
+        dataset.write(pixels)
+    arguments = (
+        "run", bare, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS,
+        "--scale", "0.0001",
+    )  # fmt: skip
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert "has no georeference" in err
+    assert "--ungeoreferenced" in err
+    assert not (tmp_path / "mask.tif").exists()
+    status, _, err = command(*arguments, "--ungeoreferenced")
+    assert status == 0
+    assert "Warning: the input has no georeference" in err
+
+
+def test_models_lists_them_all_once():
+    result = CliRunner().invoke(build_app(), ["models", "--json"])
+    assert result.exit_code == 0
+    assert [item["name"] for item in json.loads(result.stdout)] == list(MODELS)
+
+
+def test_models_as_a_table():
+    result = CliRunner().invoke(build_app(), ["models"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for name in MODELS:
+        assert name in result.stdout
+
+
+def test_one_model():
+    runner = CliRunner()
+    result = runner.invoke(build_app(), ["models", "show", "hollstein"])
+    assert result.exit_code == 0
+    assert "licence: Apache-2.0" in result.stdout
+    shown = json.loads(
+        runner.invoke(build_app(), ["models", "show", "ukis-csmask", "--json"]).stdout
+    )
+    assert shown["inputs"]["landsat-8-9-l1"][0] == "B2"
+    assert shown["commercial_use"] is True
+
+
+def test_an_unknown_model_is_status_2(command):
+    status, _, err = command("models", "show", "hollsten")
+    assert status == 2
+    assert "did you mean 'hollstein'" in err

@@ -1,0 +1,89 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.inference import Window
+
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "data" / "golden"
+
+# Two test processes may share few cores; more threads than cores only slow small networks down.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """Return a file of the folder ``shared/`` beside the checkout, or skip where it is missing."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("OPENEO_CLOUDMASK_SHARED", ROOT.parent / "shared"))
+        path = folder / name
+        if not path.exists():
+            pytest.skip(f"shared/{name} is not there (other projects' data, not redistributed)")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def golden() -> Path:
+    """Return the folder with the answers of the published networks."""
+    return GOLDEN
+
+
+class ContextDetector:
+    """A fast detector whose answer depends on the whole window and on the place in it.
+
+    Any slip in where windows sit, how they are filled or averaged changes its answer.
+    """
+
+    scheme = FOUR_CLASS
+
+    def __init__(self, bands: int = 3, size_px: int = 64) -> None:
+        self.band_names = tuple(f"B{index + 1:02d}" for index in range(bands))
+        self.window = Window(size_px=size_px, multiple_px=1)
+        self.calls = 0
+        place = np.random.default_rng(0).normal(size=(4, size_px, size_px))
+        self._place = place.astype(np.float32)
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        self.calls += 1
+        out = []
+        for pixels, seen in zip(windows, valid, strict=True):
+            mean = pixels.sum(axis=(1, 2)) / max(int(seen.sum()), 1)
+            score = self._place + np.float32(3) * pixels.mean(axis=0) * np.arange(4)[:, None, None]
+            score = score + mean[:1, None, None] * np.arange(4)[::-1, None, None]
+            power = np.exp(score - score.max(axis=0))
+            out.append(power / power.sum(axis=0))
+        return np.stack(out).astype(np.float32)
+
+
+@pytest.fixture
+def make_detector() -> Callable[..., ContextDetector]:
+    """Return the factory of ``ContextDetector``."""
+    return ContextDetector
+
+
+def fill_reflectance(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return reflectance 0-1 of any shape, smooth enough to have structure."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(0.02, 0.6, shape)
+    rows = np.sin(np.arange(shape[-2]) / 7)[:, np.newaxis]
+    return (values + 0.2 * rows + 0.2).astype(np.float32)
+
+
+@pytest.fixture
+def reflectance() -> Callable[[int, tuple[int, ...]], NDArray[np.float32]]:
+    """Return the factory of seeded reflectance."""
+    return fill_reflectance

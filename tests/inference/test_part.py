@@ -1,0 +1,63 @@
+"""Parts of a scene, shared out between workers, are those of the whole scene."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import SCHEMES
+from openeo_cloudmask.errors import InputError
+from openeo_cloudmask.inference import Window, predict, predict_strips
+
+
+class _Net:
+    """Classifies a pixel by its value and by the spread of its whole window."""
+
+    band_names = ("a", "b")
+    scheme = SCHEMES["4-class"]
+    window = Window(size_px=64, multiple_px=32)
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        spread = windows.std(axis=(1, 2, 3))[:, None, None]
+        planes = np.exp(np.stack([windows[:, 0] * k + spread for k in range(4)], axis=1))
+        return (planes / planes.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+class _Watched:
+    def __init__(self, pixels: NDArray[np.float32]) -> None:
+        self.pixels, self.shape, self.rows = pixels, pixels.shape, set[int]()
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        self.rows |= set(range(key[1].start, key[1].stop))
+        return self.pixels[key]
+
+
+@pytest.fixture
+def pixels() -> NDArray[np.float32]:
+    cube = np.random.default_rng(0).random((2, 300, 170), dtype=np.float32)
+    cube[:, :40, :30] = np.nan
+    return cube
+
+
+@pytest.mark.parametrize("origin_y", [0, 13, -7])
+@pytest.mark.parametrize("part", [(0, 300), (0, 100), (100, 101), (77, 250), (250, 300)])
+def test_part_equals_whole(
+    pixels: NDArray[np.float32], part: tuple[int, int], origin_y: int
+) -> None:
+    whole = predict(pixels, _Net(), stride=48, origin_yx=(origin_y, 5))
+    cube = _Watched(pixels)
+    strips = list(predict_strips(cube, _Net(), stride=48, origin_yx=(origin_y, 5), part=part))
+    assert strips[0][0] == part[0]
+    found = np.concatenate([strip for _, strip in strips], axis=1)
+    assert np.array_equal(found, whole[:, part[0] : part[1]], equal_nan=True)
+    assert min(cube.rows) >= max(part[0] - 63, 0)
+    assert max(cube.rows) < min(part[1] + 63, 300)
+
+
+@pytest.mark.parametrize("part", [(5, 5), (-1, 4), (0, 301)])
+def test_part_outside_is_refused(pixels: NDArray[np.float32], part: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="rows"):
+        next(predict_strips(pixels, _Net(), stride=48, part=part))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from openeo_cloudmask.errors import BandError, OptionError, ProductError
+from openeo_cloudmask.products import open_product
+
+pytest.importorskip("h5netcdf", reason="the extra netcdf is not installed")
+
+LABELS = ("B02", "B03", "B04")
+
+
+def _cube(dates=1, *, ascending=False, height=20, width=30):
+    generator = np.random.default_rng(0)
+    y = 5300035 - 10.0 * np.arange(height)
+    return xr.DataArray(
+        generator.random((dates, 3, height, width), np.float32) * 0.5 + 0.01,
+        dims=("t", "bands", "y", "x"),
+        coords={
+            "t": np.array(["2024-05-01", "2024-05-06"], "datetime64[ns]")[:dates],
+            "bands": list(LABELS),
+            "y": y[::-1] if ascending else y,
+            "x": 499985 + 10.0 * np.arange(width),
+        },
+        name="reflectance",
+    )
+
+
+def _write(data, path):
+    data.to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+def test_one_variable_with_bands(tmp_path):
+    cube = _cube()
+    with open_product(_write(cube, tmp_path / "a.nc")) as scene:
+        assert scene.band_labels == LABELS
+        assert scene.origin_yx == (-530004, 49998)
+        assert scene.acquired.isoformat() == "2024-05-01T00:00:00+00:00"
+        read = scene.cube(["B04", "B02"])[:, 3:9, 4:20]
+    np.testing.assert_array_equal(read, cube.to_numpy()[0, [2, 0], 3:9, 4:20])
+
+
+def test_one_variable_a_band_as_openeo_writes_them(tmp_path):
+    cube = _cube()
+    dataset = cube.to_dataset("bands").assign(
+        crs=xr.DataArray(0, attrs={"crs_wkt": 'LOCAL_CS["x"]', "spatial_ref": "EPSG:32632"})
+    )
+    with open_product(_write(dataset, tmp_path / "a.nc")) as scene:
+        assert scene.band_labels == LABELS
+        np.testing.assert_array_equal(scene.cube()[:, 0:20, 0:30], cube.to_numpy()[0])
+
+
+def test_rows_stored_from_the_south_are_turned(tmp_path):
+    cube = _cube(ascending=True)
+    with open_product(_write(cube, tmp_path / "a.nc")) as scene:
+        assert scene.grid.transform.e == -10
+        assert scene.origin_yx == (-530004, 49998)
+        read = scene.cube()[:, 2:7, 0:30]
+    np.testing.assert_array_equal(read, cube.to_numpy()[0, :, ::-1][:, 2:7])
+
+
+def test_zarr(tmp_path):
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    cube = _cube()
+    cube.to_dataset().to_zarr(tmp_path / "a.zarr", consolidated=False, zarr_format=2)
+    with open_product(tmp_path / "a.zarr") as scene:
+        np.testing.assert_array_equal(scene.cube()[:, 0:20, 0:30], cube.to_numpy()[0])
+
+
+def test_integers_scaled_by_the_file_and_fill(tmp_path):
+    cube = _cube()
+    cube[0, 0, 1, 1] = np.nan
+    cube[0, :, 5, 5] = 0
+    cube.encoding = {"dtype": "int16", "scale_factor": 1e-4, "_FillValue": -999}
+    with open_product(_write(cube, tmp_path / "a.nc")) as scene:
+        read = scene.cube()[:, 0:20, 0:30]
+    assert np.isnan(read[0, 1, 1])
+    assert np.isnan(read[:, 5, 5]).all()
+    assert np.isnan(read).sum() == 4
+    np.testing.assert_allclose(read[1, 1], cube.to_numpy()[0, 1, 1], atol=1e-4)
+
+
+def test_scale_and_names_of_the_user(tmp_path):
+    counts = (_cube() * 1e4).astype("int32").drop_vars("bands")
+    with open_product(
+        _write(counts, tmp_path / "a.nc"), bands=LABELS, scale=1e-4, offset=-0.1
+    ) as scene:
+        read = scene.cube(["B03"])[:, 0:20, 0:30]
+    np.testing.assert_allclose(read, counts.to_numpy()[0, 1:2] * 1e-4 - 0.1, atol=1e-6)
+    with pytest.raises(BandError, match="2 band names are given"):
+        open_product(tmp_path / "a.nc", bands=("B02", "B03"))
+
+
+def test_one_of_several_dates(tmp_path):
+    cube = _cube(2)
+    path = _write(cube, tmp_path / "a.nc")
+    with pytest.raises(OptionError, match=r"2 dates: 2024-05-01.*2024-05-06.*--date"):
+        open_product(path)
+    with open_product(path, date="2024-05-06") as scene:
+        np.testing.assert_array_equal(scene.cube()[:, 0:20, 0:30], cube.to_numpy()[1])
+
+
+def test_without_coordinates_there_is_no_georeference(tmp_path):
+    path = _write(_cube().drop_vars(["x", "y"]), tmp_path / "a.nc")
+    with open_product(path) as scene:
+        assert scene.grid.transform is None
+
+
+def test_what_is_no_datacube_is_refused(tmp_path):
+    text = tmp_path / "a.nc"
+    text.write_text("no pixels here")
+    with pytest.raises(ProductError, match=r"cannot read .* as NetCDF-4"):
+        open_product(text)
+    profile = xr.Dataset({"depth": ("z", np.arange(5.0))})
+    with pytest.raises(ProductError, match=r"has no bands: expected .*'z': 5"):
+        open_product(_write(profile, tmp_path / "b.nc"))

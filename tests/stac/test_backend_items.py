@@ -1,0 +1,187 @@
+"""The embedded back end: items beside its masks, and the catalog under /stac."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from pystac.validation import validate_dict
+from rasterio.transform import from_origin
+
+from openeo_cloudmask.models import MODELS
+from openeo_cloudmask.stac.schemas import SchemaValidator
+
+pytest.importorskip("fastapi")
+pytest.importorskip("sqlalchemy")
+
+from openeo_cloudmask.backend import runtime
+from openeo_cloudmask.backend.mask_items import ITEM_TYPE, add_mask_items
+from openeo_cloudmask.backend.runtime import Run, RunSpec
+
+MASK = {
+    "model": "hollstein",
+    "scheme": "4-class",
+    "categorise": True,
+    "style": "4-class",
+    "stride": 256,
+    "precision": "auto",
+    "sensor": "sentinel-2-l1c",
+    "bands": ["B01"],
+}
+GRAPH = {"mask": {"process_id": "cloud_mask", "arguments": {}, "result": True}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    spec = RunSpec(
+        job_id="j-1", output_dir=tmp_path, collections_dir=tmp_path, weights_dir=tmp_path
+    )
+    values = np.zeros((16, 16), np.uint8)
+    values[:4] = 1
+    profile = {"driver": "GTiff", "height": 16, "width": 16, "count": 1, "dtype": "uint8"}
+    profile |= {"crs": "EPSG:32631", "transform": from_origin(600000, 4900020, 10, 10)}
+    with rasterio.open(tmp_path / "openEO.tif", "w", **profile) as target:
+        target.write(values, 1)
+    return Run(spec=spec)
+
+
+def _file(**about: Any) -> dict[str, Any]:
+    return {
+        "name": "openEO.tif",
+        "type": "image/tiff",
+        "size": 1,
+        "roles": ["data"],
+        "about": about,
+    }
+
+
+def test_a_mask_of_a_job_gets_its_item(run: Run, validator: SchemaValidator) -> None:
+    run.files.append(_file(mask=MASK, datetime="2021-09-08T04:27:01Z"))
+    add_mask_items(run, GRAPH)
+    noted = run.files[1]
+    assert (noted["name"], noted["type"], noted["roles"]) == (
+        "openEO.json",
+        ITEM_TYPE,
+        ["metadata"],
+    )
+    content = json.loads((run.spec.output_dir / "openEO.json").read_text(encoding="utf-8"))
+    assert noted["size"] == (run.spec.output_dir / "openEO.json").stat().st_size
+    validate_dict(content, validator=validator)
+    assert content["id"] == "j-1-openEO"
+    assert content["assets"]["mask"]["href"] == "./openEO.tif"
+    properties = content["properties"]
+    assert properties["eo:cloud_cover"] == 25
+    assert properties["cloudmask:parameters"] == {
+        "model": "hollstein",
+        "stride": 256,
+        "sensor": "sentinel-2-l1c",
+    }
+    assert properties["processing:expression"] == {"format": "openeo", "expression": GRAPH}
+
+
+def test_other_files_and_masks_without_a_date_get_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(runtime, "log", lambda _, __, message: lines.append(message))
+    run.files += [_file(datetime="2021-09-08T04:27:01Z"), _file(mask=MASK)]
+    add_mask_items(run, GRAPH)
+    assert len(run.files) == 2
+    assert lines == ["openEO.tif has no date, so it gets no STAC item"]
+
+
+def test_a_mask_of_many_dates_says_when_it_begins_and_ends(run: Run) -> None:
+    run.files.append(_file(mask=MASK, dates=["2021-09-18T04:27:01Z", "2021-09-08T04:27:01Z"]))
+    add_mask_items(run, GRAPH)
+    content = json.loads((run.spec.output_dir / "openEO.json").read_text(encoding="utf-8"))
+    assert content["properties"]["start_datetime"] == "2021-09-08T04:27:01Z"
+    assert content["properties"]["end_datetime"] == "2021-09-18T04:27:01Z"
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Any:
+    from starlette.testclient import TestClient
+
+    from openeo_cloudmask.backend.app import create_app
+    from openeo_cloudmask.backend.settings import Settings
+
+    return TestClient(create_app(Settings(data_dir=tmp_path).prepare()))  # no cluster is started
+
+
+def test_the_back_end_serves_the_catalog(client: Any) -> None:
+    for path in ("/stac", "/stac/"):
+        landing = client.get(path)
+        assert landing.status_code == 200
+        links = {link["rel"]: link["href"] for link in landing.json()["links"]}
+        assert links["self"] == "http://testserver/stac/"
+    found = client.get("/stac/search", params={"limit": 100}).json()["features"]
+    assert {item["id"] for item in found} == set(MODELS)
+    assert client.get("/stac/files/cloud_mask.py").status_code == 200
+
+
+def test_a_batch_jobs_mask_comes_with_its_item(tmp_path: Path, validator: SchemaValidator) -> None:
+    pytest.importorskip("distributed")
+    from datetime import UTC, datetime
+
+    from openeo_cloudmask.backend.collections import CollectionStore
+    from openeo_cloudmask.backend.ingest import ingest_product
+    from openeo_cloudmask.backend.tasks import GraphRequest, run_graph
+    from openeo_cloudmask.sensors import SENSORS
+
+    bands = SENSORS["sentinel-2-l1c"].band_names
+    pixels = np.random.default_rng(2).integers(500, 6000, (len(bands), 64, 64)).astype("uint16")
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": len(bands), "nodata": 0}
+    profile |= {"crs": "EPSG:32633", "transform": from_origin(600000, 5400000, 10, 10)}
+    with rasterio.open(tmp_path / "scene.tif", "w", dtype="uint16", **profile) as target:
+        target.write(pixels)
+        target.descriptions = bands
+        target.scales = [1e-4] * len(bands)
+    store = CollectionStore(tmp_path / "collections")
+    when = datetime(2024, 5, 1, 10, 20, tzinfo=UTC)
+    ingest_product(
+        tmp_path / "scene.tif", store, collection_id="S2", sensor="sentinel-2-l1c", acquired=when
+    )
+    nothing = {"spatial_extent": None, "temporal_extent": None}
+    graph = {
+        "load": {"process_id": "load_collection", "arguments": {"id": "S2", **nothing}},
+        "mask": {
+            "process_id": "cloud_mask",
+            "arguments": {"data": {"from_node": "load"}, "model": "hollstein"},
+        },
+        "save": {
+            "process_id": "save_result",
+            "arguments": {"data": {"from_node": "mask"}, "format": "GTiff"},
+            "result": True,
+        },
+    }
+    spec = RunSpec(
+        job_id="j-2",
+        public_url="https://masks.example/",
+        output_dir=tmp_path / "out",
+        collections_dir=tmp_path / "collections",
+        weights_dir=tmp_path / "weights",
+    )
+    answer = run_graph(GraphRequest(run=spec, graph=graph, library={}))
+    assert answer.error is None
+    names = [file["name"] for file in answer.files]
+    assert names == ["openEO_2024-05-01.tif", "openEO_2024-05-01.json"]
+    content = json.loads((tmp_path / "out" / names[1]).read_text(encoding="utf-8"))
+    validate_dict(content, validator=validator)
+    assert content["properties"]["datetime"] == "2024-05-01T10:20:00Z"
+    assert content["properties"]["cloudmask:model"] == "hollstein"
+    derived = [link["href"] for link in content["links"] if link["rel"] == "derived_from"]
+    assert derived == [
+        "https://masks.example/collections/S2/items/scene",
+        "https://masks.example/stac/collections/Hollstein/items/hollstein",
+    ]
+    with rasterio.open(tmp_path / "out" / names[0]) as source:
+        mask = source.read(1)
+        assert content["properties"]["proj:transform"] == list(source.transform)[:6]
+    share = 100 * np.isin(mask, (1, 2)).sum() / (mask != 255).sum()
+    assert content["properties"]["eo:cloud_cover"] == pytest.approx(share, abs=0.01)
+    waiting = GraphRequest(run=spec, graph=graph, library={}, synchronous=True)
+    assert len(run_graph(waiting).files) == 1

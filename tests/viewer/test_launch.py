@@ -1,0 +1,88 @@
+"""Starting the viewer: nothing secret in commands, surroundings or files that others can read."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from openeo_cloudmask.cli import build_app
+from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.viewer import launch, names
+from openeo_cloudmask.viewer.launch import LaunchPlan
+
+
+def test_the_login_is_readable_by_its_owner_only(tmp_path):
+    path = tmp_path / "login"
+    launch.write_login(path, "viewer", "first-secret")
+    launch.write_login(path, "viewer", "second-secret")
+    assert path.read_text(encoding="utf-8") == "viewer\nsecond-secret\n"
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_each_start_gives_the_local_user_a_new_password(tmp_path):
+    pytest.importorskip("alembic", reason="the extra server is not installed")
+    first = launch.renew_local_user(tmp_path).read_text(encoding="utf-8")
+    path = launch.renew_local_user(tmp_path)
+    second = path.read_text(encoding="utf-8")
+    assert first != second
+    password = second.split()[1]
+    env = launch.viewer_environment(LaunchPlan(data=tmp_path), backend_url="http://x", login=path)
+    assert password not in "".join(env.values())
+    assert password not in "".join(launch.viewer_command(LaunchPlan(data=tmp_path)))
+
+
+def test_the_pages_are_told_how_the_viewer_was_started(tmp_path, monkeypatch):
+    monkeypatch.setenv(names.LOGIN_VARIABLE, "/of/another/start")
+    plan = LaunchPlan(data=tmp_path, embedded=False, catalog="catalog.json", allow_paths=True)
+    env = launch.viewer_environment(plan, backend_url=None, login=None)
+    assert names.LOGIN_VARIABLE not in env
+    assert names.BACKEND_VARIABLE not in env
+    assert names.BACKEND_DATA_VARIABLE not in env
+    assert env[names.CATALOG_VARIABLE] == "catalog.json"
+    assert env[names.ALLOW_PATHS_VARIABLE] == "1"
+    assert env["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] == "false"
+
+
+@pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host, alone):
+    login = tmp_path / "login"
+    seen = {}
+
+    class Fake:
+        def __enter__(self):
+            return "http://127.0.0.1:1", login
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setattr(launch, "embedded_backend", lambda _: Fake())
+    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(launch, "_serve", lambda _, url, given: seen.update(login=given) or 0)
+    assert launch.launch(LaunchPlan(data=tmp_path, host=host)) == 0
+    assert seen["login"] == (login if alone else None)
+
+
+def test_a_back_end_that_does_not_start_is_told(tmp_path):
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    with (
+        launch.running(command, {}) as process,
+        pytest.raises(BackendError, match=r"stopped with status 3.*--no-backend"),
+    ):
+        launch.wait_until_up("http://127.0.0.1:9/", process, "the back end")
+
+
+def test_what_was_started_is_stopped():
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with launch.running(command, {}) as process:
+        assert process.poll() is None
+    assert process.returncode is not None
+    assert isinstance(process, subprocess.Popen)
+
+
+def test_the_command_has_its_options():
+    result = CliRunner().invoke(build_app(), ["viewer", "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    for option in ("--data", "--backend", "--no-backend", "--catalog", "--allow-paths"):
+        assert option in result.output

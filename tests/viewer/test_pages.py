@@ -1,0 +1,224 @@
+"""Each page by itself: what it says when nothing is there, and what its controls do."""
+
+import numpy as np
+import pytest
+
+from openeo_cloudmask.viewer import backends
+from openeo_cloudmask.viewer.backends import JobRow
+from openeo_cloudmask.viewer.session import begin_session
+
+
+@pytest.fixture
+def go(app):
+    """Return what opens a page of the app."""
+
+    def open_page(name: str, **state):
+        app.run()
+        for key, value in state.items():
+            app.session_state[key] = value
+        app.switch_page(f"pages/{name}.py").run()
+        assert not app.exception
+        return app
+
+    return open_page
+
+
+def texts(elements) -> str:
+    return "\n".join(str(element.value) for element in elements)
+
+
+def test_start_says_how_to_begin(app):
+    app.run()
+    assert not app.exception
+    assert app.title[0].value == "Cloud masks"
+    assert any(button.label == "Make a demo scene" for button in app.button)
+
+
+def test_models_are_filtered(go):
+    page = go("models")
+    every = len(page.subheader)
+    assert every >= 15
+    page.toggle[0].set_value(True).run()
+    assert 0 < len(page.subheader) < every
+    page.selectbox[0].set_value("landsat-8-9-l1").run()
+    assert not page.exception
+
+
+def test_a_catalog_that_is_none_is_told(go, tmp_path):
+    page = go("models")
+    page.text_input[0].set_value(str(tmp_path / "nothing.json")).run()
+    assert "cannot read the catalog" in texts(page.error)
+
+
+def test_a_model_chosen_is_the_one_of_the_next_job(go, demo_session):
+    page = go("new_job", session=demo_session, chosen_model="hollstein")
+    model = next(box for box in page.selectbox if box.label == "Model")
+    assert model.value == "hollstein"
+
+
+def test_new_job_without_a_scene_says_how_to_begin(go):
+    assert "No scene is open yet" in texts(go("new_job").info)
+
+
+def test_a_mask_is_made_here(go, demo_session):
+    page = go("new_job", session=demo_session, chosen_model="hollstein")
+    before = len(demo_session.tasks)
+    next(button for button in page.button if button.label == "Make the mask").click().run()
+    task = demo_session.tasks[before]
+    task.wait(120)
+    assert task.state.value == "finished", task.message
+    page.run()
+    assert not page.exception
+    assert any(entry.path == task.output for entry in demo_session.masks.values())
+
+
+def test_compare_without_anything_says_how_to_begin(go):
+    assert "Nothing is open yet" in texts(go("compare").info)
+
+
+@pytest.fixture
+def folium_answers(monkeypatch):
+    """What the map tells the page, and the last map that was drawn."""
+    answers = {"last_clicked": None}
+    drawn = {}
+
+    def fake(view, **options):
+        drawn["view"], drawn["group"] = view, options["feature_group_to_add"]
+        return dict(answers)
+
+    monkeypatch.setattr("streamlit_folium.st_folium", fake)
+    return answers, drawn
+
+
+def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, folium_answers, tmp_path):
+    from openeo_cloudmask.options import MaskOptions
+    from openeo_cloudmask.products import mask_product
+
+    entry = next(iter(demo_session.scenes.values()))
+    mask = tmp_path / "mask.tif"
+    mask_product(entry.path, mask, MaskOptions(model="hollstein", sensor="sentinel-2-l1c"))
+    name = demo_session.add_mask(mask, title="of the page", scene=entry.title).title
+    answers, drawn = folium_answers
+    west, south, east, north = demo_session.masks[name].layer.bounds
+    answers["last_clicked"] = {"lat": (south + north) / 2, "lng": (west + east) / 2}
+    page = go("compare", session=demo_session)
+    assert page.session_state["point"] == ((south + north) / 2, (west + east) / 2)
+    assert demo_session.masks[name].layer.token in drawn["view"].get_root().render()
+    tables = [table.value for table in page.table]
+    assert any("verdict" in table.columns for table in tables)
+    confusion = next(table for table in tables if table.index.name == "reference")
+    reference = entry.title
+    selected = next(box for box in page.selectbox if box.key == "confusion_mask").value
+    counts = demo_session.compare(selected, reference).case(
+        next(box for box in page.selectbox if box.key == "confusion_view").value, dilated=False
+    )
+    assert np.array_equal(confusion.to_numpy(), counts.confusion.counts)
+
+
+def test_references_without_anything_says_how_to_begin(go):
+    page = go("references")
+    assert "None is open" in texts(page.info)
+    assert "Paths are turned off" in texts(page.caption)
+
+
+def test_references_shows_classes_and_a_way_on(go, demo_session):
+    page = go("references", session=demo_session)
+    button = next(item for item in page.button if item.label == "Start from this scene")
+    assert button is not None
+    assert "mean confidence" in texts(page.caption)
+
+
+class Connection:
+    """A back end that is logged in."""
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    rows = [
+        JobRow(id="j-1", title="older", status="finished", created="2025-01-01", progress=100.0),
+        JobRow(id="j-2", title="newer", status="running", created="2025-01-02", progress=40.0),
+    ]
+    called = []
+    monkeypatch.setattr(backends, "list_jobs", lambda _: list(reversed(rows)))
+    monkeypatch.setattr(backends, "read_logs", lambda *_: [("info", "half-way")])
+    monkeypatch.setattr(backends, "cancel_job", lambda _, job: called.append(("cancel", job)))
+    monkeypatch.setattr(backends, "delete_job", lambda _, job: called.append(("delete", job)))
+    return called
+
+
+@pytest.fixture
+def connected(tmp_path):
+    session = begin_session(tmp_path)
+    session.connection, session.backend_url = Connection(), "http://backend.example"
+    return session
+
+
+def test_jobs_are_listed_followed_and_canceled(go, jobs, connected):
+    page = go("jobs", session=connected)
+    assert list(page.dataframe[0].value["job"]) == ["newer", "older"]
+    assert "half-way" in texts(page.code)
+    next(button for button in page.button if button.label == "Cancel").click().run()
+    assert jobs == [("cancel", "j-2")]
+    next(button for button in page.button if button.label == "Delete it").click().run()
+    assert jobs[-1] == ("delete", "j-2")
+
+
+def test_jobs_without_a_connection_asks_for_one(go):
+    page = go("jobs")
+    assert any(field.label == "Address of the back end" for field in page.text_input)
+
+
+def test_a_back_end_that_does_not_answer_is_told(go):
+    page = go("jobs")
+    page.text_input[0].set_value("http://127.0.0.1:9/")
+    next(button for button in page.button if button.label == "Connect").click().run()
+    assert "does not answer" in texts(page.error)
+    assert not page.exception
+
+
+def test_percentages_are_offered_for_download_only(go, connected, write_classes):
+    from openeo_cloudmask.viewer.local import start_task
+
+    path = write_classes(np.full((8, 8), 50))
+    task = start_task("percent", lambda _: path)
+    task.wait(10)
+    task.classes = False
+    connected.tasks.append(task)
+    connected.open_task(task)
+    assert not connected.masks
+
+
+def test_a_task_that_fails_says_why_and_one_that_is_canceled_stops():
+    import threading
+
+    from openeo_cloudmask.errors import InputError
+    from openeo_cloudmask.viewer.local import start_task
+
+    def fail(_):
+        raise InputError("the scene lacks bands")
+
+    task = start_task("fails", fail)
+    task.wait(10)
+    assert (task.state.value, task.message) == ("error", "the scene lacks bands")
+    go_on = threading.Event()
+
+    def work(task):
+        go_on.wait(10)
+        task.report(0.5)
+
+    stopped = start_task("stops", work)
+    stopped.cancel()
+    go_on.set()
+    stopped.wait(10)
+    assert stopped.state.value == "canceled"
+
+
+def test_tasks_of_the_viewer_are_listed(go, connected, write_classes, jobs):
+    from openeo_cloudmask.viewer.local import start_task
+
+    path = write_classes(np.zeros((8, 8)))
+    task = start_task("made here", lambda _: path)
+    task.wait(10)
+    connected.tasks.append(task)
+    page = go("jobs", session=connected)
+    assert "made here, finished" in texts(page.markdown)

@@ -1,0 +1,78 @@
+"""What users send is refused unless it is a raster or a product."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.viewer.uploads import save_upload
+
+
+def save(content: bytes, name: str, folder, size=None):
+    return save_upload(io.BytesIO(content), name, len(content) if size is None else size, folder)
+
+
+def test_a_raster_is_kept(write_classes, tmp_path):
+    content = write_classes(np.zeros((8, 8))).read_bytes()
+    folder = tmp_path / "own"
+    folder.mkdir()
+    path = save(content, "../../evil name.tif", folder)
+    assert path == folder / "evil_name.tif"
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("note.txt", b"hello", r"ends in \.txt"),
+        ("noend", b"hello", "ends in nothing"),
+        ("text.tif", b"this is no raster", "no raster that can be read"),
+        ("broken.zip", b"this is no zip", "no readable zip"),
+    ],
+)
+def test_what_is_no_raster_is_refused(tmp_path, name, content, message):
+    with pytest.raises(InputError, match=message):
+        save(content, name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_points_to_others_is_refused(write_classes, tmp_path):
+    path = write_classes(np.zeros((8, 8)))
+    vrt = (
+        '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{path}</SourceFilename><SourceBand>1</SourceBand>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    folder = tmp_path / "own"
+    folder.mkdir()
+    with pytest.raises((InputError, ProductError), match="expected a GeoTIFF or NetCDF"):
+        save(vrt.encode(), "image.tif", folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_five_gigabytes_are_refused_before_a_byte_is_read(tmp_path):
+    class Unread(io.BytesIO):
+        def read(self, size=-1):
+            raise AssertionError(size)
+
+    with pytest.raises(InputError, match=r"5\.0 GB; at most 2 GB"):
+        save_upload(Unread(), "big.tif", 5 * 1024**3, tmp_path)
+
+
+def test_a_zip_bomb_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.tif", bytes(20_000_000))
+    with pytest.raises(InputError, match=r"would unpack to 19 MB.* times its size"):
+        save(buffer.getvalue(), "bomb.zip", tmp_path)
+
+
+@pytest.mark.parametrize("member", ["../outside.tif", "/etc/passwd", "a\\..\\..\\b.tif"])
+def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path, member):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, b"x")
+    with pytest.raises(InputError, match="leads out of it"):
+        save(buffer.getvalue(), "out.zip", tmp_path)

@@ -1,0 +1,30 @@
+"""The viewer's frame: pages and what is shown on all of them."""
+
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).parent / "pages"
+
+# A file of our own: Streamlit takes the picture of a named icon from another host.
+ICON = Path(__file__).parent / "vendor" / "icon.png"
+
+st.set_page_config(page_title="openeo-cloudmask", page_icon=str(ICON), layout="wide")
+st.html(
+    "<style>.stMainBlockContainer {padding: 4.2rem 2.5rem 3rem} "
+    "h1 {font-size: 2rem !important; padding: 0 0 .6rem !important} "
+    "h2 {font-size: 1.45rem !important} h3 {font-size: 1.2rem !important}</style>"
+)
+
+page = st.navigation(
+    [
+        st.Page(PAGES / "start.py", title="Start", icon=":material/home:", default=True),
+        st.Page(PAGES / "models.py", title="Models", icon=":material/model_training:"),
+        st.Page(PAGES / "new_job.py", title="New job", icon=":material/add_circle:"),
+        st.Page(PAGES / "jobs.py", title="Jobs", icon=":material/list:"),
+        st.Page(PAGES / "compare.py", title="Compare", icon=":material/compare:"),
+        st.Page(PAGES / "references.py", title="References", icon=":material/public:"),
+    ],
+    position="top",
+)
+page.run()

@@ -1,0 +1,411 @@
+"""Image, mask and reference on one map; errors, scores, and what one pixel is."""
+
+from concurrent.futures import Future
+
+import pandas as pd
+import streamlit as st
+from streamlit_folium import st_folium
+
+from openeo_cloudmask.classes import ClassScheme, OutputStyle
+from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.references.cases import CaseResult
+from openeo_cloudmask.references.report import to_csv, to_json
+from openeo_cloudmask.references.report_html import VIEW_TITLES, render_report
+from openeo_cloudmask.viewer.charts import (
+    class_rows,
+    draw_confusion,
+    draw_probabilities,
+    draw_spectrum,
+    score_rows,
+)
+from openeo_cloudmask.viewer.comparison import (
+    ERROR_VIEW,
+    Comparison,
+    build_report,
+    class_at,
+    shown_scheme,
+)
+from openeo_cloudmask.viewer.layers import Layer, overlap
+from openeo_cloudmask.viewer.maps import BASEMAPS, MAP_HEIGHT_PX, MapState, build_map, state_group
+from openeo_cloudmask.viewer.probabilities import model_of_mask
+from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
+from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
+from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
+
+NUMBERS = {
+    name: st.column_config.NumberColumn(format="%.4f")
+    for name in (
+        "balanced accuracy", "overall accuracy", "kappa", "mean F1", "mean IoU", "cover error",
+        "precision", "recall", "F1", "IoU",
+    )
+}  # fmt: skip
+NOTHING = "nothing"
+
+
+def near(one: Layer, other: Layer) -> bool:
+    """Return whether two layers share some place."""
+    return overlap(one.bounds, other.bounds)
+
+
+def pick() -> tuple[SceneEntry | None, list[str], str | None]:
+    """Draw what to compare; return the scene, titles of masks and the yardstick's title."""
+    current = session()
+    first, second, third = st.columns([1, 1.4, 1])
+    titles = list(current.scenes)
+    chosen = first.selectbox(
+        "Scene", [*titles, NOTHING], index=max(len(titles) - 1, 0), key="compare_scene"
+    )
+    scene = current.scenes.get(chosen)
+    anchor = next(iter(scene.layers.values())) if scene else None
+    masks = [
+        entry
+        for entry in current.masks.values()
+        if anchor is None or (near(anchor, entry.layer) and entry.scene in (None, chosen))
+    ]
+    names = [entry.title for entry in masks]
+    shown = second.multiselect(
+        "Masks", names, default=names[-2:], key=f"compare_masks_{chosen}_{len(names)}",
+        help="Several models side by side",
+    )  # fmt: skip
+    anchor = anchor or next((current.masks[name].layer for name in shown), None)
+    references = [
+        entry.title
+        for entry in current.references.values()
+        if anchor is None or near(anchor, entry.layer)
+    ]
+    references.sort(key=lambda title: title != chosen)
+    yardsticks = [*references, *(name for name in names if len(names) > 1), NOTHING]
+    yardstick = third.selectbox(
+        "Compared with", yardsticks, key=f"compare_with_{chosen}_{len(yardsticks)}",
+        help="A reference. Without one, another mask: two models are then compared.",
+    )  # fmt: skip
+    return scene, shown, None if yardstick == NOTHING else yardstick
+
+
+def compare_all(masks: list[str], yardstick: str | None) -> dict[str, Comparison]:
+    """Return the comparison of each mask; what cannot be compared is told."""
+    found: dict[str, Comparison] = {}
+    if yardstick is None:
+        return found
+    with st.spinner("Comparing"):
+        for name in masks:
+            if name == yardstick:
+                continue
+            try:
+                found[name] = session().compare(name, yardstick)
+            except CloudMaskError as err:
+                st.warning(f"{name}: {err}", icon=":material/error:")
+    return found
+
+
+def collect(
+    scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
+) -> tuple[dict[str, Layer], dict[str, tuple[Layer, ClassScheme]]]:
+    """Return the image layers and the class layers by the names the page gives them."""
+    current = session()
+    images = dict(scene.layers) if scene else {}
+    classes = {name: (current.masks[name].layer, current.masks[name].scheme) for name in masks}
+    if yardstick in current.references:
+        entry = current.references[yardstick]
+        classes["Reference"] = (entry.layer, shown_scheme(entry.reference.scheme))
+    elif yardstick is not None and yardstick not in classes:
+        classes[yardstick] = (current.masks[yardstick].layer, current.masks[yardstick].scheme)
+    for name in errors:
+        classes[f"Errors of {name}"] = (current.error_layer(name, str(yardstick)), ERROR_VIEW)
+    return images, classes
+
+
+def legend(schemes: list[ClassScheme]) -> None:
+    """Draw the classes of what is on the map."""
+    for scheme in schemes:
+        swatches = "".join(
+            f'<span style="white-space:nowrap;margin-right:1.1em"><span aria-hidden="true" '
+            f'style="display:inline-block;width:.9em;height:.9em;background:#{item.color};'
+            f'border:1px solid #555;margin-right:.35em;vertical-align:-.05em"></span>'
+            f"{item.title}</span>"
+            for item in scheme.classes
+            if not (scheme.name == "alcd" and item.value < 2)
+        )
+        st.html(f'<div style="font-size:.85rem;line-height:1.5">{swatches}</div>')
+
+
+def choose_state(
+    images: dict[str, Layer], classes: dict[str, tuple[Layer, ClassScheme]]
+) -> tuple[MapState, list[ClassScheme]]:
+    """Draw the map's controls; return what to show and the schemes to explain."""
+    mode, one, two, three = st.columns([0.9, 1.1, 1.4, 0.9], vertical_alignment="bottom")
+    how = mode.segmented_control(
+        "Show", ["Layers", "Swipe"], default="Layers", key="map_mode", label_visibility="collapsed"
+    )
+    point = st.session_state.get("point")
+    if how == "Swipe":
+        table = {name: (layer, None) for name, layer in images.items()} | classes
+        names = list(table)
+        left = one.selectbox("Left", names, index=0, key="swipe_left")
+        right = two.selectbox(
+            "Right", names, index=min(len(images), len(names) - 1), key="swipe_right"
+        )
+        opacity = three.slider("Opacity right, %", 0, 100, 100, key="swipe_opacity") / 100
+        (layer_1, scheme_1), (layer_2, scheme_2) = table[left], table[right]
+        if left == right:
+            st.caption("Left and right are the same: choose two layers to swipe between.")
+            return MapState(layers=((layer_1, 1.0),), point=point), [scheme_1] if scheme_1 else []
+        schemes = dict.fromkeys(s for s in (scheme_1, scheme_2) if s is not None)
+        state = MapState(
+            layers=((layer_1, 1.0), (layer_2, opacity)), swipe=(layer_1, layer_2), point=point
+        )
+        return state, list(schemes)
+    below = one.selectbox("Image", [*images, NOTHING], key="map_image")
+    above = two.selectbox("On top", [*classes, NOTHING], key="map_classes")
+    opacity = three.slider("Opacity, %", 0, 100, 60, key="map_opacity") / 100
+    layers = []
+    if below in images:
+        layers.append((images[below], 1.0))
+    if above in classes:
+        layers.append((classes[above][0], opacity))
+    schemes = [classes[above][1]] if above in classes else []
+    return MapState(layers=tuple(layers), point=point), schemes
+
+
+@st.fragment
+def look(
+    scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
+) -> None:
+    """Draw the map and the pixel that was clicked."""
+    images, classes = collect(scene, masks, yardstick, errors)
+    known = [*images.values(), *(layer for layer, _ in classes.values())]
+    if not known:
+        return
+    left, right = st.columns([2.1, 1])
+    with left:
+        state, schemes = choose_state(images, classes)
+        basemap = next(iter(BASEMAPS)) if st.session_state.get("basemap") else None
+        answer = st_folium(
+            build_map(known, basemap=basemap),
+            key="compare_map",
+            height=MAP_HEIGHT_PX,
+            use_container_width=True,
+            returned_objects=["last_clicked"],
+            feature_group_to_add=state_group(state),
+        )
+        legend(schemes)
+        st.toggle("Street map below (asks tile.openstreetmap.org)", key="basemap", value=False)
+    clicked = (answer or {}).get("last_clicked")
+    if clicked and clicked != st.session_state.get("last_click"):
+        st.session_state.last_click = clicked
+        st.session_state.point = (clicked["lat"], clicked["lng"])
+        rerun_here()
+    with right:
+        draw_pixel(scene, masks, yardstick)
+
+
+def type_place() -> None:
+    """Draw fields for a place, for those who do not use a mouse."""
+    with st.form("place", border=False):
+        latitude, longitude = st.columns(2)
+        lat = latitude.number_input("Latitude", -90.0, 90.0, value=None, format="%.5f")
+        lon = longitude.number_input("Longitude", -180.0, 180.0, value=None, format="%.5f")
+        if st.form_submit_button("Look there") and lat is not None and lon is not None:
+            st.session_state.point = (lat, lon)
+            rerun_here()
+
+
+def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None) -> None:
+    """Draw what is known of the pixel that was clicked."""
+    st.subheader("Pixel", anchor=False)
+    point = st.session_state.get("point")
+    if point is None:
+        st.write("Click the map to see a pixel's classes, spectrum and probabilities.")
+        with st.expander("Type a place"):
+            type_place()
+        return
+    latitude, longitude = point
+    st.caption(f"{latitude:.5f}, {longitude:.5f} (latitude, longitude)")
+    st.table(pixel_rows(masks, yardstick, longitude, latitude), border="horizontal")
+    if scene is None:
+        return
+    with told():
+        with open_scene(scene.path, sensor=scene.picture.sensor_id) as opened:
+            spectrum = read_spectrum(opened, longitude, latitude)
+        if spectrum is None:
+            st.write("The scene does not reach this place.")
+            return
+        chart = draw_spectrum(spectrum)
+        if chart is not None:
+            st.altair_chart(chart)
+        draw_models(scene, masks, longitude, latitude)
+    with st.expander("Values of the bands"):
+        st.dataframe(
+            {
+                "band": [band.name for band in spectrum.bands],
+                "value": [round(value, 4) for value in spectrum.values],  # noqa: PD011 - not a data frame
+            },
+            hide_index=True,
+        )
+        st.caption(f"row {spectrum.row}, column {spectrum.column}; reflectance 0-1")
+        type_place()
+
+
+def pixel_rows(
+    masks: list[str], yardstick: str | None, longitude: float, latitude: float
+) -> pd.DataFrame:
+    """Return the class of the pixel in each mask and in the reference, and the verdict."""
+    current = session()
+    rows = []
+    for name in masks:
+        comparison = current.comparisons.get((name, yardstick or ""))
+        if comparison is not None:
+            said = comparison.classes_at(longitude, latitude)
+            rows.append((name, said["Mask"], said["Verdict"]))
+        else:
+            mask = current.read_mask(name)
+            rows.append(
+                (name, class_at(mask.labels, mask.scheme, mask.grid, longitude, latitude), "")
+            )
+    entry = current.references.get(yardstick or "")
+    if entry is not None:
+        given = entry.reference
+        reference = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
+        sure = entry.confidence_at(longitude, latitude)
+        rows.append(("Reference", reference, "" if sure is None else f"confidence {sure:.0%}"))
+    table = pd.DataFrame(rows, columns=["layer", "class", "verdict"])
+    return table.set_index("layer")
+
+
+def draw_models(scene: SceneEntry, masks: list[str], longitude: float, latitude: float) -> None:
+    """Draw the probabilities of the pixel by the models that made the masks."""
+    current = session()
+    made = {name: model_of_mask(current.masks[name].path) for name in masks}
+    models = list(dict.fromkeys(model for model in made.values() if model))
+    if not models:
+        if masks:
+            st.caption("The masks do not say which model made them: no probabilities.")
+        return
+    asked = {
+        model: current.ask_probabilities(scene, model, longitude, latitude) for model in models
+    }
+    pending = any(not future.done() for future in asked.values())
+    # While a model works, the rest of the page stays free; this part looks again by itself.
+    st.fragment(draw_asked, run_every=0.5 if pending else None)(asked, waited=pending)
+
+
+def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None:
+    """Draw what the models have answered so far."""
+    if waited and all(future.done() for future in asked.values()):
+        st.rerun()
+    for model, future in asked.items():
+        st.markdown(f"**{model}**")
+        if not future.done():
+            st.caption("The model runs on the window around the pixel ...")
+            continue
+        try:
+            found = future.result()
+        except CloudMaskError as err:
+            st.warning(str(err), icon=":material/error:")
+            continue
+        if found is not None:
+            st.altair_chart(draw_probabilities(found))
+    st.caption("Probabilities from one window around the pixel; a mask blends several windows.")
+
+
+def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
+    """Draw the numbers of the masks that were compared."""
+    tabs = st.tabs(["Scores", "Confusion matrix", "Classes", "All scenes", "Report"])
+    with tabs[0]:
+        rows = score_rows([(name, yardstick, item) for name, item in found.items()])
+        st.dataframe(rows, hide_index=True, column_config=NUMBERS)
+        st.caption(
+            "Balanced accuracy is the mean recall of the classes that occur in the reference. "
+            "Cover error: cloud (in valid-invalid: cloud and shadow) in the mask minus in the "
+            "reference. Dilated: the mask's cloud grown by that much before comparing."
+        )
+    with tabs[1]:
+        name, view, dilated = choose_case(found, "confusion")
+        result = found[name].case(view, dilated=dilated)
+        if result is None:
+            st.info(f"{name} has no classes for {VIEW_TITLES[view].lower()}.")
+        else:
+            drawn, written = st.columns([1.2, 1])
+            drawn.altair_chart(draw_confusion(result))
+            with written:
+                st.caption("Pixels; rows are classes of the reference, columns of the mask")
+                st.table(confusion_table(result), border="horizontal")
+            skipped = result.excluded
+            st.caption(
+                f"{skipped.compared:,} pixels compared; left out: {skipped.reference_nodata:,} "
+                f"without data in the reference, {skipped.mask_nodata:,} in the mask."
+            )
+    with tabs[2]:
+        name, view, dilated = choose_case(found, "classes")
+        result = found[name].case(view, dilated=dilated)
+        if result is not None:
+            st.dataframe(class_rows(result), hide_index=True, column_config=NUMBERS)
+    with tabs[3]:
+        done = [(*key, item) for key, item in session().comparisons.items()]
+        st.dataframe(score_rows(done), hide_index=True, column_config=NUMBERS)
+        st.caption("Everything compared since the page was opened, scene by scene.")
+    with tabs[4]:
+        draw_report(found)
+
+
+def confusion_table(result: CaseResult) -> pd.DataFrame:
+    """Return the pixels of the confusion matrix, for those who read rather than look."""
+    titles = [item.title for item in result.confusion.scheme.classes]
+    table = pd.DataFrame(result.confusion.counts.astype(int), index=titles, columns=titles)
+    table.index.name = "reference"
+    return table
+
+
+def choose_case(found: dict[str, Comparison], key: str) -> tuple[str, OutputStyle, bool]:
+    """Draw the choice of mask, classes and dilation."""
+    one, two, three = st.columns([1.6, 1, 1], vertical_alignment="bottom")
+    name = one.selectbox("Mask", list(found), key=f"{key}_mask")
+    there = list(dict.fromkeys(item.case.view for item in found[name].evaluation.result.results))
+    view = two.selectbox(
+        "Classes", there, index=len(there) - 1, format_func=VIEW_TITLES.get, key=f"{key}_view"
+    )
+    dilated = three.toggle("Mask dilated by 120 m", key=f"{key}_dilated")
+    return name, view, dilated
+
+
+def draw_report(found: dict[str, Comparison]) -> None:
+    """Draw the downloads."""
+    name = st.selectbox("Report of", list(found), key="report_mask")
+    with told():
+        report = build_report(name, [found[name]])
+    page, table, numbers = st.columns(3)
+    page.download_button(
+        "Page (HTML)", render_report(report), f"{name}.html", "text/html", icon=":material/article:"
+    )
+    table.download_button(
+        "Table (CSV)", to_csv(report), f"{name}.csv", "text/csv", icon=":material/table:"
+    )
+    numbers.download_button(
+        "Numbers (JSON)", to_json(report.to_dict()), f"{name}.json", "application/json",
+        icon=":material/data_object:",
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Draw the page."""
+    st.title("Compare")
+    current = session()
+    if not (current.scenes or current.masks):
+        empty_state(
+            "Nothing is open yet. Make a demo scene, or open a scene on the page New job; then "
+            "make a mask of it."
+        )
+        return
+    scene, masks, yardstick = pick()
+    if not masks:
+        st.info("No mask of this scene yet: make one on the page New job.")
+        st.page_link("pages/new_job.py", label="Make a mask", icon=":material/add_circle:")
+    found = compare_all(masks, yardstick)
+    look(scene, masks, yardstick, list(found))
+    if found and yardstick is not None:
+        draw_scores(found, yardstick)
+    elif masks and yardstick is None:
+        st.info("Choose what to compare with: a reference, or a second mask of the scene.")
+
+
+main()

@@ -1,0 +1,197 @@
+"""Jobs: on the back end, where they outlive this page, and in the viewer itself."""
+
+import streamlit as st
+
+from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.viewer import backends
+from openeo_cloudmask.viewer.backends import JobRow
+from openeo_cloudmask.viewer.local import State, Task
+from openeo_cloudmask.viewer.web import (
+    connect_form,
+    download_task,
+    rerun_here,
+    session,
+    told,
+)
+
+LOOK_AGAIN_S = 2.0
+RUNNING = ("queued", "running")
+ICONS = {
+    "created": ":material/draft:",
+    "queued": ":material/hourglass_empty:",
+    "running": ":material/progress_activity:",
+    "finished": ":material/check_circle:",
+    "canceled": ":material/block:",
+    "error": ":material/error:",
+}
+
+
+def look_at_it() -> None:
+    """Go to the page Compare; a fragment cannot change the page by itself."""
+    st.session_state.look_at_it = True
+    st.rerun(scope="app")
+
+
+def when(text: str) -> str:
+    """Return a time as people read it."""
+    return text[:16].replace("T", " ")
+
+
+@st.fragment(run_every=LOOK_AGAIN_S)
+def draw_jobs() -> None:
+    """Draw the list and the chosen job; looks again by itself."""
+    connection = session().connection
+    if connection is None:
+        return
+    try:
+        rows = backends.list_jobs(connection)
+    except BackendError as err:
+        st.error(f"{err}. This page tries again every {LOOK_AGAIN_S:.0f} seconds.")
+        return
+    if not rows:
+        st.info(
+            "No job yet. Choose a collection and a model on the page New job, and submit.",
+            icon=":material/lightbulb:",
+        )
+        st.page_link("pages/new_job.py", label="New job", icon=":material/add_circle:")
+        return
+    by_id = {row.id: row for row in rows}
+    st.dataframe(
+        [
+            {
+                "job": row.title,
+                "state": row.status,
+                "progress": 100.0 if row.status == "finished" else row.progress or 0.0,
+                "created (UTC)": when(row.created),
+            }
+            for row in rows
+        ],
+        hide_index=True,
+        column_config={
+            "progress": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%d %%")
+        },
+    )
+    followed = st.session_state.get("followed_job")
+    chosen = st.selectbox(
+        "Job",
+        list(by_id),
+        index=list(by_id).index(followed) if followed in by_id else 0,
+        format_func=lambda key: f"{by_id[key].title}, {when(by_id[key].created)} ({key[:8]})",
+        key=f"chosen_job_{followed}",
+    )
+    draw_job(by_id[chosen])
+
+
+def draw_job(row: JobRow) -> None:
+    """Draw one job: state, what can be done with it, log."""
+    with st.container(border=True):
+        st.markdown(f"{ICONS.get(row.status, '')} **{row.title}**: {row.status}")
+        # Always there, so that nothing below moves when the job ends.
+        share = 1.0 if row.status == "finished" else (row.progress or 0.0) / 100
+        st.progress(share, text=f"{share:.0%}")
+        with st.container(horizontal=True):
+            draw_actions(row)
+        draw_log(row)
+
+
+def draw_actions(row: JobRow) -> None:
+    """Draw the buttons."""
+    current = session()
+    connection = current.connection
+    if connection is None:
+        return
+    if row.status == "finished" and st.button(
+        "Open in Compare", type="primary", icon=":material/compare:", key=f"open_{row.id}"
+    ):
+        with told(), st.spinner("Downloading the results"):
+            open_results(row)
+        look_at_it()
+    if row.status in RUNNING and st.button(
+        "Cancel", icon=":material/block:", key=f"cancel_{row.id}"
+    ):
+        with told():
+            backends.cancel_job(connection, row.id)
+        rerun_here()
+    with st.popover("Delete", icon=":material/delete:"):
+        st.write("The job and its results are gone then.")
+        if st.button("Delete it", key=f"delete_{row.id}"):
+            with told():
+                backends.delete_job(connection, row.id)
+            st.session_state.pop("followed_job", None)
+            rerun_here()
+
+
+def open_results(row: JobRow) -> None:
+    """Download a job's masks and open them, each once."""
+    current = session()
+    if current.connection is None:
+        return
+    if row.id in current.opened_jobs:
+        return
+    paths = backends.download_results(current.connection, row.id, current.folder / row.id)
+    if not paths:
+        raise BackendError(
+            f"the job {row.title!r} has no GeoTIFF among its results; masks are saved as GTiff"
+        )
+    for path in paths:
+        title = row.title if len(paths) == 1 else f"{row.title}: {path.stem}"
+        current.add_mask(path, title=title)
+    current.opened_jobs.add(row.id)
+
+
+def draw_log(row: JobRow) -> None:
+    """Draw the log; it follows while the job runs."""
+    connection = session().connection
+    if connection is None:
+        return
+    try:
+        lines = backends.read_logs(connection, row.id)
+    except BackendError as err:
+        st.warning(str(err))
+        return
+    if not lines:
+        st.caption("The log is empty so far.")
+        return
+    text = "\n".join(f"{level:7} {message}" for level, message in lines[-200:])
+    st.code(text, language=None, height=180 if len(lines) > 6 else "content", wrap_lines=True)
+
+
+@st.fragment(run_every=1.0)
+def draw_tasks() -> None:
+    """Draw what the viewer itself works on."""
+    tasks = session().tasks
+    if not tasks:
+        st.caption("None since the viewer was opened.")
+    for task in reversed(tasks):
+        draw_task(task)
+
+
+def draw_task(task: Task) -> None:
+    """Draw one task."""
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    if task.state is State.RUNNING:
+        left.progress(task.share, text=f"{task.title}: {task.share:.0%}")
+        if right.button("Cancel", key=f"stop_{task.id}"):
+            task.cancel()
+        return
+    note = f": {task.message}" if task.message else ""
+    left.markdown(f"{ICONS[task.state.value]} {task.title}, {task.state.value}{note}")
+    if task.state is not State.FINISHED:
+        return
+    with left:
+        download_task(task)
+    if task.classes and right.button("Open", key=f"look_{task.id}"):
+        with told():
+            session().open_task(task)
+        look_at_it()
+
+
+if st.session_state.pop("look_at_it", False):
+    st.switch_page("pages/compare.py")
+st.title("Jobs")
+remote, own = st.tabs(["On the back end", "In the viewer"])
+with remote:
+    if connect_form() is not None:
+        draw_jobs()
+with own:
+    draw_tasks()

@@ -1,0 +1,113 @@
+"""Models, from the STAC catalog and nothing else."""
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from openeo_cloudmask.viewer.cards import ModelCard
+from openeo_cloudmask.viewer.web import cards, told
+
+THERMAL_FROM_NM = 3000
+
+
+def draw_bands(card: ModelCard, sensor: str) -> None:
+    """Draw the bands on a wavelength axis; thermal ones, far away, are named below."""
+    bands = dict(card.bands)[sensor]
+    rows = [
+        {"band": band.name, "from": band.min_nm, "to": band.max_nm, "name": band.common_name}
+        for band in bands
+        if band.min_nm is not None and band.max_nm is not None and band.min_nm < THERMAL_FROM_NM
+    ]
+    if rows:
+        chart = (
+            alt.Chart(pd.DataFrame(rows))
+            .mark_rect(stroke="#333333", strokeWidth=0.5)
+            .encode(
+                x=alt.X("from:Q", title="wavelength, nm", scale=alt.Scale(domain=[400, 2400])),
+                x2="to:Q",
+                y=alt.Y("band:N", sort=None, title=None),
+                color=alt.Color("from:Q", scale=alt.Scale(scheme="viridis"), legend=None),
+                tooltip=["band", "name", "from", "to"],
+            )
+            .properties(height=16 * len(rows) + 30)
+        )
+        st.altair_chart(chart)
+    thermal = [band.name for band in bands if (band.min_nm or 0) >= THERMAL_FROM_NM]
+    if thermal:
+        st.caption(f"Thermal: {', '.join(thermal)}")
+
+
+def draw_classes(card: ModelCard) -> None:
+    """Draw the classes with their colours."""
+    swatches = "".join(
+        f'<span style="display:inline-block;width:1em;height:1em;background:#{item.color};'
+        f'border:1px solid #555;margin:0 .3em 0 .8em;vertical-align:-.1em"></span>{item.title}'
+        for item in card.classes
+    )
+    st.html(f"<p>{swatches}</p>")
+
+
+def draw_card(card: ModelCard) -> None:
+    """Draw one model."""
+    with st.container(border=True):
+        head, button = st.columns([4, 1])
+        head.subheader(card.title, anchor=card.id)
+        head.caption(f"`{card.id}` · {card.family}")
+        if button.button("Use this model", key=f"use_{card.id}"):
+            st.session_state.chosen_model = card.id
+            st.switch_page("pages/new_job.py")
+        st.write(card.description)
+        licence = card.licence if not card.licence_url else f"[{card.licence}]({card.licence_url})"
+        if card.non_commercial:
+            st.warning(f"Licence {licence}: not for commercial use.", icon=":material/gavel:")
+        else:
+            st.markdown(f"Licence {licence}")
+        draw_classes(card)
+        with st.expander("Bands, scores, citation"):
+            for sensor, title in card.sensors:
+                st.markdown(f"**{title}**")
+                draw_bands(card, sensor)
+            if card.sensor_independent:
+                st.write("Sensor-independent: any described sensor will do.")
+            if card.scores:
+                st.dataframe(pd.json_normalize(list(card.scores)), hide_index=True)
+            else:
+                st.write("No scores are known.")
+            if card.parameters:
+                st.write(f"{card.parameters:,} parameters")
+            cite = f" [{card.doi_url}]({card.doi_url})" if card.doi_url else ""
+            st.markdown(f"{card.citation}{cite}")
+
+
+st.title("Models")
+st.text_input(
+    "Catalog",
+    key="catalog_href",
+    placeholder="the one that comes with the package",
+    help="Path or address of a STAC catalog.json",
+)
+with told():
+    known = cards()
+
+sensors = {identity: title for card in known for identity, title in card.sensors}
+common = sorted(
+    {b.common_name for c in known for _, bands in c.bands for b in bands if b.common_name}
+)
+left, middle, right = st.columns(3, vertical_alignment="bottom")
+sensor = left.selectbox(
+    "Sensor", ["any", *sensors], format_func=lambda key: sensors.get(key, "Any")
+)
+bands = middle.multiselect("Bands at hand", common, help="Only models that need no others")
+free = right.toggle("Commercial use allowed", help="Leaves out models with non-commercial licences")
+shown = [
+    card
+    for card in known
+    if (sensor == "any" or sensor in dict(card.sensors))
+    and (not bands or card.takes(bands))
+    and not (free and card.non_commercial)
+]
+st.caption(f"{len(shown)} of {len(known)} models")
+if not shown:
+    st.info("No model fits. Take away a condition: fewer limits, or more bands at hand.")
+for card in shown:
+    draw_card(card)

@@ -1,0 +1,190 @@
+"""A new mask: right here, or as a job on an openEO back end."""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.viewer import backends
+from openeo_cloudmask.viewer.areas import draw_area_map, list_scenes
+from openeo_cloudmask.viewer.local import start_mask
+from openeo_cloudmask.viewer.names import (
+    ALLOW_PATHS_VARIABLE,
+    BACKEND_DATA_VARIABLE,
+    BACKEND_VARIABLE,
+)
+from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
+from openeo_cloudmask.viewer.web import (
+    connect_form,
+    empty_state,
+    follow_tasks,
+    mask_form,
+    session,
+    told,
+)
+
+SENSOR_CHOICES = ["tell from the file", *SENSORS]
+
+
+def open_file() -> None:
+    """Open a scene from this machine or an upload."""
+    with st.expander("Open a scene", expanded=not session().scenes):
+        upload = st.file_uploader(
+            "Upload",
+            type=[suffix.lstrip(".") for suffix in SUFFIXES],
+            help="GeoTIFF, NetCDF, SAFE.zip",
+        )
+        path = st.text_input(
+            "or the path on the machine where the viewer runs",
+            help="A GeoTIFF, NetCDF, SAFE folder or Landsat Level-1 folder",
+            disabled=not os.environ.get(ALLOW_PATHS_VARIABLE),
+        )
+        sensor = st.selectbox("Sensor", SENSOR_CHOICES)
+        if st.button("Open", disabled=upload is None and not path):
+            bar = st.progress(0.0, text="Drawing the scene")
+            with told():
+                current = session()
+                where = Path(path)
+                if upload is not None:
+                    where = save_upload(upload, upload.name, upload.size, current.folder)
+                current.add_scene(
+                    where,
+                    sensor=None if sensor == SENSOR_CHOICES[0] else sensor,
+                    report=bar.progress,
+                )
+            bar.empty()
+            st.rerun()
+
+
+def here() -> None:
+    """Mask an opened scene without a back end."""
+    open_file()
+    current = session()
+    if not current.scenes:
+        empty_state("No scene is open yet. Open a file above, or make a demo scene to try it out.")
+        return
+    names = list(current.scenes)
+    wanted = st.session_state.get("start_scene")
+    name = st.selectbox(
+        "Scene", names, index=names.index(wanted) if wanted in names else len(names) - 1
+    )
+    options = mask_form("here")
+    if st.button("Make the mask", type="primary", icon=":material/play_arrow:"):
+        entry = current.scenes[name]
+        output = current.folder / f"{options.model}-{len(current.tasks)}-{entry.path.stem}.tif"
+        task = start_mask(entry.path, output, options, sensor=entry.picture.sensor_id)
+        task.title, task.scene = f"{options.model} on {name}", name
+        current.tasks.append(task)
+    follow_tasks()
+
+
+def area(connection: object, collection: str) -> tuple[float, float, float, float]:
+    """Draw or type an area; begins with the collection's own."""
+    with told():
+        about = backends.describe_collection(connection, collection)
+    west, south, east, north = about["extent"]["spatial"]["bbox"][0][:4]
+    drawn = draw_area_map((west, south, east, north), key=f"area_{collection}")
+    start = drawn or (west, south, east, north)
+    columns = st.columns(4)
+    names = ("west", "south", "east", "north")
+    return tuple(
+        column.number_input(
+            name, value=float(value), format="%.5f", key=f"{collection}_{name}_{value}"
+        )
+        for column, name, value in zip(columns, names, start, strict=True)
+    )
+
+
+def on_backend() -> None:
+    """Plan and submit a job."""
+    connection = connect_form()
+    if connection is None:
+        return
+    current = session()
+    with told():
+        collections = backends.list_collections(connection)
+    if not collections:
+        empty_state(
+            "The back end has no collection yet. Make a demo scene and register it below, or run "
+            "`cloudmask ingest PATH` on the back end's machine."
+        )
+        return
+    collection = st.selectbox("Collection", list(collections), format_func=collections.get)
+    west, south, east, north = area(connection, collection)
+    left, middle, right = st.columns(3)
+    first, last = backends.temporal_extent(connection, collection)
+    start = left.date_input("From", first)
+    end = middle.date_input("To (not included)", last + dt.timedelta(days=1))
+    cover = right.slider("Cloud cover of a scene at most, %", 0, 100, 100)
+    own = current.backend_url == os.environ.get(BACKEND_VARIABLE)
+    folder = os.environ.get(BACKEND_DATA_VARIABLE) if own else None
+    with told():
+        scenes = list_scenes(
+            connection, collection, (west, south, east, north), (start, end),
+            backend_data=Path(folder) if folder else None,
+        )  # fmt: skip
+    if scenes:
+        with st.expander(f"Scenes there and then: {len(scenes)}"):
+            st.dataframe(scenes, hide_index=True)
+    elif scenes is not None:
+        st.warning("No scene there and then: widen the area or the dates.")
+    options = mask_form("job")
+    title = st.text_input("Title", f"{options.model} on {collection}")
+    plan = backends.JobPlan(
+        collection=collection,
+        west=west,
+        south=south,
+        east=east,
+        north=north,
+        start=str(start),
+        end=str(end),
+        max_cloud_cover=None if cover == 100 else cover,
+        options=options,
+        title=title,
+    )
+    with st.expander("Process graph and Python code"), told():
+        graph, code = st.tabs(["Process graph", "Python"])
+        graph.code(json.dumps(backends.build_graph(None, plan), indent=1), language="json")
+        code.code(backends.python_code(current.backend_url, plan), language="python")
+    with st.container(horizontal=True):
+        send = st.button("Submit", type="primary", icon=":material/send:")
+        ask = st.button("Estimate", help="What the back end expects the job to take")
+    if ask:
+        with told(), st.spinner("Asking the back end"):
+            found = backends.estimate(connection, plan)
+        st.write(estimate_text(found))
+    if send:
+        with told():
+            job_id = backends.submit(connection, plan)
+        st.session_state.followed_job = job_id
+        st.switch_page("pages/jobs.py")
+
+
+def estimate_text(found: Mapping[str, Any] | None) -> str:
+    """Return an estimate as a sentence."""
+    if found is None:
+        return "The back end gives no estimates."
+    parts = []
+    if "duration" in found:
+        parts.append(f"takes about {found['duration'].removeprefix('PT').lower()}")
+    if "size" in found:
+        parts.append(f"results of at most {found['size'] / 1024**2:.1f} MB")
+    if "costs" in found:
+        parts.append(f"costs {found['costs']}")
+    return "Estimate: " + ", ".join(parts) + "." if parts else "The back end cannot tell."
+
+
+st.title("New job")
+choices = ["Here, without a back end", "On an openEO back end"]
+if "job_where" not in st.session_state:
+    st.session_state.job_where = choices[1 if os.environ.get(BACKEND_VARIABLE) else 0]
+where = st.segmented_control("Where", choices, key="job_where", required=True)
+if where == choices[1]:
+    on_backend()
+else:
+    here()

@@ -1,0 +1,150 @@
+"""Reference masks: the published ALCD scenes, and one's own."""
+
+import os
+from pathlib import Path
+
+import folium
+import pandas as pd
+import streamlit as st
+from streamlit_folium import st_folium
+
+from openeo_cloudmask.references.alcd_scenes import ALCD_SCENES, AlcdSceneInfo
+from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre, world_map
+from openeo_cloudmask.viewer.maps import BASEMAPS, localize
+from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE
+from openeo_cloudmask.viewer.session import ReferenceEntry
+from openeo_cloudmask.viewer.uploads import save_upload
+from openeo_cloudmask.viewer.web import make_demo, session, told
+
+MAP_HEIGHT_PX = 330
+COLOR, OWN_COLOR = "#0072B2", "#D55E00"
+DOI = "https://doi.org/10.5281/zenodo.1460961"
+
+
+def draw_world() -> None:
+    """Draw where the references are."""
+    street = st.session_state.get("world_basemap")
+    view = world_map(basemap=next(iter(BASEMAPS)) if street else None)
+    by_tile: dict[str, list[AlcdSceneInfo]] = {}
+    for scene in ALCD_SCENES:
+        by_tile.setdefault(scene.tile, []).append(scene)
+    for tile, scenes in by_tile.items():
+        latitude, longitude = tile_centre(tile)
+        days = ", ".join(f"{item.date[:4]}-{item.date[4:6]}-{item.date[6:]}" for item in scenes)
+        folium.CircleMarker(
+            [latitude, longitude], radius=5 + len(scenes), color=COLOR, fill=True,
+            tooltip=f"{scenes[0].location}, tile {tile}: {days}",
+        ).add_to(view)  # fmt: skip
+    for entry in session().references.values():
+        west, south, east, north = entry.layer.bounds
+        folium.CircleMarker(
+            [(south + north) / 2, (west + east) / 2], radius=8, color=OWN_COLOR, fill=True,
+            tooltip=f"opened: {entry.title}",
+        ).add_to(view)  # fmt: skip
+    localize(view)
+    st_folium(
+        view, key="world", height=MAP_HEIGHT_PX, use_container_width=True, returned_objects=[]
+    )
+    st.caption(
+        "Blue: the 37 ALCD scenes, at the approximate centre of their tiles. Orange: opened here."
+    )
+    st.toggle("Street map below (asks tile.openstreetmap.org)", key="world_basemap")
+
+
+def draw_table() -> None:
+    """Draw the published scenes."""
+    st.dataframe(
+        [
+            {
+                "place": item.location,
+                "tile": item.tile,
+                "date": f"{item.date[:4]}-{item.date[4:6]}-{item.date[6:]}",
+                "part of": ", ".join(item.groups),
+                "Level-1C product": item.product_name,
+            }
+            for item in ALCD_SCENES
+        ],
+        hide_index=True,
+        height=260,
+    )
+    st.caption(
+        f"Baetens and Hagolle, [doi:10.5281/zenodo.1460961]({DOI}); get the archive with "
+        "`cloudmask references download DIR`."
+    )
+
+
+def open_references() -> None:
+    """Draw the ways to open a reference."""
+    upload = st.file_uploader("A raster of class values (GeoTIFF)", type=["tif", "tiff"])
+    if st.button("Open the raster", disabled=upload is None) and upload is not None:
+        with told():
+            current = session()
+            path = save_upload(upload, upload.name, upload.size, current.folder)
+            entry = current.add_reference(path)
+        st.success(f"{entry.title} is open", icon=":material/check_circle:")
+    allowed = bool(os.environ.get(ALLOW_PATHS_VARIABLE))
+    text = st.text_input(
+        "ALCD archive (folder) or scene folder, on the machine where the viewer runs",
+        disabled=not allowed,
+        help=None if allowed else "Start the viewer with --allow-paths to open files by path.",
+    )
+    if not allowed:
+        st.caption("Paths are turned off; `cloudmask viewer --allow-paths` turns them on.")
+    if not text:
+        return
+    with told():
+        folders = find_scenes(Path(text).expanduser())
+    chosen = st.selectbox("Scene", list(folders))
+    if st.button("Open the scene", type="primary"):
+        with told(), st.spinner("Reading the reference"):
+            entry = session().add_reference(folders[chosen], title=chosen)
+        st.success(f"{entry.title} is open", icon=":material/check_circle:")
+
+
+def draw_opened(entry: ReferenceEntry) -> None:
+    """Draw one opened reference: classes, confidence, and a way on."""
+    reference = entry.reference
+    height, width = reference.grid.shape_yx
+    with st.container(border=True):
+        left, right = st.columns([2, 1])
+        left.markdown(f"**{entry.title}**")
+        sure = reference.confidence
+        text = "" if sure is None else f"; mean confidence {float(sure.mean()) / 255:.0%}"
+        left.caption(f"{width} x {height} pixels, {reference.grid.crs}{text}")
+        rows = class_shares(reference)
+        left.dataframe(
+            pd.DataFrame(rows), hide_index=True,
+            column_config={"share": st.column_config.NumberColumn(format="percent")},
+        )  # fmt: skip
+        scene = session().scenes.get(entry.title)
+        if scene is not None:
+            right.write("Its scene is open.")
+            label = "Start from this scene"
+        else:
+            right.write("Open the Level-1C product of this scene to mask it.")
+            label = "Open its scene"
+        if right.button(label, key=f"start_{entry.title}", type="primary"):
+            st.session_state.start_scene = entry.title
+            st.session_state.job_where = "Here, without a back end"
+            st.switch_page("pages/new_job.py")
+
+
+st.title("References")
+draw_world()
+opened = session().references
+tabs = st.tabs([f"Opened ({len(opened)})", "Open a reference", "The 37 ALCD scenes"])
+with tabs[0]:
+    if not opened:
+        st.info(
+            "None is open. Make a demo scene, which comes with its reference, or open one.",
+            icon=":material/lightbulb:",
+        )
+        if st.button("Make a demo scene", icon=":material/auto_awesome:"):
+            make_demo()
+            st.rerun()
+    for item in opened.values():
+        draw_opened(item)
+with tabs[1]:
+    open_references()
+with tabs[2]:
+    draw_table()
