@@ -11,13 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from openeo_cloudmask.classes import FOUR_CLASS  # noqa: E402
-from openeo_cloudmask.errors import InputError, OptionError  # noqa: E402
-from openeo_cloudmask.inference import Window  # noqa: E402
-from openeo_cloudmask.models import build_network  # noqa: E402
-from openeo_cloudmask.models.networks import fused_conv  # noqa: E402
-from openeo_cloudmask.models.networks.prepare import prepare, resolve_device  # noqa: E402
-from openeo_cloudmask.models.torch_detector import TorchDetector  # noqa: E402
+from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.errors import InputError, OptionError
+from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models import build_network
+from openeo_cloudmask.models.networks import fused_conv, unet_inference
+from openeo_cloudmask.models.networks.prepare import prepare, resolve_device
+from openeo_cloudmask.models.networks.winograd import WinogradConv
+from openeo_cloudmask.models.torch_detector import TorchDetector
 
 Unet = Callable[[int], Any]
 
@@ -118,6 +119,32 @@ def test_plain_operators_give_what_the_fused_ones_give(
         monkeypatch.setattr(fused_conv, "FUSED", False)
         plain = fast(x).softmax(1)
     torch.testing.assert_close(fused, plain, atol=1e-5 if precision == "fp32" else 0.01, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (6, 5), (1, 3)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_winograd_is_a_convolution(size: tuple[int, int], *, relu: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, weight, bias = (
+        torch.randn(shape, generator=generator) for shape in ((2, 9, *size), (7, 9, 3, 3), (7,))
+    )
+    wanted = torch.nn.functional.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    answer = WinogradConv(weight, bias, relu=relu)(x)
+    wanted = wanted.relu() if relu else wanted
+    largest = wanted.abs().max().item()
+    torch.testing.assert_close(answer.double(), wanted, atol=1e-5 * largest, rtol=0)
+
+
+def test_strips_of_rows_change_nothing(
+    golden_unet: Unet, monkeypatch: pytest.MonkeyPatch, pixels: Callable[..., Any]
+) -> None:
+    fast = prepare(golden_unet(4), "cpu", "fp32")
+    x = pixels(6, 4, 96, 128)
+    with torch.inference_mode():
+        whole = fast(x)
+        monkeypatch.setattr(unet_inference, "_STRIP_VALUES", 7000)
+        strips = fast(x)
+    torch.testing.assert_close(strips, whole, atol=1e-5, rtol=0)
 
 
 def test_bf16_gives_the_same_classes(golden_unet: Unet, pixels: Callable[..., Any]) -> None:

@@ -72,7 +72,7 @@ class FusedConv(nn.Module):
             weight = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001
                 self.weight, *shape, list(x.shape)
             )
-            self._packed = {x.shape: weight}
+            self._packed[x.shape] = weight
         operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
         name, numbers = _ATTRIBUTES[self.activation]
         if add is None:
@@ -109,7 +109,7 @@ class FusedUpConv(nn.Module):
             weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(  # noqa: SLF001
                 self.weight, *shape, list(x.shape)
             )
-            self._packed = {x.shape: weight}
+            self._packed[x.shape] = weight
         name, numbers = _ATTRIBUTES[self.activation]
         out: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001
             x, weight, self.bias, *shape, name, numbers, ""
