@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.errors import MissingExtraError
 from openeo_cloudmask.inference import Window
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +20,26 @@ GOLDEN = ROOT / "tests" / "data" / "golden"
 
 # Two test processes may share few cores; more threads than cores only slow small networks down.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    yield from _skip_without_torch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    yield from _skip_without_torch()
+
+
+def _skip_without_torch() -> Generator[None]:
+    """Skip a test that needs torch where there is none; any other missing extra is a failure."""
+    try:
+        yield
+    except MissingExtraError as err:
+        if find_spec("torch") is None and "'torch'" in str(err):
+            pytest.skip(str(err))
+        raise
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def mini(
     threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
 ) -> None:
     """Train ``mini``; a run that was stopped goes on to the weights it would have had."""
-    import torch
+    torch = _import_torch()
     from rich.progress import Progress
 
     from openeo_cloudmask.errors import OptionError
@@ -72,6 +73,7 @@ def kristollari_cnn(
     validation_share: Annotated[float, typer.Option(help="Share of scenes held back.")] = 0.25,
 ) -> None:
     """Train the patch CNN on references at 60 m, then write masks, metrics and confusion."""
+    _import_torch()
     from openeo_cloudmask.errors import OptionError
     from openeo_cloudmask.training.patch_cnn import (
         Epoch,
@@ -108,3 +110,14 @@ def kristollari_cnn(
     curves = draw_curves(read_history(folder), folder / "curves.png")
     written = write_evaluation(weights, validation, folder / "validation")
     typer.echo(f"weights {weights}\ncurves  {curves}\nmasks   {written}")
+
+
+def _import_torch() -> ModuleType:
+    """Return torch, before anything is simulated or read."""
+    from openeo_cloudmask.errors import MissingExtraError
+
+    try:
+        import torch
+    except ModuleNotFoundError as err:
+        raise MissingExtraError.for_extra("torch", "training") from err
+    return torch

@@ -16,7 +16,7 @@ from pystac.layout import TemplateLayoutStrategy
 from pystac.stac_io import DefaultStacIO
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.errors import CatalogError, OutputError
+from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
@@ -135,7 +135,10 @@ def count_parameters(entry: ModelEntry) -> int | None:
         return 0
     if entry.kind not in NETWORK_MODULES:
         return None  # a file or package of others: its network is not built here
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as err:
+        raise MissingExtraError.for_extra("torch", "counting a network's parameters") from err
 
     with torch.device("meta"):  # shapes without memory
         network = build_network(entry.kind, entry.config)

@@ -9,11 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from playwright.sync_api import sync_playwright  # noqa: E402
+from playwright.sync_api import sync_playwright
 
-from openeo_cloudmask.viewer.launch import free_port  # noqa: E402
-from tests.browser import steps  # noqa: E402
-from tests.browser.conftest import find_chromium, start_viewer, stop_viewer  # noqa: E402
+from openeo_cloudmask.viewer.launch import free_port
+from tests.browser import steps
+from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
 
 IMAGES = ROOT / "docs" / "images"
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "hollstein"

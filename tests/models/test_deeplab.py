@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.models import build_network

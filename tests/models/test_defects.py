@@ -10,8 +10,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import rasterio
-import torch
 from rasterio.transform import from_origin
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.classes import OutputStyle, apply_style, style_probabilities, style_scheme
 from openeo_cloudmask.errors import InputError, WeightsError

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.models import build_network
@@ -104,6 +105,18 @@ def test_wrong_number_of_bands_is_refused(golden_case):
     case = golden_case("segformer_tiny_s2")
     with pytest.raises(InputError, match=r"\(n, 13, y, x\)"):
         case.network(case.bands[:, :4])
+
+
+@pytest.mark.parametrize("name", ["segformer_tiny_s2", "sensei_small_tiny_rgbn"])
+def test_images_that_leave_nothing_to_attend_to_are_refused(golden_case, name):
+    case = golden_case(name)
+    _, *others = case.arguments
+    for shape in ((28, 64), (64, 28), (1, 1)):
+        bands = case.bands[:, :, : shape[0], : shape[1]]
+        with pytest.raises(InputError, match=rf"{shape[0]} x {shape[1]} pixels; .* at least 29"):
+            case.network(bands, *others)
+    with torch.inference_mode():
+        assert case.network(case.bands[:, :, :29, :29], *others).shape[2:] == (29, 29)
 
 
 def test_network_needs_its_number_of_channels():

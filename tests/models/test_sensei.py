@@ -4,7 +4,8 @@ import copy
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.errors import BandError, OptionError, SensorError
 from openeo_cloudmask.models import build_network

@@ -4,10 +4,21 @@ import os
 
 import numpy as np
 import pytest
-import torch
+import rasterio
 import yaml
+from rasterio.transform import from_origin
+from typer.testing import CliRunner
 
-from openeo_cloudmask.errors import BandError, OptionError, SensorError, WeightsError
+torch = pytest.importorskip("torch")
+
+from openeo_cloudmask.cli import build_app
+from openeo_cloudmask.errors import (
+    BandError,
+    CloudMaskError,
+    OptionError,
+    SensorError,
+    WeightsError,
+)
 from openeo_cloudmask.models import MODELS, build_network, get_model, load_detector
 from openeo_cloudmask.models.sensei_hub import parse_config, read_settings, read_yaml
 
@@ -210,3 +221,42 @@ def test_auto_is_exact_where_bf16_would_change_classes(hub_folder, fill, monkeyp
     os.utime(path, ns=(1, 1))
     rounded = load_detector("senseiv2", weights=folder, device="cpu", precision="auto")
     assert rounded.precision == "bf16"
+
+
+@pytest.fixture
+def refused(tmp_path, fill):
+    """Return a function that masks a raster of layers with senseiv2 and returns the message."""
+
+    def run(folder, bands, sensor="sentinel-2-l1c"):
+        output = tmp_path / "mask.tif"
+        pixels = fill.reflectance(1, (len(bands), 40, 40))
+        with rasterio.open(
+            tmp_path / "scene.tif", "w", driver="GTiff", count=len(bands), height=40, width=40,
+            dtype="float32", crs="EPSG:32632", transform=from_origin(300_000, 5_000_000, 10, 10),
+        ) as dataset:  # fmt: skip
+            dataset.write(pixels)
+        line = ["run", tmp_path / "scene.tif", output, "--model", "senseiv2", "--weights", folder]
+        line += ["--sensor", sensor, "--bands", ",".join(bands)]
+        result = CliRunner().invoke(build_app(), list(map(str, line)))
+        assert isinstance(result.exception, CloudMaskError), result.output
+        assert "\n" not in str(result.exception)
+        assert not output.exists()
+        return str(result.exception)
+
+    return run
+
+
+def test_the_command_says_what_does_not_fit_in_one_line(refused, hub_folder, golden_case, tmp_path):
+    folder = hub_folder()
+    assert "needs at least 3 bands" in refused(folder, ("B02", "B03"))
+    assert "given twice" in refused(folder, ("B02", "B02", "B03", "B04"))
+    own = tmp_path / "sensor.yaml"
+    own.write_text("id: mine\nresolution_m: 10\nbands: [{name: X1}, {name: X2}, {name: X3}]\n")
+    message = refused(folder, ("X1", "X2", "X3"), sensor=own)
+    assert "give min_nm and max_nm in nanometres" in message
+    path = folder / "full-models" / NAMES[0] / "weights.pt"
+    torch.save(golden_case("sensei_deeplab_s2").network.state_dict(), path)
+    assert "keys are not expected" in refused(folder, ("B02", "B03", "B04"))
+    blocks = [{"type": "MAGIC"}, {"type": "BAND_MULTIPLICATION"}]
+    message = refused(hub_folder(blocks=blocks), ("B02", "B03", "B04"))
+    assert "block 0 of the SEnSeI configuration has the type 'MAGIC'" in message

@@ -15,7 +15,7 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models import build_network
-from openeo_cloudmask.models.networks import fused_conv, unet_inference
+from openeo_cloudmask.models.networks import NETWORK_MODULES, fused_conv, unet_inference
 from openeo_cloudmask.models.networks.prepare import prepare, resolve_device
 from openeo_cloudmask.models.networks.winograd import WinogradConv
 from openeo_cloudmask.models.torch_detector import TorchDetector
@@ -208,6 +208,13 @@ def test_wrong_settings_are_refused(config: dict[str, int]) -> None:
 def test_unknown_kind_lists_the_known_ones() -> None:
     with pytest.raises(OptionError, match=r"'unet'.*unet-mobilenet-v2"):
         build_network("unet", {})
+
+
+@pytest.mark.parametrize("kind", NETWORK_MODULES)
+@pytest.mark.parametrize("config", [None, 13, ["bands"]])
+def test_settings_that_are_no_names_with_values(kind: str, config: Any) -> None:
+    with pytest.raises(OptionError, match=f"of the network '{kind}' are of type"):
+        build_network(kind, config)
 
 
 @pytest.mark.parametrize(

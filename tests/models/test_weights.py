@@ -12,15 +12,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from openeo_cloudmask.errors import WeightsError  # noqa: E402
-from openeo_cloudmask.models import build_network, get_model  # noqa: E402
-from openeo_cloudmask.models.entry import ModelEntry, WeightsSource  # noqa: E402
-from openeo_cloudmask.models.state_dict import (  # noqa: E402
+from openeo_cloudmask.errors import WeightsError
+from openeo_cloudmask.models import build_network, get_model
+from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.models.state_dict import (
     load_state_dict_strict,
     load_torchscript,
     read_tensors,
 )
-from openeo_cloudmask.models.weights import find_weights, sha256_of  # noqa: E402
+from openeo_cloudmask.models.weights import find_weights, sha256_of
 
 FILE = "UNetMobV2_V2.pt"
 REPO = "isp-uv-es/cloudsen12_models"

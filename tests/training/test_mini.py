@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from openeo_cloudmask.errors import BandError, OptionError, WeightsError
+torch = pytest.importorskip("torch")
+
+from openeo_cloudmask.errors import BandError, InputError, OptionError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import build_network, get_model, load_detector
 from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
@@ -110,6 +111,8 @@ def test_what_the_network_does_not_take():
         build_network("mini", {"planes": (*PLANES, "pan")})
     with pytest.raises(OptionError, match="unknown settings"):
         build_network("mini", {"depth": 3})
+    with pytest.raises(InputError, match="31 x 64 pixels; mini takes multiples of 32"):
+        build_network("mini", {})(torch.zeros(1, len(PLANES), 31, 64))
     with pytest.raises(WeightsError, match="is not there"):
         load_detector("mini", weights="/nowhere/mini.safetensors")
 

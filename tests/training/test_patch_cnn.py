@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import InputError, OptionError, ReferenceDataError, WeightsError
