@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 FIRST_PROGRAM = r"```python\n(.*?)```\n+```text\n(.*?)```"
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def test_the_first_program_prints_what_stands_below_it(tmp_path):
+    pytest.importorskip("torch")
     text = README.read_text(encoding="utf-8")
     program, output = re.search(FIRST_PROGRAM, text, re.DOTALL).groups()
     ran = subprocess.run(

@@ -121,6 +121,38 @@ def test_compose_reads_secrets_from_files_and_publishes_little():
             assert secret is None or key.endswith("_FILE"), f"{key} holds a secret"
 
 
+def test_health_checks_use_what_their_image_has():
+    """Slim images have neither curl nor wget: ours ask with Python, PostgreSQL's with its own."""
+    text = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    checks = re.findall(r"^HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", text, re.MULTILINE)
+    assert len(checks) == text.count("HEALTHCHECK") == 3
+    assert {json.loads(item)[0] for item in checks} == {"python"}
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
+    own = {
+        name: item["healthcheck"]["test"][:2]
+        for name, item in compose["services"].items()
+        if "healthcheck" in item
+    }
+    assert own == {"postgres": ["CMD", "pg_isready"]}
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
+def test_store_gets_its_keys_from_the_secrets(tmp_path):
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
+    store = compose["services"]["s3"]
+    assert store["entrypoint"] == ["/bin/sh", "-c"]
+    for name in store["secrets"]:
+        (tmp_path / name).write_text(f"the {name}")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$ROOT_ACCESS_KEY_ID, $ROOT_SECRET_ACCESS_KEY, $*"\n')
+    program.chmod(0o755)
+    (script,) = store["command"]
+    script = script.replace("$$", "$").replace("/run/secrets", str(tmp_path))
+    script = script.replace("/usr/local/bin/versitygw", str(program))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "the s3_user, the s3_password, --port :9000 posix /objects"
+
+
 @pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
 def test_entrypoint_takes_secrets_from_files(tmp_path):
     (tmp_path / "key").write_text("a b'c$\n", encoding="utf-8")
