@@ -50,4 +50,6 @@ def build_middleware() -> list[Middleware]:
     """Return what the viewer's server puts around its routes."""
     from starlette.middleware import Middleware
 
-    return [Middleware(SessionCookie)]
+    from openeo_cloudmask.viewer.stale_runs import KeepPage
+
+    return [Middleware(SessionCookie), Middleware(KeepPage)]

@@ -50,12 +50,21 @@ _STACK = """
     sessionStorage.setItem(key, JSON.stringify({center: map.getCenter(), zoom: map.getZoom()}));
   });
 
+  // Leaflet asks once for a tile; a server that was busy just then would leave a hole for ever.
+  function askAgain(event) {
+    var tile = event.tile, url = tile.src, tries = tile.cloudmaskTries || 0;
+    if (tries >= 3) { return; }
+    tile.cloudmaskTries = tries + 1;
+    setTimeout(function () {
+      if (tile.isConnected) { tile.src = url; }
+    }, 500 * Math.pow(2, tries));
+  }
   function layer(token) {
     if (!made[token]) {
       var entry = table[token];
       made[token] = L.tileLayer(entry.url, {
         bounds: entry.bounds, maxNativeZoom: 18, maxZoom: 20, attribution: "", role: token
-      });
+      }).on("tileerror", askAgain);
     }
     return made[token];
   }

@@ -15,9 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import steps
+
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
 START_SECONDS = 150
+LOG_LINES = 60
+
+FAILED = pytest.StashKey[bool]()
 
 
 def find_chromium() -> str | None:
@@ -99,18 +104,32 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def new_page(browser, viewer):
-    """Return the maker of (page, watch); each page is a browser profile of its own."""
-    contexts = []
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let fixtures know that their test failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
-    def make():
+
+@pytest.fixture
+def new_page(request, browser, viewer):
+    """Return the maker of (page, watch); each page is a browser profile of its own.
+
+    After a failure, pictures of the pages are under ``artifacts/``, and the report says what went
+    wrong in them and what the viewer logged.
+    """
+    made = []
+
+    def make(at: Viewer = viewer):
         context = browser.new_context(viewport={"width": 1280, "height": 800})
-        contexts.append(context)
+        context.set_default_timeout(steps.WAIT_MS)
         page, watch = context.new_page(), Watch()
+        made.append((page, watch, at))
 
         def sort(route, request):
-            if request.url.startswith(viewer.url):
+            if request.url.startswith(at.url):
                 route.continue_()
             else:
                 watch.foreign.append(request.url)
@@ -118,11 +137,19 @@ def new_page(browser, viewer):
 
         page.route("**/*", sort)
         page.on("pageerror", lambda error: watch.errors.append(str(error)))
+        page.add_init_script(steps.SLOW_MESSAGES)
         return page, watch
 
     yield make
-    for context in contexts:
-        context.close()
+    for number, (page, watch, at) in enumerate(made):
+        if request.node.stash.get(FAILED, False) and not page.is_closed():
+            ARTIFACTS.mkdir(exist_ok=True)
+            picture = ARTIFACTS / f"failed-{request.node.name}-{number}.png"
+            page.screenshot(path=str(picture))
+            logged = at.log.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]
+            about = f"{picture.name}: {page.url}, errors {watch.errors}; the viewer's log ends:"
+            sys.stderr.write("\n".join([about, *logged, ""]))
+        page.context.close()
 
 
 @pytest.fixture

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import time
+
 WAIT_MS = 180_000
 MAP = "iframe[title*=st_folium]"
+
+READ_TILES = """() => {
+    const tiles = [...document.querySelectorAll('.leaflet-tile')];
+    const loaded = tiles.filter(tile => tile.classList.contains('leaflet-tile-loaded'));
+    return {
+        map: Boolean(window.map),
+        size: [window.innerWidth, window.innerHeight],
+        asked: tiles.length,
+        loaded: loaded.length,
+        pending: tiles.filter(t => t.getAttribute('src') !== null && !t.complete).map(t => t.src),
+    };
+}"""
 
 
 def open_page(page, name: str) -> None:
@@ -41,17 +55,38 @@ def map_frame(page):
     return page.locator(MAP).element_handle(timeout=WAIT_MS).content_frame()
 
 
+def read_maps(page) -> list[dict[str, object]]:
+    """Return what each map of the page has asked for and drawn; a map may go while it is read."""
+    from playwright.sync_api import Error
+
+    found = []
+    for frame in page.frames:
+        if frame.parent_frame is None:
+            continue
+        try:
+            if "st_folium" in (frame.frame_element().get_attribute("title") or ""):
+                found.append(frame.evaluate(READ_TILES))
+        except Error as err:
+            found.append({"gone": str(err).splitlines()[0]})
+    return found
+
+
 def wait_for_map(page) -> None:
-    """Wait until every tile that the map asked for is drawn, and faded in."""
-    frame = map_frame(page)
-    frame.wait_for_function(
-        """() => {
-            const tiles = [...document.querySelectorAll('.leaflet-tile')];
-            return tiles.some(t => t.classList.contains('leaflet-tile-loaded'))
-                && tiles.every(t => t.getAttribute('src') === null || t.complete);
-        }""",
-        timeout=WAIT_MS,
-    )
+    """Wait until every tile that the map asked for is drawn, and faded in.
+
+    Raises:
+        AssertionError: it never is; says what the page and its maps look like.
+    """
+    deadline = time.monotonic() + WAIT_MS / 1000
+    maps = read_maps(page)
+    while not (len(maps) == 1 and maps[0].get("loaded") and not maps[0]["pending"]):
+        if time.monotonic() > deadline:
+            headings = page.get_by_role("heading").all_inner_texts()
+            raise AssertionError(
+                f"no map was drawn within {WAIT_MS / 1000:.0f} s; maps {maps}, headings {headings}"
+            )
+        page.wait_for_timeout(200)
+        maps = read_maps(page)
     page.wait_for_timeout(700)  # Leaflet fades tiles in over 0.2 s
 
 
@@ -74,4 +109,23 @@ def set_slider(page, name: str, key: str) -> None:
     thumb = page.get_by_role("slider", name=name)
     thumb.focus()
     thumb.press(key)
-    page.wait_for_timeout(1500)
+
+
+SLOW_MESSAGES = """(() => {
+    window.cloudmaskLagMs = 0;
+    const socket = WebSocket.prototype;
+    const known = Object.getOwnPropertyDescriptor(socket, 'onmessage');
+    const late = (handle, self) => event => window.cloudmaskLagMs
+        ? setTimeout(() => handle.call(self, event), window.cloudmaskLagMs)
+        : handle.call(self, event);
+    Object.defineProperty(socket, 'onmessage', {
+        get() { return known.get.call(this); },
+        set(handle) { known.set.call(this, handle && late(handle, this)); },
+    });
+})()"""
+"""Lets ``slow_down`` hold back what the server says; goes into a page before it is opened."""
+
+
+def slow_down(page, lag_ms: int) -> None:
+    """From now on the page hears of everything that much later, as over a slow line."""
+    page.evaluate(f"window.cloudmaskLagMs = {lag_ms}")

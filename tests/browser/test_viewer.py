@@ -24,6 +24,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 ALONE_PX = 15
 """Pixels of this much around a place have its class, so that no edge is near on the screen."""
 
+COLOR_TRIES = 60
+LAG_MS = 1500
+"""Longer than the timers of the page Jobs wait."""
+
 
 def find_places(path: Path) -> dict[int, tuple[float, float]]:
     """Return class value -> latitude and longitude of a pixel amid others of its class."""
@@ -50,9 +54,29 @@ def read_colors(page, path: Path, places: dict[int, tuple[float, float]]) -> dic
     return colors
 
 
+def wait_for_colors(page, keep, name: str, places, good) -> dict[int, str]:
+    """Return the colours at ``places`` once they are ``good`` and stay, or those of the last look.
+
+    Args:
+        page: the page.
+        keep: what saves its picture.
+        name: of the picture.
+        places: class value -> latitude and longitude.
+        good: says of class value -> colour whether it is what was waited for.
+    """
+    before: dict[int, str] = {}
+    for _ in range(COLOR_TRIES):
+        colors = read_colors(page, keep(page, name), places)
+        if colors == before and good(colors):
+            break
+        before = colors
+        page.wait_for_timeout(500)
+    return colors
+
+
 def read_table(page, header: str) -> list[list[str]]:
     table = page.locator("table").filter(has_text=header).last
-    table.wait_for(timeout=steps.WAIT_MS)
+    table.wait_for()
     return [row.locator("th, td").all_inner_texts() for row in table.locator("tbody tr").all()]
 
 
@@ -61,11 +85,16 @@ def check_colors(page, keep, places: dict[int, tuple[float, float]]) -> tuple[di
     wanted = {item.value: item.color for item in FOUR_CLASS.classes if item.value in places}
     steps.set_slider(page, "Opacity, %", "End")
     steps.wait_for_map(page)
-    assert read_colors(page, keep(page, "compare-layers"), places) == wanted
+    colors = wait_for_colors(page, keep, "compare-layers", places, lambda found: found == wanted)
+    assert colors == wanted
     steps.map_frame(page).evaluate("window.cloudmaskMark = 1")  # a new map would not have it
     steps.set_slider(page, "Opacity, %", "Home")
-    plain = read_colors(page, keep(page, "compare-image"), places)
-    assert all(plain[value] != wanted[value] for value in places)
+
+    def bare(colors: dict[int, str]) -> bool:
+        return all(colors[value] != wanted[value] for value in places)
+
+    plain = wait_for_colors(page, keep, "compare-image", places, bare)
+    assert bare(plain)
     return plain, wanted
 
 
@@ -73,7 +102,7 @@ def check_swipe(page, keep, places, plain, wanted) -> None:
     """All is image with the divider on the right, all mask with it on the left."""
     page.get_by_text("Swipe", exact=True).click()
     frame = steps.map_frame(page)
-    handle = frame.wait_for_selector(".leaflet-sbs-range", state="attached", timeout=steps.WAIT_MS)
+    handle = frame.wait_for_selector(".leaflet-sbs-range", state="attached")
     steps.wait_for_map(page)
     box, track = page.locator(steps.MAP).bounding_box(), handle.bounding_box()
     middle, at = track["y"] + track["height"] / 2, box["x"] + box["width"] / 2
@@ -83,9 +112,11 @@ def check_swipe(page, keep, places, plain, wanted) -> None:
         at = box["x"] + box["width"] * share
         page.mouse.move(at, middle, steps=8)
         page.mouse.up()
-        page.wait_for_timeout(500)
-        colors = read_colors(page, keep(page, f"compare-swipe-{name}"), places)
-        assert colors == (plain if name == "image" else wanted)
+        expected = plain if name == "image" else wanted
+        colors = wait_for_colors(
+            page, keep, f"compare-swipe-{name}", places, lambda found, want=expected: found == want
+        )
+        assert colors == expected
     assert page.get_by_text("Click the map to see").is_visible()  # dragging is no click
     assert frame.evaluate("window.cloudmaskMark") == 1
 
@@ -95,14 +126,12 @@ def check_pixel(page, keep, places) -> None:
     value, place = max(places.items())
     x, y = steps.place_on_screen(page, *place)
     page.mouse.click(x, y)
-    page.get_by_text("(latitude, longitude)").wait_for(timeout=steps.WAIT_MS)
+    page.get_by_text("(latitude, longitude)").wait_for()
     rows = read_table(page, "verdict")
     assert rows[0][1] == next(item.title for item in FOUR_CLASS.classes if item.value == value)
     assert rows[1][0] == "Reference"
-    page.get_by_text("Probabilities from one window").wait_for(timeout=steps.WAIT_MS)
-    page.get_by_text("The model runs on the window").wait_for(
-        state="detached", timeout=steps.WAIT_MS
-    )
+    page.get_by_text("Probabilities from one window").wait_for()
+    page.get_by_text("The model runs on the window").wait_for(state="detached")
     page.wait_for_timeout(1000)
     keep(page, "compare-pixel")
 
@@ -122,6 +151,17 @@ def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     assert shown == next(item for item in pooled if item["case"] == "4-class")["confusion"]
 
 
+def check_slow_line(page) -> None:
+    """A page stays though timers of the page before it went off while it was on its way."""
+    steps.open_page(page, "Jobs")
+    page.get_by_role("button", name="Open in Compare").wait_for()
+    steps.slow_down(page, LAG_MS)
+    steps.open_results(page)
+    page.wait_for_timeout(3 * LAG_MS)
+    assert page.get_by_role("heading", name="Compare", exact=True).is_visible()
+    assert len(steps.read_maps(page)) == 1
+
+
 def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
     page, watch = new_page()
     page.goto(viewer.url)
@@ -133,13 +173,13 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
     keep(page, "start")
     # The decision tree: fast wherever the tests run.
     steps.choose_model(page, "hollstein")
-    page.get_by_role("button", name="Submit").wait_for(timeout=steps.WAIT_MS)
+    page.get_by_role("button", name="Submit").wait_for()
     page.wait_for_timeout(1500)
     keep(page, "new-job")
     steps.submit_job(page)
     keep(page, "jobs")
     page.reload()  # the job lives on the back end, what was opened in the session
-    page.get_by_role("button", name="Open in Compare").wait_for(timeout=steps.WAIT_MS)
+    page.get_by_role("button", name="Open in Compare").wait_for()
     keep(page, "jobs-finished")
     steps.open_results(page)
     mask = next(viewer.data.glob("sessions/*/j-*/*.tif"))
@@ -154,6 +194,7 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
         steps.open_page(page, name)
         page.wait_for_timeout(2500)
         keep(page, name.lower().replace(" ", "-"))
+    check_slow_line(page)
     assert watch.foreign == []
     assert watch.errors == []
 
@@ -164,7 +205,7 @@ def test_two_browsers_see_nothing_of_each_other(new_page, viewer):
     steps.make_demo(one, viewer.url)
     other.goto(viewer.url)
     steps.open_page(other, "Compare")
-    other.get_by_text("Nothing is open yet").wait_for(timeout=steps.WAIT_MS)
+    other.get_by_text("Nothing is open yet").wait_for()
     cookies = [
         next(item for item in page.context.cookies() if item["name"] == "cloudmask_session")
         for page in (one, other)
@@ -179,31 +220,31 @@ def test_nothing_secret_is_in_the_log_or_the_address(new_page, viewer):
     page, _ = new_page()
     page.goto(viewer.url)
     steps.open_page(page, "Jobs")
-    page.get_by_text("Connected to").wait_for(timeout=steps.WAIT_MS)
+    page.get_by_text("Connected to").wait_for()
     assert login[1] not in viewer.log.read_text(encoding="utf-8")
     assert login[1] not in page.url
     assert login[1] not in page.content()
     assert (viewer.data / "backend" / "viewer-login").stat().st_mode & 0o077 == 0
 
 
-def test_a_job_outlives_the_viewer(browser, tmp_path):
+def test_a_job_outlives_the_viewer(new_page, tmp_path):
     process, viewer = start_viewer(tmp_path / "data", free_port())
     try:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page, _ = new_page(viewer)
         steps.make_demo(page, viewer.url)
         steps.choose_model(page, "hollstein")
         steps.submit_job(page)
-        page.locator("strong", has_text="hollstein on").first.wait_for(timeout=steps.WAIT_MS)
+        page.locator("strong", has_text="hollstein on").first.wait_for()
         page.close()
     finally:
         stop_viewer(process)
     process, viewer = start_viewer(tmp_path / "data", free_port())
     try:
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page, _ = new_page(viewer)
         page.goto(viewer.url)
         steps.open_page(page, "Jobs")  # logged in again by itself
-        page.locator("strong", has_text="hollstein on").first.wait_for(timeout=steps.WAIT_MS)
-        page.get_by_role("button", name="Open in Compare").wait_for(timeout=steps.WAIT_MS)
+        page.locator("strong", has_text="hollstein on").first.wait_for()
+        page.get_by_role("button", name="Open in Compare").wait_for()
         page.close()
     finally:
         stop_viewer(process)
