@@ -89,21 +89,36 @@ def log_in(connection: openeo.Connection, user: str, password: str) -> None:
 
 
 def log_in_oidc(
-    connection: openeo.Connection, show: Callable[[str], None], provider: str | None = None
+    connection: openeo.Connection,
+    show: Callable[[str], None],
+    *,
+    client: str | None = None,
+    provider: str | None = None,
 ) -> None:
-    """Log in through OpenID Connect's device flow.
+    """Log in through OpenID Connect's device flow; returns when the user has agreed.
 
     Args:
         connection: the back end.
-        show: called with the text that tells where to go and which code to type.
+        show: called once, with the text that tells where to go and which code to type.
+        client: id of the client at the provider; None takes the one that the back end names.
         provider: id of the identity provider; None takes the back end's first.
 
     Raises:
-        BackendError: the back end or the provider refuses.
+        BackendError: the back end or the provider refuses, or the back end names no client.
     """
-    with _as_backend_error("logging in with OpenID Connect"):
+    told = False
+
+    def show_once(text: str) -> None:
+        # The client draws its progress bar through the same function, over the text.
+        nonlocal told
+        if not told:
+            show(text)
+        told = True
+
+    own = "" if client else ", without a client id of your own"
+    with _as_backend_error(f"logging in with OpenID Connect{own}"):
         connection.authenticate_oidc_device(
-            provider_id=provider, store_refresh_token=False, display=show
+            client_id=client, provider_id=provider, store_refresh_token=False, display=show_once
         )
 
 

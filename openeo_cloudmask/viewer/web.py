@@ -177,6 +177,10 @@ def connect_form() -> openeo.Connection | None:
         method = st.radio("Log in with", ["Name and password", "OpenID Connect"], horizontal=True)
         user = st.text_input("Name", autocomplete="username")
         password = st.text_input("Password", type="password", autocomplete="current-password")
+        client = st.text_input(
+            "Client id",
+            help="For OpenID Connect, where the back end names no client of its own",
+        )
         st.caption("Kept in this browser session only: not on disk, not in a log.")
         if not st.form_submit_button("Connect", type="primary"):
             return None
@@ -184,7 +188,9 @@ def connect_form() -> openeo.Connection | None:
         connection = backends.connect(url)
         if method == "OpenID Connect":
             place = st.empty()
-            backends.log_in_oidc(connection, lambda text: _tell(place, text))
+            backends.log_in_oidc(
+                connection, lambda text: _tell(place, text), client=client.strip() or None
+            )
         else:
             backends.log_in(connection, user, password)
     current.connection, current.backend_url = connection, url

@@ -1,6 +1,7 @@
-"""A small OpenID Connect issuer on loopback, for tests: client credentials and userinfo.
+"""A small OpenID Connect issuer on loopback, for tests: client credentials, device flow, userinfo.
 
-Run it as ``python tests/backend/oidc_issuer.py PORT``; every client id and secret is accepted.
+Run it as ``python tests/backend/oidc_issuer.py PORT``; every client id and secret is accepted. In
+the device flow, whoever opens the page with the code lets the device act as ``DEVICE_USER``.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import secrets
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+DEVICE_USER = "dora"
 
 
 class _Handler(BaseHTTPRequestHandler):
     tokens: ClassVar[dict[str, str]] = {}
+    devices: ClassVar[dict[str, bool]] = {}
+    """Code of a device -> whether its user has allowed it; the user types the same code."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/.well-known/openid-configuration"):
@@ -25,7 +31,8 @@ class _Handler(BaseHTTPRequestHandler):
                     "token_endpoint": f"{base}/token",
                     "userinfo_endpoint": f"{base}/userinfo",
                     "authorization_endpoint": f"{base}/authorize",
-                    "grant_types_supported": ["client_credentials"],
+                    "device_authorization_endpoint": f"{base}/device-code",
+                    "grant_types_supported": ["client_credentials", DEVICE_GRANT],
                     "scopes_supported": ["openid", "profile"],
                 }
             )
@@ -35,14 +42,48 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer({"sub": self.tokens[token], "name": self.tokens[token]})
             else:
                 self._answer({"error": "invalid_token"}, 401)
+        elif self.path.startswith("/device?"):
+            code = parse_qs(urlsplit(self.path).query)["user_code"][0]
+            known = code in self.devices
+            self.devices.update({code: True} if known else {})
+            self._answer({}, 200 if known else 404)
         else:
             self._answer({}, 404)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         form = {key: values[0] for key, values in parse_qs(body).items()}
+        if self.path == "/device-code":
+            self._begin_device(form)
+        elif form.get("grant_type") == DEVICE_GRANT and not self.devices.get(form["device_code"]):
+            self._answer({"error": "authorization_pending"}, 400)
+        elif form.get("grant_type") == DEVICE_GRANT:
+            del self.devices[form["device_code"]]
+            self._give_token(DEVICE_USER)
+        else:
+            self._give_token(form.get("client_id", "somebody"))
+
+    def _begin_device(self, form: dict[str, str]) -> None:
+        if not form.get("client_id"):
+            self._answer({"error": "invalid_client"}, 401)
+            return
+        code = secrets.token_hex(4)
+        self.devices[code] = False
+        page = f"http://{self.headers['Host']}/device"
+        self._answer(
+            {
+                "device_code": code,
+                "user_code": code,
+                "verification_uri": page,
+                "verification_uri_complete": f"{page}?user_code={code}",
+                "expires_in": 300,
+                "interval": 1,
+            }
+        )
+
+    def _give_token(self, user: str) -> None:
         token = secrets.token_urlsafe(16)
-        self.tokens[token] = form.get("client_id", "somebody")
+        self.tokens[token] = user
         self._answer({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
 
     def _answer(self, body: dict[str, object], status: int = 200) -> None:
