@@ -1,11 +1,11 @@
 """Install the wheel with each extra alone, in a new environment, and do what the extra is for.
 
-    python requirements/check_extras.py WORKDIR [--oldest] [EXTRAS ...]
+    python requirements/check_extras.py WORKDIR [--uv] [--oldest] [EXTRAS ...]
 
 EXTRAS are keys of ``CHECKS``, e.g. ``torch`` or ``server,postgresql``; all of them by default. The
-bare install is called ``base``. ``--oldest`` takes the lowest version of each direct dependency
-that ``pyproject.toml`` allows (needs ``uv``; words in ``OLDEST_CONSTRAINTS`` raise some of them).
-With an empty PostgreSQL database in ``CHECK_DATABASE``, the server runs on that, too.
+bare install is called ``base``. ``--uv`` installs with ``uv`` in place of pip. ``--oldest`` takes
+the lowest version of each direct dependency that ``pyproject.toml`` allows (``oldest.sh``, which
+needs ``uv``). With an empty PostgreSQL database in ``CHECK_DATABASE``, the server runs on that, too.
 """
 
 from __future__ import annotations
@@ -96,19 +96,18 @@ REFUSALS: tuple[tuple[str, str], ...] = (
 
 def main() -> None:
     """Check the extras that are named, or all; ends with status 1 at the first that fails."""
-    words = sys.argv[1:]
-    oldest = "--oldest" in words
-    folder, *wanted = [word for word in words if word != "--oldest"] or [""]
-    unknown = set(wanted) - {*CHECKS, *SERVICES}
+    options = {word for word in sys.argv[1:] if word.startswith("--")}
+    folder, *wanted = [word for word in sys.argv[1:] if word not in options] or [""]
+    unknown = set(wanted) - {*CHECKS, *SERVICES} | options - {"--uv", "--oldest"}
     if not folder or unknown:
-        what = f"no check for {', '.join(sorted(unknown))}; " if unknown else ""
-        sys.exit(f"{what}usage: check_extras.py WORKDIR [--oldest] [EXTRAS ...]")
+        what = f"unknown: {', '.join(sorted(unknown))}; " if unknown else ""
+        sys.exit(f"{what}usage: check_extras.py WORKDIR [--uv] [--oldest] [EXTRAS ...]")
     work = Path(folder).resolve()
     work.mkdir(parents=True, exist_ok=True)
     wheel = build_wheel(work)
     for extras in [name for name in {**CHECKS, **SERVICES} if not wanted or name in wanted]:
         print(f"=== {extras}", flush=True)
-        environment = make_environment(work, wheel, extras, oldest=oldest)
+        environment = make_environment(work, wheel, extras, options)
         try:
             check(work, environment, extras)
         finally:
@@ -125,18 +124,21 @@ def build_wheel(work: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def make_environment(work: Path, wheel: Path, extras: str, *, oldest: bool) -> Path:
+def make_environment(work: Path, wheel: Path, extras: str, options: set[str]) -> Path:
     """Return a new environment with the wheel and these extras, and nothing else."""
     place = work / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-    wanted = f"{wheel}[{extras}]" if extras != "base" else str(wheel)
-    pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", wanted]
-    if oldest:
+    python = str(place / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet"]
+    if "--uv" in options:
+        install = ["uv", "pip", "install", "--quiet", f"--python={python}"]
+    install.append(f"{wheel}[{extras}]" if extras != "base" else str(wheel))
+    if "--oldest" in options:
         names = [] if extras == "base" else extras.split(",")
         script = [str(ROOT / "requirements" / "oldest.sh"), str(work / "oldest.txt"), *names]
         subprocess.run(["sh", *script], check=True)
-        pip += ["--only-binary=:all:", "--constraint", str(work / "oldest.txt")]
-    subprocess.run(pip, check=True)
+        install += ["--only-binary=:all:", f"--constraint={work / 'oldest.txt'}"]
+    subprocess.run(install, check=True)
     return place
 
 
