@@ -19,6 +19,7 @@ from openeo_cloudmask.inference import Detector, Progress, predict_strips
 from openeo_cloudmask.models import get_model, load_detector
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.inputs import ModelInput, select_input
+from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import (
     BandKind,
@@ -89,7 +90,8 @@ def mask_datacube(
         precision=options.precision,
     )
     indices = resolve_bands(labels, inputs.band_names, inputs.sensor)
-    detector = DeferredDetector(entry, inputs.band_names, loader)
+    exported = is_exported(options.weights)
+    detector = DeferredDetector(entry, inputs.band_names, loader, exported=exported)
     ordered = cube.transpose(*(names[key] for key in ("t", "bands", "y", "x") if key in names))
     scenes = list(ordered) if "t" in names else [ordered]
     if not scenes:

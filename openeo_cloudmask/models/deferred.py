@@ -16,15 +16,21 @@ class DeferredDetector:
     """Says what a model needs and gives without loading it.
 
     Chunks without a valid pixel are common at the edge of a scene; they never load, let alone
-    download, any weights.
+    download, any weights. An exported file has a window of its own, so it is opened for that.
     """
 
     def __init__(
-        self, entry: ModelEntry, band_names: tuple[str, ...], load: Callable[[], Detector]
+        self,
+        entry: ModelEntry,
+        band_names: tuple[str, ...],
+        load: Callable[[], Detector],
+        *,
+        exported: bool = False,
     ) -> None:
         self._entry = entry
         self._band_names = band_names
         self._load = load
+        self._exported = exported
         self._detector: Detector | None = None
 
     @property
@@ -40,12 +46,17 @@ class DeferredDetector:
     @property
     def window(self) -> Window:
         """The window it wants."""
-        return self._detector.window if self._detector is not None else self._entry.window
+        if self._exported or self._detector is not None:
+            return self._loaded().window
+        return self._entry.window
 
     def predict_windows(
         self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         """Load the detector on first use and return its class probabilities."""
+        return self._loaded().predict_windows(windows, valid)
+
+    def _loaded(self) -> Detector:
         if self._detector is None:
             self._detector = self._load()
-        return self._detector.predict_windows(windows, valid)
+        return self._detector

@@ -13,7 +13,7 @@ from openeo_cloudmask.errors import MissingExtraError, OptionError
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.inputs import ModelInput, select_input
-from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX, find_onnx
+from openeo_cloudmask.models.onnx_detector import find_onnx, is_exported
 from openeo_cloudmask.models.own import OWN_KINDS, own_weights
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights
@@ -99,7 +99,7 @@ def load_entry(
         raise OptionError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     model_input = select_input(entry, sensor=sensor, bands=bands)
     path = None
-    if str(weights or "").lower().endswith(ONNX_SUFFIX):
+    if is_exported(weights, runtime):
         runtime = "onnx"
     if runtime == "onnx" and (entry.weights is not None or entry.kind in OWN_KINDS):
         path = find_onnx(entry, weights).absolute()

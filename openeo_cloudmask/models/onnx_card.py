@@ -37,6 +37,9 @@ class OnnxCard:
     """Planes of the output ``probabilities``, in order."""
     window_px: int
     multiple_px: int
+    pixelwise: bool = False
+    rim_px: int = 0
+    mirrored: bool = True
     scaling: str
     licence: str
     licence_url: str
@@ -52,7 +55,13 @@ class OnnxCard:
     @property
     def window(self) -> Window:
         """The window the file takes."""
-        return Window(size_px=self.window_px, multiple_px=self.multiple_px)
+        return Window(
+            size_px=self.window_px,
+            multiple_px=self.multiple_px,
+            pixelwise=self.pixelwise,
+            rim_px=self.rim_px,
+            mirrored=self.mirrored,
+        )
 
     def to_json(self) -> str:
         """Return the card as JSON."""

@@ -76,6 +76,11 @@ def read_card(path: str | Path) -> OnnxCard:
     return parse_card(_open_session(path, "cpu").get_modelmeta().custom_metadata_map, path)
 
 
+def is_exported(weights: str | Path | None, runtime: str = "torch") -> bool:
+    """Whether these options ask for an exported file: by the runtime, or by the file's name."""
+    return runtime == "onnx" or str(weights or "").lower().endswith(ONNX_SUFFIX)
+
+
 def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
     """Return the exported file of a model.
 
@@ -88,7 +93,7 @@ def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
     named = override or os.environ.get(WEIGHTS_VARIABLE)
     place = Path(named).expanduser() if named else cache_folder() / "onnx"
     path = place / f"{entry.id}{ONNX_SUFFIX}" if place.is_dir() else place
-    if path.suffix == ONNX_SUFFIX and path.is_file():
+    if path.suffix.lower() == ONNX_SUFFIX and path.is_file():
         return path
     raise WeightsError(
         f"no ONNX file of model {entry.id!r} at {path}; write one with "

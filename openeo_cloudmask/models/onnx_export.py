@@ -8,6 +8,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.networks import NETWORK_MODULES, build_network
 from openeo_cloudmask.models.networks.descriptors import band_descriptor
 from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
+from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX
 from openeo_cloudmask.models.own import OWN_KINDS, own_weights
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.sensei_entries import SENSEI_MODELS, TRAINING_ONLY
@@ -25,6 +27,7 @@ from openeo_cloudmask.models.weights import find_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from openeo_cloudmask.inference import Window
     from openeo_cloudmask.models.entry import ModelEntry
     from openeo_cloudmask.models.inputs import ModelInput
     from openeo_cloudmask.models.networks.exported import ExportedForm
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 
 _OPSET = 18
 _SCRIPT = "torchscript"
-#: Its dense form is dozens of small kernels, which the exporter does not get through.
-_NOT_EXPORTED = ("kristollari-cnn",)
+EXPORTED_KINDS = (*NETWORK_MODULES, _SCRIPT)
+"""Kinds of models that are exported: all whose networks run in this package."""
 #: Probabilities may differ by this between the runtimes; a check of the file, not its accuracy.
 _TOLERANCE = 1e-3
 _CHECK_SEED = 20
@@ -56,7 +59,7 @@ def export_onnx(
 
     Args:
         model: A model of the registry.
-        path: The file to write.
+        path: The file to write, ``.onnx``; its folder has to be there.
         sensor: The sensor whose bands it is to take; None takes the model's first.
         bands: Those of its bands that the data will have; None takes all.
         weights: A weights file, or a folder with files under their published names.
@@ -69,33 +72,39 @@ def export_onnx(
         OptionError: The model is no network of this package, or the window does not fit it.
         WeightsError: Its weights are missing, or the file gives other answers than the network.
         MissingExtraError: torch, onnx, onnxscript or onnxruntime is not installed.
-        OutputError: The file cannot be written.
+        OutputError: The file cannot be written, or its name is not that of an ONNX file.
     """
+    path = Path(path)
+    _check_output(path)
     entry = get_model(model) if isinstance(model, str) else model
-    kinds = [kind for kind in (*NETWORK_MODULES, _SCRIPT) if kind not in _NOT_EXPORTED]
-    if entry.kind not in kinds:
+    if entry.kind not in EXPORTED_KINDS:
         raise OptionError(
             f"model {entry.id!r} is of the kind {entry.kind!r}, which is not exported; kinds that "
-            f"are: {', '.join(kinds)}"
+            f"are: {', '.join(EXPORTED_KINDS)}"
         )
-    side = window_px or entry.window.size_px
-    if side % entry.window.multiple_px:
-        raise OptionError(
-            f"the window is {side} px; model {entry.id!r} takes multiples of "
-            f"{entry.window.multiple_px} px"
-        )
+    window = replace(entry.window, size_px=entry.window.size_px if window_px is None else window_px)
     with _extra_needed():
         import onnx  # noqa: F401 - fail before the work
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
         import torch  # noqa: F401
     model_input = select_input(entry, sensor=sensor, bands=bands)
-    card = _make_card(entry, model_input, side)
-    _write(_load_form(entry, model_input, weights), card, Path(path))
+    card = _make_card(entry, model_input, window)
+    _write(_load_form(entry, model_input, weights), card, path)
     return card
 
 
-def _make_card(entry: ModelEntry, model_input: ModelInput, side: int) -> OnnxCard:
+def _check_output(path: Path) -> None:
+    """See before the work that ``path`` can be written and will be known for what it is."""
+    if path.suffix.lower() != ONNX_SUFFIX:
+        raise OutputError(f"the output is {path.name!r}; expected a name that ends in .onnx")
+    if not path.parent.is_dir():
+        raise OutputError(f"the output folder {path.parent} is not there; create it first")
+    if path.is_dir():
+        raise OutputError(f"the output {path} is a folder; expected the name of a file")
+
+
+def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> OnnxCard:
     sensor = model_input.sensor
     return OnnxCard(
         model=entry.id,
@@ -105,8 +114,11 @@ def _make_card(entry: ModelEntry, model_input: ModelInput, side: int) -> OnnxCar
         descriptors=tuple(band_descriptor(sensor.band(name)) for name in model_input.band_names),
         scheme=entry.scheme.name,
         classes=entry.scheme.names,
-        window_px=side,
-        multiple_px=entry.window.multiple_px,
+        window_px=window.size_px,
+        multiple_px=window.multiple_px,
+        pixelwise=window.pixelwise,
+        rim_px=window.rim_px,
+        mirrored=window.mirrored,
         scaling=SCALING,
         licence=entry.licence.spdx,
         licence_url=entry.licence.url,
@@ -148,7 +160,6 @@ def _load_form(
 
 def _write(form: ExportedForm, card: OnnxCard, path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
         os.close(handle)
         temporary = Path(name)

@@ -17,6 +17,7 @@ from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.inference import Detector, Progress, predict_strips
 from openeo_cloudmask.models import ModelEntry, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
+from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.ahead import ReadAhead
 from openeo_cloudmask.products.cog import Strip, check_output, write_cog
@@ -107,7 +108,8 @@ def mask_product(
                 precision=options.precision,
                 runtime=runtime,
             )
-            detector = DeferredDetector(get_model(options.model), names, load)
+            exported = is_exported(options.weights, runtime)
+            detector = DeferredDetector(get_model(options.model), names, load, exported=exported)
         else:
             names = detector.band_names
         scheme = style_scheme(options.output_style, detector.scheme)

@@ -45,3 +45,10 @@ def test_existing_file_is_kept(tmp_path):
 def test_rule_is_not_exported(tmp_path):
     with pytest.raises(OptionError, match="is not exported"):
         raise invoke("hollstein", tmp_path / "x.onnx").exception
+
+
+def test_missing_folder_is_not_made(tmp_path):
+    result = invoke("mini", tmp_path / "absent" / "x.onnx")
+    assert isinstance(result.exception, OutputError)
+    assert "is not there; create it first" in str(result.exception)
+    assert not (tmp_path / "absent").exists()

@@ -6,14 +6,13 @@ when its kind is asked for, because it imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import nn
 
 NETWORK_MODULES: dict[str, str] = {
@@ -40,12 +39,17 @@ def build_network(kind: str, config: Mapping[str, Any]) -> nn.Module:
         band as the second argument.
 
     Raises:
-        OptionError: Unknown kind, or settings that the kind does not take.
+        OptionError: Unknown kind, no settings, or settings that the kind does not take.
         MissingExtraError: torch is not installed.
     """
     if kind not in NETWORK_MODULES:
         raise OptionError(
             f"No network of kind {kind!r}; there are: {', '.join(sorted(NETWORK_MODULES))}."
+        )
+    if not isinstance(config, Mapping):
+        raise OptionError(
+            f"the settings of the network {kind!r} are of type {type(config).__name__}; expected "
+            'names with values, e.g. {"bands": 13, "classes": 4}'
         )
     try:
         module = import_module(NETWORK_MODULES[kind])

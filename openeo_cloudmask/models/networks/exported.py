@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from openeo_cloudmask.models.networks.mini import PickBands
+from openeo_cloudmask.models.networks.patch_cnn import PatchCnn
 from openeo_cloudmask.models.networks.segmenter import FixedChannels
 from openeo_cloudmask.models.networks.sensei import SenseiNetwork
 
@@ -71,7 +72,7 @@ def bind_bands(
     if isinstance(network, SenseiNetwork):
         vectors = network.descriptor_vectors(descriptors)
         return BoundSensei(network.inference_form("fp32"), vectors)
-    if isinstance(network, FixedChannels):
+    if isinstance(network, FixedChannels | PatchCnn):
         return network.inference_form("fp32")
     return network if places is None else PickBands(network, places)
 

@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openeo_cloudmask.errors import BandError, OptionError
+from openeo_cloudmask.errors import BandError, InputError, OptionError
 
 PLANES = ("blue", "green", "red", "nir", "cirrus", "swir16", "swir22")
 """What the network sees, in its order: reflectance, 0-1."""
 NEEDED_PLANES = PLANES[:4]
 WIDTHS = (24, 40, 64, 104, 144)
 """Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
+MULTIPLE_PX = 2 ** len(WIDTHS)
 
 _CONTEXT_BLOCKS = 3
 _CONTEXT_KERNEL = 7
@@ -84,7 +85,17 @@ class MiniNet(nn.Module):
         return self.classify(planes, present)
 
     def classify(self, planes: Tensor, present: Tensor) -> Tensor:
-        """Logits for all planes, each zero where its flag in ``present`` (n, plane) is."""
+        """Logits for all planes, each zero where its flag in ``present`` (n, plane) is.
+
+        Raises:
+            InputError: Height or width is no multiple of 32.
+        """
+        height, width = planes.shape[2:]
+        if height % MULTIPLE_PX or width % MULTIPLE_PX:
+            raise InputError(
+                f"the image has {height} x {width} pixels; mini takes multiples of {MULTIPLE_PX}. "
+                "Mirror its borders and cut the result"
+            )
         seen = (planes != 0).any(dim=1, keepdim=True)
         flags = present[:, :, None, None]
         curved = (torch.log(planes.clamp(0, 4) + _FLOOR) + 1.75) * (flags * seen)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openeo_cloudmask.errors import InputError, OptionError
+from openeo_cloudmask.models.networks.segmenter import in_graph
 
 PATCH_PX = 16
 BEFORE_PX = 8
@@ -123,60 +124,69 @@ class PatchCnn(nn.Module):
         Returns:
             (n, 1, y, x).
         """
-        height, width = (size - PATCH_PX + 1 for size in padded.shape[2:])
-        plan = _Plan(self)
-        out = padded.new_empty((len(padded), 1, height, width))
-        rows, columns = _BLOCK_YX
-        for top, left in product(range(0, height, rows), range(0, width, columns)):
-            bottom, right = min(top + rows, height), min(left + columns, width)
-            block = padded[:, :, top : bottom + PATCH_PX - 1, left : right + PATCH_PX - 1]
-            out[:, :, top:bottom, left:right] = plan.run(block)
-        return out
+        logits: Tensor = _Plan(self)(padded)
+        return logits
 
     def inference_form(self, precision: str) -> nn.Module:  # noqa: ARG002 - always fp32: it is small
         """The network on whole windows, zeros beyond them: logits of the four classes."""
-        import copy
-
-        return _Windows(copy.deepcopy(self).eval())
+        return _Windows(_Plan(self)).eval()
 
 
 class _Windows(nn.Module):
     """(n, band, y, x) -> (n, 4, y, x): clear, thick cloud; thin cloud and shadow never."""
 
-    def __init__(self, network: PatchCnn) -> None:
+    def __init__(self, plan: _Plan) -> None:
         super().__init__()
-        self.network = network
+        self.plan = plan
 
     def forward(self, x: Tensor) -> Tensor:
         around = (BEFORE_PX, AFTER_PX, BEFORE_PX, AFTER_PX)
-        cloud = self.network.dense(F.pad(x, around))
+        cloud = self.plan(F.pad(x, around))
         never = torch.full_like(cloud, float("-inf"))
         return torch.cat([torch.zeros_like(cloud), cloud, never, never], dim=1)
 
 
-class _Plan:
+class _Plan(nn.Module):
     """The kernels that a dense run needs, one for each case of values along both axes."""
 
     def __init__(self, network: PatchCnn) -> None:
-        self._image = _image_kernel(network.conv1), _bias(network.conv1).repeat(9)
-        self._middle = _case_kernels(network.conv2, (_FIRST, _INNER, _LAST))
-        self._end = _case_kernels(network.conv3, (_FIRST, _LAST))
-        self._dense = [
-            (layer.weight[:, :, None, None], layer.bias)
-            for layer in (network.dense1, network.dense2, network.dense3)
-        ]
+        super().__init__()
+        with torch.no_grad():
+            bias = _bias(network.conv1).repeat(9)
+            self.image = _conv(_image_kernel(network.conv1), bias, padding=1)
+            self.middle = nn.ModuleList(_case_conv(network.conv2, case) for case in _CASES)
+            self.end = nn.ModuleList(_case_conv(network.conv3, case) for case in _ENDS)
+            self.dense = nn.ModuleList(
+                _conv(layer.weight[:, :, None, None], _bias(layer))
+                for layer in (network.dense1, network.dense2, network.dense3)
+            )
 
-    def run(self, x: Tensor) -> Tensor:
+    def forward(self, padded: Tensor) -> Tensor:
         """(n, band, y + 15, x + 15) -> (n, 1, y, x)."""
+        if in_graph():
+            return self._run(padded)
+        height, width = (size - PATCH_PX + 1 for size in padded.shape[2:])
+        out = padded.new_empty((len(padded), 1, height, width))
+        rows, columns = _BLOCK_YX
+        for top, left in product(range(0, height, rows), range(0, width, columns)):
+            bottom, right = min(top + rows, height), min(left + columns, width)
+            block = padded[:, :, top : bottom + PATCH_PX - 1, left : right + PATCH_PX - 1]
+            out[:, :, top:bottom, left:right] = self._run(block)
+        return out
+
+    def _run(self, x: Tensor) -> Tensor:
+        """One block, all at once."""
         count, _, height, width = x.shape
         height, width = height - PATCH_PX + 1, width - PATCH_PX + 1
         # Two poolings later, what belongs together lies four pixels apart.
         below, right = (-(size + PATCH_PX - 2) % 4 for size in (height, width))
         x = F.pad(x, (0, right, 0, below)).contiguous(memory_format=torch.channels_last)
-        maps = _pool_image(F.conv2d(x, *self._image, padding=1))
-        for kernels in (self._middle, self._end):
+        maps = _pool_image(self.image(x))
+        for cases, convs in ((_CASES, self.middle), (_ENDS, self.end)):
             maps = {case: _pad(_to_phases(plane)) for case, plane in maps.items()}
-            maps = {case: _pooled(maps, case, *kernel) for case, kernel in kernels.items()}
+            maps = {
+                case: _pooled(maps, case, conv) for case, conv in zip(cases, convs, strict=True)
+            }
         # Of the 2 x 2 values that are left of a patch, the last lies two steps behind the first.
         rows, columns = (size - 2 for size in next(iter(maps.values())).shape[2:])
         corners = [
@@ -184,13 +194,27 @@ class _Plan:
             for (row, column), plane in maps.items()
         ]
         x = torch.cat(corners, dim=1)
-        for weight, bias in self._dense[:2]:
-            x = F.relu_(F.conv2d(x, weight, bias))
-        x = _from_phases(_from_phases(F.conv2d(x, *self._dense[2])))
+        for layer in self.dense[:2]:
+            x = F.relu_(layer(x))
+        x = _from_phases(_from_phases(self.dense[2](x)))
         return x[:count, :, :height, :width]
 
 
 _Case = tuple[int, int]
+"""Along y and along x."""
+_CASES: tuple[_Case, ...] = tuple(product(_AXES, _AXES))
+_ENDS = tuple(case for case in _CASES if _INNER not in case)
+
+
+def _conv(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
+    """The convolution with these values: (out, in, y, x) and (out,)."""
+    outputs, inputs, *size_yx = weight.shape
+    # No first values are drawn: that would move the random numbers of a training on.
+    conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, inputs, outputs, size_yx, padding=padding, device=weight.device
+    )
+    conv.load_state_dict({"weight": weight, "bias": bias})
+    return conv
 
 
 def _image_kernel(conv: nn.Conv2d) -> Tensor:
@@ -202,9 +226,9 @@ def _image_kernel(conv: nn.Conv2d) -> Tensor:
     return (masks * conv.weight).flatten(0, 2)
 
 
-def _case_kernel(conv: nn.Conv2d, row: int, column: int) -> tuple[Tensor, Tensor]:
-    """Kernel and bias that give a case's values, before pooling, from all maps they need."""
-    down, right = _AXES[row], _AXES[column]
+def _case_conv(conv: nn.Conv2d, case: _Case) -> nn.Conv2d:
+    """The convolution that gives a case's values, before pooling, from all maps they need."""
+    down, right = _AXES[case[0]], _AXES[case[1]]
     kernel = conv.weight.new_zeros(
         len(down.taps),
         len(right.taps),
@@ -220,12 +244,8 @@ def _case_kernel(conv: nn.Conv2d, row: int, column: int) -> tuple[Tensor, Tensor
             rows.items(), columns.items()
         ):
             kernel[i, j, :, from_row, from_column, :, y, x] = conv.weight[:, :, tap_y, tap_x]
-    kernel = kernel.flatten(0, 2).flatten(1, 3).contiguous(memory_format=torch.channels_last)
-    return kernel, _bias(conv).repeat(len(down.taps) * len(right.taps))
-
-
-def _case_kernels(conv: nn.Conv2d, cases: tuple[int, ...]) -> dict[_Case, tuple[Tensor, Tensor]]:
-    return {(row, right): _case_kernel(conv, row, right) for row in cases for right in cases}
+    bias = _bias(conv).repeat(len(down.taps) * len(right.taps))
+    return _conv(kernel.flatten(0, 2).flatten(1, 3), bias)
 
 
 def _pool_image(x: Tensor) -> dict[_Case, Tensor]:
@@ -239,7 +259,7 @@ def _pool_image(x: Tensor) -> dict[_Case, Tensor]:
     }
 
 
-def _pooled(maps: dict[_Case, Tensor], case: _Case, kernel: Tensor, bias: Tensor) -> Tensor:
+def _pooled(maps: dict[_Case, Tensor], case: _Case, conv: nn.Module) -> Tensor:
     """One case after convolution, ReLU and pooling; ``maps`` are padded, the answer is not."""
     down, right = _AXES[case[0]], _AXES[case[1]]
     height, width = (size - 3 for size in maps[_INNER, _INNER].shape[2:])
@@ -249,9 +269,7 @@ def _pooled(maps: dict[_Case, Tensor], case: _Case, kernel: Tensor, bias: Tensor
         bottom, last = y + height + down.reach + more_y, x + width + right.reach + more_x
         parts.append(maps[row, column][:, :, 1 + y : bottom, 1 + x : last])
     joined = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-    places = F.conv2d(joined, kernel, bias).unflatten(  # type: ignore[no-untyped-call]
-        1, (len(down.taps), len(right.taps), _FILTERS)
-    )
+    places = conv(joined).unflatten(1, (len(down.taps), len(right.taps), _FILTERS))
     if more_y:
         rows = torch.maximum(places[:, 0, :, :, :-1], places[:, 0, :, :, 1:])
     else:

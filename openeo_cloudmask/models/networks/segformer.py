@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.models.networks.segformer_head import DecodeHead
 from openeo_cloudmask.models.networks.segformer_names import published_key
 from openeo_cloudmask.models.networks.segmenter import (
@@ -30,6 +30,8 @@ _PATCH_SIZES = (7, 3, 3, 3)
 _STRIDES = (4, 2, 2, 2)
 _REDUCTIONS = (8, 4, 2, 1)
 _MLP_RATIO = 4
+#: The first stage's attention reduces (size - 1) // 4 + 1 values by 8: fewer pixels leave none.
+_LEAST_PX = (_REDUCTIONS[0] - 1) * _STRIDES[0] + 1
 
 
 def _rename_keys(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -204,7 +206,16 @@ class Segformer(nn.Module):
 
         ``mixing``, (n, channel, plane), is a linear map to apply to the planes of ``image``
         first; it becomes part of the first convolution.
+
+        Raises:
+            InputError: The image is smaller than the network can take.
         """
+        height, width = image.shape[2:]
+        if height < _LEAST_PX or width < _LEAST_PX:
+            raise InputError(
+                f"the image has {height} x {width} pixels; a SegFormer takes at least {_LEAST_PX} "
+                "along both sides. Mirror its borders and cut the result"
+            )
         image = image.contiguous(memory_format=torch.channels_last)
         scores: Tensor = self.decode_head(self.segformer.encoder(image, mixing))
         return scores
