@@ -6,10 +6,12 @@ import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openeo_cloudmask.viewer.layers import Bounds, overlap
+from openeo_cloudmask.viewer.layers import Bounds, Layer, overlap
 from openeo_cloudmask.viewer.maps import localize, plain_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import openeo
 
 AREA_HEIGHT_PX = 320
@@ -24,8 +26,13 @@ def area_from_clicks(clicks: list[tuple[float, float]]) -> Bounds | None:
     return min(lon_1, lon_2), min(lat_1, lat_2), max(lon_1, lon_2), max(lat_1, lat_2)
 
 
-def draw_area_map(extent: Bounds, *, key: str) -> Bounds | None:
+def draw_area_map(extent: Bounds, *, key: str, pictures: Sequence[Layer] = ()) -> Bounds | None:
     """Draw the collection's extent; two clicks on the map are two corners of an area.
+
+    Args:
+        extent: west, south, east and north of the collection, degrees.
+        key: tells this map from others.
+        pictures: what is drawn below, where it lies in the extent.
 
     Returns:
         West, south, east, north of the box, or None until two corners are clicked.
@@ -37,6 +44,12 @@ def draw_area_map(extent: Bounds, *, key: str) -> Bounds | None:
     west, south, east, north = extent
     corners = st.session_state.setdefault(f"{key}_corners", [])
     view = plain_map(center=((south + north) / 2, (west + east) / 2), zoom=8)
+    for layer in pictures:
+        if overlap(layer.bounds, extent):
+            reach = [layer.bounds[1::-1], layer.bounds[:1:-1]]
+            picture = folium.TileLayer(layer.tile_url, attr="own", max_native_zoom=18, bounds=reach)
+            picture.options["attribution"] = ""  # folium asks for one; the user's own needs none
+            picture.add_to(view)
     box = [[south, west], [north, east]]
     folium.Rectangle(box, color="#0072B2", fill=False, tooltip="extent of the collection").add_to(
         view
@@ -120,8 +133,9 @@ def read_scenes(
 
 
 def _scene_row(item: dict[str, Any]) -> dict[str, Any]:
+    cover = item["properties"].get("eo:cloud_cover")
     return {
         "scene": item["id"],
-        "date": (item["properties"].get("datetime") or "")[:16].replace("T", " "),
-        "cloud cover, %": item["properties"].get("eo:cloud_cover"),
+        "date (UTC)": (item["properties"].get("datetime") or "")[:16].replace("T", " "),
+        "cloud cover": "not stated" if cover is None else f"{cover:.0f} %",
     }

@@ -24,6 +24,9 @@ VENDOR_CSS = (
 )
 MAP_HEIGHT_PX = 480
 
+_SCALE_STYLE = "<style>.leaflet-control-scale-line {font-size: 11px}</style>"
+"""Folium's letters are larger than Leaflet's: five figures would not fit above a short bar."""
+
 BASEMAPS: Mapping[str, tuple[str, str]] = {
     "OpenStreetMap": (
         "https://tile.openstreetmap.org/{z}/{x}/{y}.png",
@@ -180,8 +183,9 @@ def build_map(layers: Sequence[Layer], *, basemap: str | None = None) -> leafmap
 def plain_map(*, center: tuple[float, float], zoom: int) -> leafmap.Map:
     """Return a map without any layer or control but zoom and scale."""
     import leafmap.foliumap as leafmap
+    from branca.element import Element
 
-    return leafmap.Map(
+    view = leafmap.Map(
         center=list(center),
         zoom=zoom,
         tiles=None,
@@ -192,6 +196,8 @@ def plain_map(*, center: tuple[float, float], zoom: int) -> leafmap.Map:
         locate_control=False,
         minimap_control=False,
     )
+    view.get_root().header.add_child(Element(_SCALE_STYLE), name="scale")
+    return view
 
 
 def state_group(state: MapState) -> folium.FeatureGroup:

@@ -163,7 +163,7 @@ def connect_form() -> openeo.Connection | None:
                 backends.log_in(current.connection, *login)
                 current.backend_url = default
     if current.connection is not None:
-        left, right = st.columns([4, 1])
+        left, right = st.columns([4, 1], vertical_alignment="center")
         left.success(f"Connected to {current.backend_url}", icon=":material/link:")
         if right.button("Disconnect"):
             current.connection, current.backend_url = None, ""

@@ -170,6 +170,7 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
         page.wait_for_timeout(500)
         keep(page, f"empty-{name.lower()}")
     steps.make_demo(page, viewer.url)
+    page.wait_for_timeout(1000)
     keep(page, "start")
     # The decision tree: fast wherever the tests run.
     steps.choose_model(page, "hollstein")

@@ -88,7 +88,8 @@ def area(connection: object, collection: str) -> tuple[float, float, float, floa
     with told():
         about = backends.describe_collection(connection, collection)
     west, south, east, north = about["extent"]["spatial"]["bbox"][0][:4]
-    drawn = draw_area_map((west, south, east, north), key=f"area_{collection}")
+    pictures = [next(iter(scene.layers.values())) for scene in session().scenes.values()]
+    drawn = draw_area_map((west, south, east, north), key=f"area_{collection}", pictures=pictures)
     start = drawn or (west, south, east, north)
     columns = st.columns(4)
     names = ("west", "south", "east", "north")
@@ -129,7 +130,7 @@ def on_backend() -> None:
             backend_data=Path(folder) if folder else None,
         )  # fmt: skip
     if scenes:
-        with st.expander(f"Scenes there and then: {len(scenes)}"):
+        with st.expander(f"Scenes there and then: {len(scenes)}", expanded=True):
             st.dataframe(scenes, hide_index=True)
     elif scenes is not None:
         st.warning("No scene there and then: widen the area or the dates.")
