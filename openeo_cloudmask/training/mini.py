@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openeo_cloudmask.errors import OptionError, OutputError, WeightsError
+from openeo_cloudmask.errors import OptionError, OutputError
+from openeo_cloudmask.training.checkpoint import (
+    read_checkpoint,
+    save_checkpoint,
+    write_safetensors,
+)
 from openeo_cloudmask.training.scenes import (
     PLANE_COUNT,
     Example,
@@ -25,7 +30,6 @@ from openeo_cloudmask.training.scenes import (
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from openeo_cloudmask.models.networks.mini import MiniNet
 
@@ -263,9 +267,7 @@ class _State:
             "optimiser": self.optimiser.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
+        save_checkpoint(content, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -273,19 +275,9 @@ class _State:
         Raises:
             WeightsError: it cannot be read, or was made with other options.
         """
-        import pickle
-
         import torch
 
-        try:
-            content = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as err:
-            raise WeightsError(f"cannot read the checkpoint {path}: {err}") from err
-        if content["options"] != asdict(self.options):
-            raise WeightsError(
-                f"the checkpoint {path} was made with {content['options']}; expected "
-                f"{asdict(self.options)}. Give the same options, or another folder"
-            )
+        content = read_checkpoint(path, asdict(self.options))
         self.step, self.best = content["step"], content["best"]
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
@@ -334,16 +326,11 @@ def _balanced(counts: Any, positive: tuple[int, ...]) -> float:  # noqa: ANN401
 
 def write_weights(network: torch.nn.Module, path: Path) -> None:
     """Write weights as float16 safetensors, atomically: half the size, the same masks."""
-    from safetensors.torch import save_file
-
-    tensors: dict[str, Tensor] = {
+    tensors = {
         name: (value.half() if value.dtype.is_floating_point else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata={"format": "pt", "model": "mini"})
-    temporary.chmod(0o644)  # safetensors makes files for their owner alone
-    temporary.replace(path)
+    write_safetensors(tensors, path, {"format": "pt", "model": "mini"})
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

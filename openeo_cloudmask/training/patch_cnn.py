@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.errors import OptionError, WeightsError
+from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.training.checkpoint import (
+    read_checkpoint,
+    replaced,
+    save_checkpoint,
+    write_safetensors,
+)
 from openeo_cloudmask.training.patch_scenes import PatchScene
 
 if TYPE_CHECKING:
@@ -181,8 +187,6 @@ class _State:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, atomically."""
-        import torch
-
         content = {
             "options": asdict(self.options),
             "epoch": self.epoch,
@@ -190,9 +194,7 @@ class _State:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(content, temporary)
-        temporary.replace(path)
+        save_checkpoint(content, path)
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -200,21 +202,8 @@ class _State:
         Raises:
             WeightsError: it cannot be read, or was made with other options.
         """
-        import pickle
-
-        import torch
-
-        try:
-            content = torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as err:
-            raise WeightsError(f"cannot read the checkpoint {path}: {err}") from err
         # More epochs may follow; anything else would be another run.
-        mine, theirs = asdict(self.options), dict(content.get("options", {}))
-        if {**mine, "epochs": 0} != {**theirs, "epochs": 0}:
-            raise WeightsError(
-                f"the checkpoint {path} was made with {theirs}; expected {mine}. "
-                "Give the same options, or another folder"
-            )
+        content = read_checkpoint(path, asdict(self.options), may_differ=("epochs",))
         self.epoch = content["epoch"]
         self.history = [Epoch(**item) for item in content["history"]]
         self.network.load_state_dict(content["network"])
@@ -292,12 +281,7 @@ def patch_metrics(counts: NDArray[np.int64]) -> dict[str, float]:
 
 def write_patch_weights(network: PatchCnn, path: Path) -> None:
     """Write the weights as safetensors, atomically."""
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(path.name + ".part")
-    save_file(network.state_dict(), temporary, metadata={"model": "kristollari-cnn"})
-    temporary.chmod(0o644)  # safetensors makes files for their owner alone
-    temporary.replace(path)
+    write_safetensors(network.state_dict(), path, {"model": "kristollari-cnn"})
 
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
@@ -317,9 +301,7 @@ def read_history(folder: Path) -> list[Epoch]:
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write rows with equal keys as CSV, atomically."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
