@@ -16,8 +16,8 @@ from openeo_cloudmask.references.simulator import (
     THIN_DEPTH,
     simulate_scene,
 )
+from openeo_cloudmask.references.simulator_biomes import BIOMES
 from openeo_cloudmask.references.simulator_noise import fractal_noise
-from openeo_cloudmask.references.simulator_surface import BIOMES
 from openeo_cloudmask.references.spectra import (
     SURFACES,
     WAVELENGTHS_NM,
