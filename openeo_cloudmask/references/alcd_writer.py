@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from openeo_cloudmask.references.alcd_types import (
     Samples,
 )
 from openeo_cloudmask.references.grids import apply_affine
+from openeo_cloudmask.references.publish import publish_folder
 
 FOLDS = 10
 """Folds of the statistics, as ALCD's own runs have them."""
@@ -51,24 +49,11 @@ def write_alcd_scene(root: Path, scene: AlcdScene, *, overwrite: bool = False) -
         raise ReferenceDataError(
             f"scene {scene.name}: the grid has no georeference; ALCD's layout needs one"
         )
-    parent = root / scene.group
-    target = parent / scene.name
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists; remove it or choose another folder")
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{scene.name}.", suffix=".tmp", dir=parent))
-        try:
-            _write_files(scratch, scene)
-            scratch.chmod(0o755)  # mkdtemp makes folders for its owner alone
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(scratch, target)  # noqa: PTH105 - one step, also over an empty folder
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as err:
-        raise OutputError(f"cannot write the reference {target}: {err}") from err
-    return target
+    return publish_folder(
+        root / scene.group / scene.name,
+        lambda folder: _write_files(folder, scene),
+        overwrite=overwrite,
+    )
 
 
 def make_alcd_scene(

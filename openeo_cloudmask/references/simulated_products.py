@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError, OutputError
+from openeo_cloudmask.references.publish import publish_folder
 from openeo_cloudmask.references.simulator import SimulatedScene
 from openeo_cloudmask.sensors import Band, BandKind, get_sensor
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
@@ -69,10 +67,10 @@ def write_product(scene: SimulatedScene, folder: Path) -> Path:
     """
     if scene.sensor == "sentinel-2-l1c":
         name = f"S2A_MSIL1C_{ACQUIRED}_N0500_R108_T31SIM_{ACQUIRED}.SAFE"
-        return _publish(folder / name, lambda part: _fill_safe(scene, part, name))
+        return publish_folder(folder / name, lambda part: _fill_safe(scene, part, name))
     if scene.sensor in _SPACECRAFT:
         name = f"{_SPACECRAFT[scene.sensor][1]}_L1TP_199030_20200615_20200616_02_T1"
-        return _publish(folder / name, lambda part: _fill_landsat(scene, part, name))
+        return publish_folder(folder / name, lambda part: _fill_landsat(scene, part, name))
     raise OptionError(
         f"scenes of {scene.sensor!r} are not written as products; expected sentinel-2-l1c, "
         f"{', '.join(_SPACECRAFT)}, or write a GeoTIFF"
@@ -121,24 +119,6 @@ def _majority(labels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     votes = np.stack([(blocks == code).sum(axis=(1, 3)) for code in range(8)])
     winner: NDArray[np.uint8] = votes.argmax(axis=0).astype(np.uint8)
     return winner
-
-
-def _publish(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Fill a hidden folder beside ``target`` and rename it: half a product is never seen."""
-    if target.exists():
-        raise OutputError(f"{target} is there already; remove it or choose another folder")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=target.parent))
-        try:
-            fill(scratch)
-            scratch.chmod(0o755)
-            scratch.replace(target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as err:
-        raise OutputError(f"cannot write the product {target}: {err}") from err
-    return target
 
 
 def _write_raster(

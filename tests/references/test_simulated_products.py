@@ -70,7 +70,7 @@ def test_what_cannot_be_written(tmp_path, scene):
         write_product(simulate_scene(1, sensor="sentinel-2-l2a", size=60), tmp_path)
     assert list(tmp_path.iterdir()) == []
     write_product(scene, tmp_path)
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="exists; remove it"):
         write_product(scene, tmp_path)
     with pytest.raises(OutputError, match="cannot write"):
         write_geotiff(scene, tmp_path / "missing" / "scene.tif")
