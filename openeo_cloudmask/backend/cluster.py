@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.errors import ApiError, describe_error
 from openeo_cloudmask.backend.runtime import TOPIC
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.errors import BackendError
@@ -107,14 +107,8 @@ def _works_on(word: str, dask_worker: Any = None) -> bool:  # noqa: ANN401
 
 def describe_failure(error: BaseException) -> ApiError:
     """Return why a task failed that did not even return its own error."""
-    kind = type(error).__name__
-    if kind == "KilledWorker":
-        return ApiError(
-            "ProcessGraphComplexity",
-            "worker processes died again and again while working on this; most often that is the "
-            "memory limit (--worker-memory): use a smaller extent",
-        )
-    if kind in ("CancelledError", "FutureCancelledError", "FuturesCancelledError"):
-        return ApiError("InfrastructureBusy", "the connection to the dask scheduler was lost")
-    _log.error("a task failed: %s", kind, exc_info=error)
-    return ApiError("Internal", "the task failed in a worker; the server's log has the details")
+    code, message = describe_error(error)
+    if code == "Internal":
+        _log.error("a task failed: %s", type(error).__name__, exc_info=error)
+        message = "the task failed in a worker; the server's log has the details"
+    return ApiError(code, message)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from openeo_cloudmask.backend.errors import ApiError
@@ -58,7 +59,7 @@ class Database:
                     # Take the write lock at once: a reader that turns writer cannot wait for it.
                     session.connection().exec_driver_sql("BEGIN IMMEDIATE")
                 yield session
-        except (OperationalError, InterfaceError) as err:
+        except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise _unreachable(err) from err
 
     @contextmanager
@@ -71,7 +72,7 @@ class Database:
         try:
             with self._sessions() as session:
                 yield session
-        except (OperationalError, InterfaceError) as err:
+        except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise _unreachable(err) from err
 
     def migrate(self) -> None:
@@ -123,7 +124,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
     cursor.close()
 
 
-def _unreachable(err: DBAPIError) -> ApiError:
-    if "full" in str(err.orig):
+def _unreachable(err: DBAPIError | PoolTimeout) -> ApiError:
+    if isinstance(err, DBAPIError) and "full" in str(err.orig):
         return ApiError("StorageFailure", "the database has no space left; free some and retry")
     return ApiError("InfrastructureBusy", "the database cannot be reached; please retry shortly")

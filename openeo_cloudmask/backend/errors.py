@@ -46,6 +46,7 @@ STATUS: dict[str, int] = {
     "PermissionsInsufficient": 403,
     # ... and ours, where it has none.
     "RequestTooLarge": 413,
+    "RangeInvalid": 416,
     "MethodNotAllowed": 405,
     "UdfNotAllowed": 403,
     "JobCanceled": 400,
@@ -71,6 +72,14 @@ class ApiError(BackendError):
         return (ApiError, (self.code, str(self)))
 
 
+NOT_THE_JOBS_FAULT = frozenset({"InfrastructureBusy", "InfrastructureMaintenance", "JobCanceled"})
+"""Codes with which a run ends although its job did nothing wrong: it is to be run again."""
+WORKERS_DIED = "WorkersDied"
+"""Code of a run whose worker processes died again and again, for whatever reason."""
+
+_CONNECTION_LOST = frozenset(
+    {"CommClosedError", "CancelledError", "FutureCancelledError", "FuturesCancelledError"}
+)
 _FAULTS_OF_THE_PROCESS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)
 
 
@@ -83,6 +92,13 @@ def describe_error(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - 
     if isinstance(error, CloudMaskError):
         return error.code, str(error)
     kind = type(error)
+    if kind.__name__ == "KilledWorker":
+        return WORKERS_DIED, (
+            "worker processes died again and again while working on this; most often that is the "
+            "memory limit (--worker-memory): use a smaller extent"
+        )
+    if _is_lost_connection(error):
+        return "InfrastructureBusy", "a worker could not reach the cluster in time"
     if kind.__module__.startswith("openeo_processes_dask"):
         return kind.__name__, str(error) or kind.__name__
     if isinstance(error, MemoryError):
@@ -97,3 +113,12 @@ def describe_error(error: BaseException) -> tuple[str, str]:  # noqa: PLR0911 - 
         text = " ".join(str(error).split())[:300]
         return "ProcessFailed", f"a process could not work on its input: {kind.__name__}: {text}"
     return "Internal", "an unexpected error happened; the server's log has it"
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Return whether dask's processes lost each other; its errors look like those of files."""
+    if type(error).__name__ in _CONNECTION_LOST:
+        return True
+    if isinstance(error, TimeoutError):
+        return error.errno is None
+    return type(error) is OSError and "Timed out trying to connect" in str(error)

@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 from openeo_cloudmask.backend.clock import now_s
 from openeo_cloudmask.backend.database import Database
 from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.tables import Job, LogEntry
+from openeo_cloudmask.backend.tables import Job, Leftover, LogEntry
 
 ACTIVE = ("queued", "running")
 LEVELS = ("error", "warning", "info", "debug")
@@ -86,7 +86,7 @@ class JobStore:
             job.updated = now_s()
 
     def delete(self, user_id: str, job_id: str) -> Job:
-        """Delete a job with its log, and return what it was.
+        """Delete a job with its log, note its files as leftover, and return what it was.
 
         Raises:
             ApiError: the user has no such job.
@@ -96,13 +96,41 @@ class JobStore:
             if job is None:
                 raise _not_found(job_id)
             session.execute(delete(LogEntry).where(LogEntry.job_id == job_id))
+            session.add(Leftover(job_id=job.id, stored_at=job.stored_at))
             session.delete(job)
         return job
 
-    def move(self, job_id: str, *, to: str, allowed: tuple[str, ...], **fields: Any) -> bool:  # noqa: ANN401
+    def leftovers(self) -> list[tuple[str, str | None]]:
+        """Return (job, where its files are) of deleted jobs whose files are still there."""
+        with self._db.reading() as session:
+            rows = session.execute(select(Leftover.job_id, Leftover.stored_at))
+            return [(job_id, stored_at) for job_id, stored_at in rows]
+
+    def add_leftover(self, job_id: str, stored_at: str | None) -> None:
+        """Note files to delete if their job is not there any longer."""
+        with self._db.session() as session:
+            known = session.get(Job, job_id) or session.get(Leftover, job_id)
+            if known is None:
+                session.add(Leftover(job_id=job_id, stored_at=stored_at))
+
+    def forget_leftover(self, job_id: str) -> None:
+        """Note that files are deleted."""
+        with self._db.session() as session:
+            session.execute(delete(Leftover).where(Leftover.job_id == job_id))
+
+    def move(
+        self,
+        job_id: str,
+        *,
+        to: str,
+        allowed: tuple[str, ...],
+        line: dict[str, Any] | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> bool:
         """Move a job to another state if it is in an ``allowed`` one; return whether it was.
 
-        The move is one statement, so that of two threads only one succeeds.
+        The move is one statement, so that of two threads only one succeeds. ``line`` is written
+        to the job's log with it: who sees the state finds the reason.
         """
         now = now_s()
         statement = (
@@ -111,7 +139,10 @@ class JobStore:
             .values(status=to, updated=now, **fields)
         )
         with self._db.session() as session:
-            return bool(session.connection().execute(statement).rowcount)
+            moved = bool(session.connection().execute(statement).rowcount)
+            if moved and line is not None:
+                session.add(LogEntry(job_id=job_id, **line))
+        return moved
 
     def set_fields(self, job_id: str, **fields: Any) -> None:  # noqa: ANN401
         """Write down something about a job without moving it."""
@@ -119,8 +150,13 @@ class JobStore:
             session.execute(update(Job).where(Job.id == job_id).values(**fields))
 
     def expired(self, now: float) -> list[Job]:
-        """Return the jobs whose result files have had their time but are still there."""
-        query = select(Job).where(Job.expires < now, Job.stored_at.is_not(None))
+        """Return the jobs whose result files have had their time but are still there.
+
+        Those that are run again are left alone: their folder is in use.
+        """
+        query = select(Job).where(
+            Job.expires < now, Job.stored_at.is_not(None), Job.status.not_in(ACTIVE)
+        )
         with self._db.reading() as session:
             return list(session.scalars(query))
 

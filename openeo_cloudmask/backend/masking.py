@@ -167,7 +167,7 @@ def mask_lazily(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Da
                 pixels=pixels, origin_yx=origin, rows=part,
                 part=date * len(strips) + number, parts=dates * len(strips),
             )  # fmt: skip
-            name = f"mask-{run.job_id}-{uuid.uuid4().hex}"  # the job's id: a cancel looks for it
+            name = f"mask-{run.name}-{uuid.uuid4().hex}"  # the run's name: a cancel looks for it
             block = delayed(mask_strip, pure=False, traverse=False)(
                 Sealed.of(spec), dask_key_name=name
             )

@@ -47,7 +47,6 @@ class Planner:
         *,
         job_id: str,
         output_dir: Path,
-        attempt: int = 1,
         synchronous: bool = False,
         log_level: str = "info",
     ) -> GraphRequest:
@@ -62,7 +61,6 @@ class Planner:
         parsed = parse_process(process)
         spec = RunSpec(
             job_id=job_id,
-            attempt=attempt,
             output_dir=output_dir,
             collections_dir=self._settings.collections_dir,
             weights_dir=self._settings.data_dir / "weights",

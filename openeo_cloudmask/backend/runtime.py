@@ -24,7 +24,6 @@ class RunSpec:
     """One run of a process graph."""
 
     job_id: str
-    attempt: int = 1
     output_dir: Path
     """Where result files are written; seen by the server and by all workers."""
     collections_dir: Path
@@ -37,6 +36,11 @@ class RunSpec:
     log_level: str = "info"
     public_url: str | None = None
     """Where clients reach the server, where that is known; items of masks refer to it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run, unlike that of any other; keys of its tasks hold it."""
+        return self.output_dir.name
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,7 +85,7 @@ listeners: list[Callable[[dict[str, Any]], None]] = []
 
 def emit(spec: RunSpec, **event: Any) -> None:  # noqa: ANN401 - JSON
     """Tell the server something about a run."""
-    message = {"job_id": spec.job_id, "attempt": spec.attempt, "time": time.time(), **event}
+    message = {"job_id": spec.job_id, "run": spec.name, "time": time.time(), **event}
     worker = _worker()
     if worker is not None:
         worker.log_event(TOPIC, message)

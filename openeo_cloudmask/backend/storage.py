@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +15,8 @@ from openeo_cloudmask.backend.errors import ApiError
 from openeo_cloudmask.backend.settings import Settings
 
 _BLOCK = 1 << 20
+_OBJECT_BLOCK = 8 << 20
+"""Bytes of an object in one request."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 PRIVATE_KEYS = ("access_key", "secret_key", "session_token")
 PRIVATE_FIELDS = ("bucket", "prefix", "endpoint", "region", *PRIVATE_KEYS)
@@ -31,15 +35,19 @@ class ResultStorage(Protocol):
     def local_path(self, stored_at: str, name: str) -> Path | None:
         """Return the file's path where it is on this machine, else None."""
 
-    def read(self, stored_at: str, name: str) -> Iterator[bytes]:
-        """Yield a file's content.
+    def read(self, stored_at: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Return the bytes ``start`` to ``stop`` (without it) of a file, block by block.
 
         Raises:
-            ApiError: it is not there.
+            ApiError: it cannot be read; known before the first block is.
         """
 
     def delete(self, job_id: str, stored_at: str | None) -> None:
-        """Delete a job's files; none being there is no error."""
+        """Delete a job's files; none being there is no error.
+
+        Raises:
+            ApiError: they cannot be deleted now.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,12 @@ class DiskStorage:
             return None
         return path
 
-    def read(self, stored_at: str, name: str) -> Iterator[bytes]:
-        """Yield the file's content."""
+    def read(self, stored_at: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Return a part of the file."""
         path = self.local_path(stored_at, name)
         if path is None:
             raise ApiError("FileNotFound", f"the file {name!r} does not exist")
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
+        return _read_file(path, start, stop)
 
     def delete(self, job_id: str, stored_at: str | None) -> None:
         """Delete the job's folder."""
@@ -92,16 +98,15 @@ class BucketStorage:
         self._folder = folder
 
     def store(self, job_id: str, folder: Path, names: Sequence[str]) -> str:
-        """Upload the files and delete them here."""
-        target = f"{self._root}/{job_id}"
+        """Upload the files in the place of former ones and delete them here."""
+        target = self._place(job_id)
         files = _connect(self._endpoint)
         try:
+            _remove(files, target)
             for name in names:
                 files.put_file(str(folder / name), f"{target}/{name}")
         except Exception as err:
-            raise _failed(
-                f"the bucket of the results did not take them: {type(err).__name__}"
-            ) from (err)
+            raise _failed(f"the bucket of the results did not take them: {_reason(err)}") from err
         shutil.rmtree(self._folder / job_id, ignore_errors=True)
         return target
 
@@ -110,27 +115,32 @@ class BucketStorage:
         del stored_at, name
         return None
 
-    def read(self, stored_at: str, name: str) -> Iterator[bytes]:
-        """Yield the object's content."""
-        files = _connect(self._endpoint)
+    def read(self, stored_at: str, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """Return a part of the object."""
+        blocks = self._blocks(f"{stored_at}/{name}", start, stop)
         try:
-            file = files.open(f"{stored_at}/{name}", "rb")
-        except OSError as err:
+            first = next(blocks, b"")
+        except FileNotFoundError as err:
             raise ApiError("FileNotFound", f"the file {name!r} does not exist") from err
-        with file:
-            while block := file.read(_BLOCK):
-                yield block
+        except Exception as err:
+            raise _failed(f"the bucket of the results cannot be read: {_reason(err)}") from err
+        return itertools.chain([first], blocks)
+
+    def _blocks(self, path: str, start: int, stop: int) -> Iterator[bytes]:
+        files = _connect(self._endpoint)
+        for at in range(start, stop, _OBJECT_BLOCK):
+            yield files.cat_file(path, start=at, end=min(at + _OBJECT_BLOCK, stop))
 
     def delete(self, job_id: str, stored_at: str | None) -> None:
-        """Delete the objects."""
+        """Delete the objects; those of an upload that was cut short, too."""
         shutil.rmtree(self._folder / job_id, ignore_errors=True)
-        if stored_at is None:
-            return
-        files = _connect(self._endpoint)
         try:
-            files.rm(stored_at, recursive=True)
-        except FileNotFoundError:
-            return
+            _remove(_connect(self._endpoint), stored_at or self._place(job_id))
+        except Exception as err:
+            raise _failed(f"the bucket of the results cannot be cleaned: {_reason(err)}") from err
+
+    def _place(self, job_id: str) -> str:
+        return f"{self._root}/{job_id}"
 
 
 def make_storage(settings: Settings) -> ResultStorage:
@@ -196,8 +206,9 @@ def deliver_private(
     except Exception as err:  # noqa: BLE001 - of many libraries
         # The text of such errors may hold the keys; its kind says enough. No "from err" either:
         # the chain ends up in the server's log.
-        kind = type(err).__name__
-        raise _failed(f"the user's bucket did not take the results: {kind}") from None
+        raise _failed(
+            f"your bucket {keys['bucket']!r} did not take the results: {_reason(err)}"
+        ) from None
     return {name: f"s3://{target}/{name}" for name in names}
 
 
@@ -218,6 +229,27 @@ def _connect(
         use_listings_cache=False,
         config_kwargs={"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}},
     )  # fmt: skip
+
+
+def _remove(files: Any, target: str) -> None:  # noqa: ANN401
+    with contextlib.suppress(FileNotFoundError):
+        files.rm(target, recursive=True)
+
+
+def _read_file(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(min(_BLOCK, stop - file.tell())):
+            yield block
+
+
+def _reason(error: Exception) -> str:
+    """Return why a bucket was of no use; its own words may hold keys and are not repeated."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no bucket of that name"
+    if isinstance(error, PermissionError):
+        return "the keys are wrong, or may not do that there"
+    return f"it cannot be reached ({type(error).__name__})"
 
 
 def _failed(reason: str) -> ApiError:

@@ -7,13 +7,13 @@ import uuid
 from collections import OrderedDict
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 
 from openeo_cloudmask.backend import security
 from openeo_cloudmask.backend.clock import now_s
 from openeo_cloudmask.backend.database import Database
 from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.tables import Token, User, UserProcess
+from openeo_cloudmask.backend.tables import Job, Leftover, Token, User, UserProcess
 from openeo_cloudmask.errors import OptionError
 
 _CACHE_S = 30.0
@@ -63,7 +63,7 @@ class UserStore:
             session.execute(delete(Token).where(Token.user_id == user.id))
 
     def remove(self, name: str) -> None:
-        """Remove a user with its jobs and processes.
+        """Remove a user with its jobs and processes; a running server deletes the results.
 
         Raises:
             OptionError: there is no such user.
@@ -72,6 +72,8 @@ class UserStore:
             user = session.scalar(select(User).where(User.name == name))
             if user is None:
                 raise OptionError(f"there is no user {name!r}")
+            places = select(Job.id, Job.stored_at).where(Job.user_id == user.id)
+            session.execute(insert(Leftover).from_select(["job_id", "stored_at"], places))
             session.delete(user)
 
     def names(self) -> list[str]:

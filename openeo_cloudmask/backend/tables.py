@@ -71,6 +71,15 @@ class Job(Base):
     """When the result files are deleted."""
 
 
+class Leftover(Base):
+    """Result files of a job that was deleted, which are to be deleted as well."""
+
+    __tablename__ = "leftovers"
+
+    job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    stored_at: Mapped[str | None] = mapped_column(Text)
+
+
 class LogEntry(Base):
     """One line of a job's log."""
 

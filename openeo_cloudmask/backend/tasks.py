@@ -122,21 +122,27 @@ def _leave_pool() -> None:
         _left.__dict__["key"] = key
 
 
+def when_done(future: Any) -> threading.Event:  # noqa: ANN401
+    """Return an event that is set when a dask future is done.
+
+    ``future.result(timeout=...)`` is no way to wait: dask fetches the results of several callers
+    at once, and a limit that is over for one of them breaks the fetch for all.
+    """
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    return done
+
+
 def _wait_for(future: Any) -> Any:  # noqa: ANN401
     """Return a future's result, and stop when the run is cancelled."""
-    from distributed import TimeoutError as DaskTimeout
-
+    done = when_done(future)
     try:
-        while True:
+        while not done.wait(_POLL_S):
             runtime.check_cancelled()
-            try:
-                return future.result(timeout=_POLL_S)
-            except DaskTimeout:
-                if future.done():
-                    return future.result()
     except ApiError:
         future.cancel()
         raise
+    return future.result()
 
 
 def compute(array: Any) -> Any:  # noqa: ANN401 - numpy, whatever came in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -217,3 +218,81 @@ def wait_for(check: Callable[[], Any], timeout_s: float = 60) -> Any:
             return found
         time.sleep(0.05)
     raise TimeoutError("it did not come to be")
+
+
+@dataclass(slots=True)
+class S3Server:
+    """An S3-speaking server process that checks keys; buckets: results, mine."""
+
+    url: str
+    environment: dict[str, str]
+    """The server's own keys, for the bucket of the results."""
+    keys: dict[str, str]
+    """The user's keys, as ``job_options.s3`` has them."""
+    client: Any
+
+    def private(self, bucket: str) -> dict[str, str]:
+        """Return ``job_options.s3`` for one of its buckets."""
+        return {"bucket": bucket, "endpoint": self.url, **self.keys}
+
+    def objects(self, bucket: str, prefix: str = "") -> list[str]:
+        """Return the names of a bucket's objects."""
+        found = self.client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"] for item in found.get("Contents", ()))
+
+    def read(self, bucket: str, name: str) -> bytes:
+        """Return an object's content."""
+        content: bytes = self.client.get_object(Bucket=bucket, Key=name)["Body"].read()
+        return content
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Start an S3-speaking server with two users: the back end and somebody else."""
+    pytest.importorskip("moto", reason="needs moto[server]")
+    import boto3
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    log = (tmp_path_factory.mktemp("s3") / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=log, stderr=log,
+    )  # fmt: skip
+    log.close()
+
+    def up() -> bool:
+        try:
+            return requests.get(url, timeout=2).status_code < 500
+        except requests.ConnectionError:
+            return False
+
+    try:
+        wait_for(up, 60)
+        session = boto3.Session("any", "thing", region_name="us-east-1")
+        iam = session.client("iam", endpoint_url=url)
+        everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": everything})
+        made = []
+        for user in ("back-end", "somebody"):
+            iam.create_user(UserName=user)
+            iam.put_user_policy(UserName=user, PolicyName="s3", PolicyDocument=policy)
+            made.append(iam.create_access_key(UserName=user)["AccessKey"])
+        own, users = ((key["AccessKeyId"], key["SecretAccessKey"]) for key in made)
+        # From here on it refuses what is not signed with these keys.
+        requests.post(f"{url}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()
+        client = boto3.Session(*own, region_name="us-east-1").client("s3", endpoint_url=url)
+        for bucket in ("results", "mine"):
+            client.create_bucket(Bucket=bucket)
+        yield S3Server(
+            url=url,
+            environment={
+                "AWS_ACCESS_KEY_ID": own[0], "AWS_SECRET_ACCESS_KEY": own[1],
+                "AWS_DEFAULT_REGION": "us-east-1",
+            },
+            keys={"access_key": users[0], "secret_key": users[1]},
+            client=client,
+        )  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait(timeout=20)

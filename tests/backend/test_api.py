@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from openeo_cloudmask.backend import clock
 from openeo_cloudmask.backend.app import create_app
+from openeo_cloudmask.backend.errors import ApiError
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
 from openeo_cloudmask.backend.state import State
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, write_scene
@@ -356,3 +357,27 @@ def test_items_of_a_collection_show_no_path_of_the_server(
         assert wrong.status_code == 400
         assert "expected" in wrong.json()["message"]
     assert client.get(f"/collections/{name}/items/none").status_code == 404
+
+
+def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = _headers(client)
+    state = _state(client)
+    ids = [_create(client, headers) for _ in range(2)]
+    for job_id in ids:
+        _finish(client, job_id)
+    real = type(state.storage).delete
+
+    def away(*_: object) -> None:
+        raise ApiError("StorageFailure", "the bucket is away")
+
+    monkeypatch.setattr(type(state.storage), "delete", away)
+    assert client.delete(f"/jobs/{ids[0]}", headers=headers).status_code == 204
+    state.users.remove("ann")
+    state.engine.clean_up()
+    assert all((state.settings.jobs_dir / job_id / "results").exists() for job_id in ids)
+    monkeypatch.setattr(type(state.storage), "delete", real)
+    state.engine.clean_up()
+    assert not any((state.settings.jobs_dir / job_id).exists() for job_id in ids)
+    assert state.jobs.leftovers() == []

@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,25 @@ def test_input_deleted_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) 
     assert _errors(server, second, headers)[0]["code"] == "CloudMaskProductInvalid"
 
 
+def test_input_deleted_between_two_dates_of_a_job(make_server: Any, tmp_path: Path) -> None:
+    server = make_server()
+    first = write_scene(tmp_path / "first.tif", shape_yx=(2000, 2000), seed=1)
+    second = write_scene(tmp_path / "second.tif", seed=2)
+    for path, month in ((first, 1), (second, 2)):
+        when = datetime(2025, month, 1, tzinfo=UTC)
+        ingest(path, server.data_dir, collection="TWO", when=when)
+    headers = log_in(server)
+    graph = mask_graph()
+    graph["load"]["arguments"]["id"] = "TWO"
+    path = _start(server, headers, graph)
+    wait_for(lambda: list((server.data_dir / path[1:]).glob("attempt-*/*")))  # writes the first
+    second.unlink()
+    assert _end(server, path, headers) == "error"
+    error = _errors(server, path, headers)[0]
+    assert error["code"] == "CloudMaskProductInvalid"
+    assert "second.tif" in error["message"]
+
+
 def test_time_limit(make_server: Any, tmp_path: Path) -> None:
     server = make_server("--allow-any-udf", "--job-timeout", "30")
     headers = log_in(server)
@@ -173,6 +194,25 @@ def test_database_gone_and_back(make_server: Any, tmp_path: Path) -> None:
         server.stop()
         database.stop()
         database.remove()
+
+
+def test_sqlite_locked_by_another_process(make_server: Any, tmp_path: Path) -> None:
+    server = make_server("--allow-any-udf")
+    headers = log_in(server)
+    mark = tmp_path / "mark"
+    path = _start(server, headers, _slow_graph(mark, 2))
+    wait_for(mark.exists)
+    other = sqlite3.connect(server.data_dir / "cloudmask.db", timeout=30, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")  # no one else can write, and the job ends meanwhile
+        body = {"process": {"process_graph": mask_graph()}}
+        answer = requests.post(f"{server.url}/jobs", json=body, headers=headers, timeout=90)
+        assert (answer.status_code, answer.json()["code"]) == (503, "InfrastructureBusy")
+        assert _status(server, path, headers) == "running"
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+    assert _end(server, path, headers) == "finished"
 
 
 @pytest.fixture

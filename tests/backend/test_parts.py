@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,11 +28,10 @@ from openeo_cloudmask.backend.storage import (
 )
 from openeo_cloudmask.backend.store import ProcessStore, UserStore
 from openeo_cloudmask.errors import BackendError, OptionError
-from tests.backend.conftest import PASSWORD, free_port, wait_for
+from tests.backend.conftest import PASSWORD, S3Server, free_port
 from tests.backend.oidc_issuer import make_server as make_issuer
 
 SECRET = b"s" * 32
-S3_SCOPE = "k/20260101/us-east-1/s3/aws4_request"
 
 
 def test_passwords_are_hashed() -> None:
@@ -277,78 +275,75 @@ def test_disk_storage(tmp_path: Path) -> None:
     (folder / "a.tif").write_bytes(b"abc")
     storage = DiskStorage(tmp_path / "jobs")
     stored = storage.store("j-1", folder, ["a.tif"])
-    assert b"".join(storage.read(stored, "a.tif")) == b"abc"
+    assert b"".join(storage.read(stored, "a.tif", 0, 3)) == b"abc"
+    assert b"".join(storage.read(stored, "a.tif", 1, 2)) == b"b"
     for name in ("../../secret", "/etc/passwd", "nope"):
         assert storage.local_path(stored, name) is None
     storage.delete("j-1", stored)
     assert storage.local_path(stored, "a.tif") is None
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the endpoint of an S3-speaking server process with the buckets results and mine."""
-    pytest.importorskip("moto", reason="needs moto[server]")
-    port = free_port()
-    log = (tmp_path_factory.mktemp("s3") / "log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=log, stderr=log,
-    )  # fmt: skip
-    log.close()
-    endpoint = f"http://127.0.0.1:{port}"
-    import requests
-
-    def up() -> bool:
-        try:
-            return requests.get(endpoint, timeout=2).status_code < 500
-        except requests.ConnectionError:
-            return False
-
-    wait_for(up, 30)
-    for bucket in ("results", "mine"):
-        requests.put(f"{endpoint}/{bucket}", timeout=10, headers={
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={S3_SCOPE}"})  # fmt: skip
-    yield endpoint
-    process.terminate()
-    process.wait(timeout=20)
-
-
 @pytest.fixture
-def aws_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "server-key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+def aws_keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.filterwarnings("ignore")  # botocore and aiohttp warn of their own doings
 @pytest.mark.usefixtures("aws_keys")
-def test_bucket_storage(s3: str, tmp_path: Path) -> None:
+def test_bucket_storage(s3: S3Server, tmp_path: Path) -> None:
     folder = tmp_path / "attempt"
     folder.mkdir()
-    (folder / "a.tif").write_bytes(b"abc" * 1000)
-    storage = BucketStorage("s3://results/masks", s3, tmp_path)
+    content = bytes(range(250)) * 1000
+    (folder / "a.tif").write_bytes(content)
+    storage = BucketStorage("s3://results/masks", s3.url, tmp_path)
     stored = storage.store("j-1", folder, ["a.tif"])
     assert stored == "results/masks/j-1"
     assert storage.local_path(stored, "a.tif") is None
-    assert b"".join(storage.read(stored, "a.tif")) == b"abc" * 1000
+    for start, stop in ((0, 250_000), (0, 1), (777, 249_999)):
+        assert b"".join(storage.read(stored, "a.tif", start, stop)) == content[start:stop]
+    (folder / "b.tif").write_bytes(b"b")
+    storage.store("j-1", folder, ["b.tif"])  # of the next run: the former files are gone
+    assert s3.objects("results", "masks/j-1/") == ["masks/j-1/b.tif"]
+    storage.delete("j-1", None)  # where they are is not known, as after a server was killed
     storage.delete("j-1", stored)
+    assert s3.objects("results", "masks/j-1/") == []
     with pytest.raises(ApiError, match="does not exist"):
-        list(storage.read(stored, "a.tif"))
-
-
-KEYS = {"bucket": "mine", "access_key": "AKIDPRIVATE", "secret_key": "SECRETPRIVATE"}
+        storage.read(stored, "a.tif", 0, 10)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_private_delivery(s3: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("aws_keys")
+@pytest.mark.parametrize(
+    ("bucket", "reason"), [("not-there", "no bucket"), ("results", "cannot be reached")]
+)
+def test_bucket_that_is_of_no_use(s3: S3Server, tmp_path: Path, bucket: str, reason: str) -> None:
+    (tmp_path / "a.tif").write_bytes(b"abc")
+    endpoint = s3.url if bucket == "not-there" else f"http://127.0.0.1:{free_port()}"
+    storage = BucketStorage(f"s3://{bucket}", endpoint, tmp_path)
+    with pytest.raises(ApiError, match=reason):
+        storage.store("j-1", tmp_path, ["a.tif"])
+    assert (tmp_path / "a.tif").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_private_delivery(s3: S3Server, tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"mask")
-    keys = check_private({**KEYS, "endpoint": s3, "prefix": "x/y"}, [s3])
+    good = {**s3.private("mine"), "prefix": "x/y"}
+    keys = check_private(good, [s3.url])
     assert deliver_private(keys, "j-1", tmp_path, ["a.tif"]) == {"a.tif": "s3://mine/x/y/j-1/a.tif"}
-    missing = check_private({**KEYS, "bucket": "not-there", "endpoint": s3}, [s3])
-    with pytest.raises(ApiError, match="did not take") as caught:
-        deliver_private(missing, "j-1", tmp_path, ["a.tif"])
-    assert "PRIVATE" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    for change, reason in (
+        ({"bucket": "not-there"}, "'not-there' did not take the results: there is no bucket"),
+        ({"secret_key": "SECRETPRIVATE"}, "the keys are wrong"),
+        ({"access_key": "AKIDPRIVATE"}, "the keys are wrong"),
+    ):
+        with pytest.raises(ApiError, match=reason) as caught:
+            deliver_private(check_private(good | change, [s3.url]), "j-1", tmp_path, ["a.tif"])
+        assert "PRIVATE" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+KEYS = {"bucket": "mine", "access_key": "AKIDPRIVATE", "secret_key": "SECRETPRIVATE"}
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,11 @@ def test_results_are_the_users_own(server: Server) -> None:
     assert requests.post(f"{url}/results", headers=ann, timeout=30).status_code == 202
     assert requests.get(f"{url}/results", headers=bob, timeout=30).status_code == 404
     assert requests.delete(url, headers=bob, timeout=30).status_code == 404
-    wait_for(lambda: requests.get(url, headers=ann, timeout=30).json()["status"] == "finished")
+    ends = ("finished", "error", "canceled")
+    status = wait_for(
+        lambda: (s := requests.get(url, headers=ann, timeout=30).json()["status"]) in ends and s
+    )
+    assert status == "finished", requests.get(f"{url}/logs", headers=ann, timeout=30).text
 
 
 @pytest.mark.slow

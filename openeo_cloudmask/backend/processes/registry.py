@@ -56,6 +56,26 @@ _BOOLEAN = frozenset(
 )
 """Processes that openEO has return true, false or null."""
 
+_LIMITS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "aggregate_temporal": {"labels": {"uniqueItems": True}},
+    "arccos": {"x": {"minimum": -1, "maximum": 1}, "returns": {"minimum": 0}},
+    "arcosh": {"returns": {"minimum": 0}},
+    "arcsin": {"x": {"minimum": -1, "maximum": 1}},
+    "artanh": {"x": {"minimumExclusive": -1, "maximumExclusive": 1}},
+    "cos": {"returns": {"minimum": -1, "maximum": 1}},
+    "cosh": {"returns": {"minimum": 1}},
+    "eq": {"delta": {"minimumExclusive": 0}},
+    "exp": {"returns": {"minimumExclusive": 0}},
+    "ln": {"x": {"minimum": 0}},
+    "log": {"x": {"minimum": 0}},
+    "neq": {"delta": {"minimumExclusive": 0}},
+    "rename_labels": {"target": {"uniqueItems": True}, "source": {"uniqueItems": True}},
+    "sgn": {"returns": {"enum": [-1, 0, 1, None]}},
+    "sin": {"returns": {"minimum": -1, "maximum": 1}},
+    "tanh": {"returns": {"minimumExclusive": -1, "maximumExclusive": 1}},
+}
+"""What openEO says of values and the library's descriptions leave out, in openEO's words."""
+
 
 @functools.cache
 def predefined_processes() -> Mapping[str, Process]:
@@ -82,9 +102,18 @@ def predefined_specs() -> Mapping[str, dict[str, Any]]:
             spec = json.loads(text) if text.strip() else None  # some files are empty
             if isinstance(spec, dict) and "id" in spec:
                 described[spec["id"]] = spec
+    for name, limits in _LIMITS.items():
+        _narrow(described[name], limits)
     described["cloud_mask"] = _cloud_mask_spec()
     names = {*_library_functions(), *_own_functions()}
     return {name: described[name] for name in sorted(names) if name in described}
+
+
+def _narrow(spec: dict[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add limits to the types of parameters, and of the result (``returns``)."""
+    places = {item["name"]: item for item in spec["parameters"]} | {"returns": spec["returns"]}
+    for name, limit in limits.items():
+        places[name]["schema"] |= limit
 
 
 def _own_functions() -> dict[str, Callable[..., Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from openeo_cloudmask.backend.state import State
 from openeo_cloudmask.backend.tables import Job
 
 router = APIRouter()
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _DOCUMENT = "results.json"
 """What is signed for the link to the document itself; no result file has that name."""
 
@@ -53,7 +55,12 @@ def shared_results(
 
 @router.api_route("/results/{job_id}/{name}", methods=["GET", "HEAD"])
 def download(
-    job_id: str, name: str, state: StateOf, expires: str = "", signature: str = ""
+    job_id: str,
+    name: str,
+    request: Request,
+    state: StateOf,
+    expires: str = "",
+    signature: str = "",
 ) -> Response:
     """Return a result file to whoever has its signed link."""
     job = _open_link(state, job_id, name, expires, signature)
@@ -63,12 +70,38 @@ def download(
     path = state.storage.local_path(job.stored_at, name)
     if path is not None:
         return FileResponse(path, media_type=found["type"], filename=name)
+    size = found["size"]
+    start, stop = parse_range(request.headers.get("range"), size)
     headers = {
         "Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}",
-        "Content-Length": str(found["size"]),
+        "Content-Length": str(stop - start),
+        "Content-Type": found["type"],
+        "Accept-Ranges": "bytes",
     }
-    content = state.storage.read(job.stored_at, name)
-    return StreamingResponse(content, media_type=found["type"], headers=headers)
+    status = 200 if stop - start == size else 206
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    if request.method == "HEAD":
+        return Response(None, status, headers)
+    return StreamingResponse(state.storage.read(job.stored_at, name, start, stop), status, headers)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int]:
+    """Return the first byte of a ``Range`` and the one after its last; without one, all bytes.
+
+    A header that is not understood, or asks for several ranges, is one that is not there.
+
+    Raises:
+        ApiError: the range begins behind the end.
+    """
+    found = _RANGE.fullmatch(header or "")
+    first, last = found.groups() if found else ("", "")
+    if (not first and not last) or (first and last and int(last) < int(first)):
+        return 0, size
+    start = int(first) if first else max(0, size - int(last))
+    if start >= size:
+        raise ApiError("RangeInvalid", f"the file has {size} bytes; the range begins behind them")
+    return start, min(int(last) + 1, size) if first and last else size
 
 
 def _open_link(state: State, job_id: str, name: str, expires: str, signature: str) -> Job:

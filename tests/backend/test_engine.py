@@ -1,0 +1,312 @@
+"""What becomes of jobs whose runs end in every way, on a cluster that a test plays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openeo_cloudmask.backend import engine as engine_module
+from openeo_cloudmask.backend.errors import ApiError, describe_error
+from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.backend.state import State
+from openeo_cloudmask.backend.tables import Job
+from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest
+from tests.backend.conftest import PASSWORD, ingest, mask_graph, wait_for, write_scene
+
+FILE = {"name": "a.tif", "type": "image/tiff", "size": 3, "roles": ["data"], "about": {}}
+
+
+class KilledWorker(Exception):  # noqa: N818 - the name of dask's own
+    """As dask raises it."""
+
+
+class CommClosedError(OSError):
+    """As dask raises it."""
+
+
+class PlayedFuture(Future[GraphAnswer]):
+    """A future of dask's."""
+
+    late = 0
+    """How often its answer is not handed over."""
+    status = "error"
+
+    def result(self, timeout: float | None = None) -> GraphAnswer:
+        if self.late:
+            self.late -= 1
+            raise TimeoutError if self.late % 2 else UnboundLocalError("result")
+        return super().result(timeout)
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+class PlayedCluster:
+    """Does with each run what the test says; without a word, it succeeds."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[GraphRequest, PlayedFuture]] = []
+        self.client = self
+        self.outcomes: list[Any] = []
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def processes(self) -> dict[str, int]:
+        return {}
+
+    def busy_workers(self, word: str) -> list[str]:
+        del word
+        return []
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def submit(self, function: object, request: GraphRequest, *, key: str) -> PlayedFuture:
+        del function
+        assert request.run.name in key
+        future = PlayedFuture()
+        self.runs.append((request, future))
+        threading.Thread(target=self._play, args=(request, future), daemon=True).start()
+        return future
+
+    def _play(self, request: GraphRequest, future: PlayedFuture) -> None:
+        self.hold.wait(30)
+        if not future.set_running_or_notify_cancel():
+            return
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        elif isinstance(outcome, GraphAnswer):
+            future.status = "finished"
+            future.set_result(outcome)
+        else:
+            future.status = "finished"
+            future.late = outcome or 0
+            (request.run.output_dir / "a.tif").write_bytes(b"abc")
+            future.set_result(GraphAnswer(files=(FILE,)))
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> PlayedCluster:
+    played = PlayedCluster()
+    monkeypatch.setattr(engine_module, "Cluster", lambda *_: played)
+    monkeypatch.setattr(engine_module, "_TICK_S", 0.05)
+    return played
+
+
+@pytest.fixture
+def state(tmp_path: Path, cluster: PlayedCluster) -> Iterator[State]:
+    ingest(write_scene(tmp_path / "scene.tif"), tmp_path / "data")
+    found = State.build(Settings(data_dir=tmp_path / "data"))
+    found.engine.start()
+    yield found
+    cluster.hold.set()
+    found.engine.stop()
+    found.database.close()
+
+
+Make = Callable[..., Job]
+
+
+@pytest.fixture
+def make_job(state: State) -> Make:
+    user_id = state.users.add("ann", PASSWORD)
+
+    def make(**options: Any) -> Job:
+        process = {"process_graph": mask_graph()}
+        return state.jobs.create(user_id, process=process, log_level="info", options=options)
+
+    return make
+
+
+def _now(state: State, job: Job) -> Job:
+    found = state.jobs.find(job.id)
+    assert found is not None
+    return found
+
+
+def _end(state: State, job: Job) -> Job:
+    ends = ("finished", "error", "canceled")
+    return wait_for(lambda: (now := _now(state, job)).status in ends and now)  # type: ignore[no-any-return]
+
+
+def _errors(state: State, job: Job) -> list[tuple[str | None, str]]:
+    lines = state.jobs.logs(job.id, after=0, level="error", limit=None)
+    return [(line.code, line.message) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        3,  # a busy cluster fails to hand its answer over, three times in the ways of dask
+        CancelledError(),
+        CommClosedError("in <TCP>: Stream is closed"),
+        GraphAnswer(error=describe_error(TimeoutError())),
+        GraphAnswer(error=describe_error(OSError("Timed out trying to connect to tcp://x"))),
+        GraphAnswer(error=describe_error(CommClosedError("closed"))),
+        GraphAnswer(error=("JobCanceled", "the job was stopped")),  # which nobody did
+    ],
+)
+def test_busy_cluster_is_no_fault_of_the_job(
+    state: State, cluster: PlayedCluster, make_job: Make, outcome: Any
+) -> None:
+    cluster.outcomes = [outcome]
+    job = make_job()
+    state.engine.submit(job)
+    assert _end(state, job).status == "finished"
+    assert _errors(state, job) == []
+    assert len(cluster.runs) == (1 if outcome == 3 else 2)
+    assert len({request.run.output_dir for request, _ in cluster.runs}) == len(cluster.runs)
+
+
+def test_cluster_that_stays_busy_is_given_up(
+    state: State, cluster: PlayedCluster, make_job: Make
+) -> None:
+    cluster.outcomes = [CancelledError() for _ in range(3)]
+    job = make_job()
+    state.engine.submit(job)
+    assert _end(state, job).status == "error"
+    ((code, message),) = _errors(state, job)  # there with the state, once
+    assert code == "InfrastructureBusy"
+    assert "3 times in all" in message
+
+
+def test_workers_killed_beside_another_job(
+    state: State, cluster: PlayedCluster, make_job: Make
+) -> None:
+    """Whose fault it was shows when each runs alone."""
+    cluster.hold.clear()
+    jobs = [make_job(), make_job()]
+    for job in jobs:
+        state.engine.submit(job)
+    wait_for(lambda: len(cluster.runs) == 2)
+    cluster.outcomes = [KilledWorker(), KilledWorker(), KilledWorker()]
+    cluster.hold.set()
+    statuses = sorted(_end(state, job).status for job in jobs)
+    assert statuses == ["error", "finished"]  # the third death came to one that was alone
+    failed = next(job for job in jobs if _now(state, job).status == "error")
+    ((code, message),) = _errors(state, failed)
+    assert code == "WorkersDied"
+    assert "memory limit" in message
+    assert len(cluster.runs) == 4
+
+
+def test_error_of_the_job_is_final(state: State, cluster: PlayedCluster, make_job: Make) -> None:
+    cluster.outcomes = [GraphAnswer(error=("NoDataAvailable", "there is none"))]
+    job = make_job()
+    state.engine.submit(job)
+    assert _end(state, job).status == "error"
+    assert _errors(state, job) == [("NoDataAvailable", "there is none")]
+    assert len(cluster.runs) == 1
+
+
+def test_database_away_at_the_start_of_a_run(
+    state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = state.planner.validate, []
+
+    def away(*args: Any) -> Any:
+        tries.append(args)
+        if len(tries) < 4:
+            raise ApiError("InfrastructureBusy", "the database cannot be reached")
+        return real(*args)
+
+    monkeypatch.setattr(state.planner, "validate", away)
+    job = make_job()
+    state.engine.submit(job)
+    ended = _end(state, job)
+    assert (ended.status, ended.attempts, len(tries)) == ("finished", 1, 4)
+
+
+def test_end_that_could_not_be_written_down(
+    state: State, cluster: PlayedCluster, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = state.engine._delivery.deliver, []
+
+    def broken(*args: Any) -> Any:
+        tries.append(args)
+        if len(tries) == 1:
+            raise RuntimeError("something unforeseen")
+        return real(*args)
+
+    monkeypatch.setattr(state.engine._delivery, "deliver", broken)
+    job = make_job()
+    state.engine.submit(job)
+    wait_for(lambda: tries)
+    wait_for(lambda: not state.engine._running)
+    assert _now(state, job).status == "running"
+    state.engine._take_up_lost()
+    assert _end(state, job).status == "finished"
+    assert len(cluster.runs) == 2
+
+
+def test_job_stopped_and_started_again_at_once(
+    state: State, cluster: PlayedCluster, make_job: Make
+) -> None:
+    """What is left of the first run does not meet the second one."""
+    cluster.hold.clear()
+    job = make_job()
+    state.engine.submit(job)
+    wait_for(lambda: state.engine._running)
+    state.engine.cancel(job.id)
+    assert _now(state, job).status == "canceled"
+    state.engine.submit(_now(state, job))
+    wait_for(lambda: len(cluster.runs) == 2)
+    first, second = (request.run for request, _ in cluster.runs)
+    assert first.name != second.name
+    assert not first.output_dir.exists()
+    late = {"kind": "progress", "job_id": job.id, "part": 0, "parts": 1, "share": 0.9}
+    assert state.engine._progress(late | {"run": first.name}) is None
+    wait_for(lambda: state.engine._progress(late | {"run": second.name}) == 90)
+    cluster.hold.set()
+    assert _end(state, job).status == "finished"
+
+
+def test_results_that_cannot_be_stored_are_kept(
+    state: State, cluster: PlayedCluster, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, real = type(state.storage), type(state.storage).store
+
+    def away(*_: object) -> str:
+        raise ApiError("StorageFailure", "the bucket is away")
+
+    monkeypatch.setattr(storage, "store", away)
+    job = make_job(output_storage="TEMPORARY")
+    for _ in range(2):
+        state.engine.submit(_now(state, job))
+        assert _end(state, job).status == "error"
+        assert "the bucket is away. The results are kept" in _errors(state, job)[-1][1]
+        wait_for(lambda: not state.engine._running)
+    monkeypatch.setattr(storage, "store", real)
+    state.engine.submit(_now(state, job))
+    ended = _end(state, job)
+    assert (ended.status, len(cluster.runs)) == ("finished", 1)
+    assert ended.expires is not None
+    path = state.storage.local_path(str(ended.stored_at), "a.tif")
+    assert path is not None
+    assert path.read_bytes() == b"abc"
+
+
+def test_kept_results_are_deleted_after_14_days(
+    state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openeo_cloudmask.backend import clock
+
+    def away(*_: object) -> str:
+        raise ApiError("StorageFailure", "the bucket is away")
+
+    monkeypatch.setattr(type(state.storage), "store", away)
+    job = make_job()
+    state.engine.submit(job)
+    kept = state.settings.jobs_dir / job.id / "kept"
+    assert _end(state, job).status == "error"
+    now = clock.now_s()
+    for days, there in ((13.9, True), (14.1, False)):
+        monkeypatch.setattr(clock, "now_s", lambda t=now + days * 86400: t)
+        state.engine.clean_up()
+        assert kept.exists() == there
