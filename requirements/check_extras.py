@@ -5,7 +5,7 @@
 EXTRAS are keys of ``CHECKS``, e.g. ``torch`` or ``server,postgresql``; all of them by default. The
 bare install is called ``base``. ``--uv`` installs with ``uv`` in place of pip. ``--oldest`` takes
 the lowest version of each direct dependency that ``pyproject.toml`` allows (``oldest.sh``, which
-needs ``uv``). With an empty PostgreSQL database in ``CHECK_DATABASE``, the server runs on that, too.
+needs ``uv``). With an empty PostgreSQL database in ``CHECK_DATABASE`` the server runs on that too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ with rasterio.open("scene_1.tif") as scene:
         },
         name="reflectance",
     )
-cube.to_netcdf("scene.nc", engine="h5netcdf")
+    place = xarray.DataArray(0, attrs={"crs_wkt": scene.crs.to_wkt()})
+cube.to_dataset("bands").assign(crs=place).to_netcdf("scene.nc", engine="h5netcdf")
 """
 
 CHECKS: dict[str, tuple[str, ...]] = {

@@ -29,7 +29,7 @@ compile() { # name, then arguments of pip-compile
 for what in "$@"; do
     case $what in
         build)
-            printf 'hatchling>=1.25\n' > requirements/.build.in
+            printf 'hatchling>=1.27\n' > requirements/.build.in
             compile build requirements/.build.in
             rm requirements/.build.in
             ;;

@@ -52,6 +52,10 @@ def test_stride_that_leaves_gaps_is_refused(stride):
         plan_axis(100, size_px=64, stride_px=stride, layout=Layout.ANCHORED)
 
 
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0",
+    reason="numpy 1 mirrors wrongly where the pad is longer than the array",
+)
 @given(first=st.integers(0, 20), span=st.integers(1, 20), extra=st.integers(0, 60))
 def test_mirroring_is_numpy_reflection(first, span, extra):
     size = first + span + 1 + extra
