@@ -29,6 +29,7 @@ from openeo_cloudmask.inference import Cube, Detector, predict_strips
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.inputs import ModelInput
+from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
 from openeo_cloudmask.sensors import (
     SENSORS,
@@ -236,7 +237,8 @@ def mask_strip(sealed: Sealed) -> NDArray[np.uint8]:
         load_detector, options.model, sensor=spec.sensor, bands=spec.band_names,
         weights=options.weights, device=options.device, precision=options.precision,
     )  # fmt: skip
-    detector: Detector = DeferredDetector(entry, spec.band_names, load)
+    exported = is_exported(options.weights)
+    detector: Detector = DeferredDetector(entry, spec.band_names, load, exported=exported)
     cube: Cube = spec.pixels
     strips = [
         apply_style(strip, detector.scheme, options.output_style, categorise=options.categorise)

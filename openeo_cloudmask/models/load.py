@@ -41,7 +41,7 @@ class LoadRequest:
 
 
 def load_detector(
-    name: str,
+    model: str | ModelEntry,
     *,
     sensor: str | Sensor | None = None,
     bands: Sequence[str] | None = None,
@@ -53,7 +53,7 @@ def load_detector(
     """The detector of a model, loaded once a process.
 
     Args:
-        name: A model of the registry, or an alias.
+        model: A model of the registry, or an alias; or an entry, which need not be in it.
         sensor: Sensor id, a file that describes one, or a sensor; None finds it from ``bands``,
             or takes the model's first.
         bands: Labels of the bands the data has; decides between variants of a model.
@@ -71,28 +71,7 @@ def load_detector(
         MissingExtraError: An optional dependency is missing.
         OptionError: A device, precision or runtime that is not there.
     """
-    return load_entry(
-        get_model(name),
-        sensor=sensor,
-        bands=bands,
-        weights=weights,
-        device=device,
-        precision=precision,
-        runtime=runtime,
-    )
-
-
-def load_entry(
-    entry: ModelEntry,
-    *,
-    sensor: str | Sensor | None = None,
-    bands: Sequence[str] | None = None,
-    weights: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    runtime: str = "torch",
-) -> Detector:
-    """The detector of a model that need not be in the registry; otherwise as ``load_detector``."""
+    entry = get_model(model) if isinstance(model, str) else model
     if runtime not in RUNTIMES:
         raise OptionError(f"runtime is {runtime!r}; expected one of {', '.join(RUNTIMES)}")
     if precision not in PRECISIONS:

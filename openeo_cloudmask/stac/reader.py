@@ -113,9 +113,9 @@ def load_item_detector(
         CatalogError: see ``read_model_item``.
         WeightsError: the weights are not those whose digest the item gives.
     """
-    from openeo_cloudmask.models.load import load_entry
+    from openeo_cloudmask.models.load import load_detector
 
-    return load_entry(
+    return load_detector(
         read_model_item(source),
         sensor=sensor,
         bands=bands,
