@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from openeo_cloudmask.backend.errors import ApiError, describe_error
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.backend.state import State
 from openeo_cloudmask.backend.tables import Job
-from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest
+from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest, _wait_for
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, wait_for, write_scene
 
 FILE = {"name": "a.tif", "type": "image/tiff", "size": 3, "roles": ["data"], "about": {}}
@@ -89,6 +91,32 @@ class PlayedCluster:
             future.late = outcome or 0
             (request.run.output_dir / "a.tif").write_bytes(b"abc")
             future.set_result(GraphAnswer(files=(FILE,)))
+
+
+class SlowToSend:
+    """A result that takes its time on the way."""
+
+    def __reduce__(self) -> tuple[type[SlowToSend], tuple[()]]:
+        time.sleep(0.6)
+        return SlowToSend, ()
+
+
+@pytest.mark.slow
+def test_fetching_one_result_does_not_break_another() -> None:
+    """Two results are asked for in the same turn of a busy event loop, and take long."""
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None,
+               "silence_logs": logging.CRITICAL}  # fmt: skip
+    with LocalCluster(**options) as local, Client(local) as client:
+        for _ in range(2):
+            one, other = (client.submit(SlowToSend, pure=False) for _ in range(2))
+            wait_for(lambda pair=(one, other): all(future.done() for future in pair))
+            client.loop.add_callback(time.sleep, 0.3)
+            with ThreadPoolExecutor(2) as pool:
+                polled, fetched = pool.submit(_wait_for, one), pool.submit(other.result)
+                assert isinstance(polled.result(60), SlowToSend)
+                assert isinstance(fetched.result(60), SlowToSend)
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ _ENDPOINTS = (
     ("/conformance", "GET"),
     ("/collections", "GET"),
     ("/collections/{collection_id}", "GET"),
+    ("/collections/{collection_id}/items", "GET"),
+    ("/collections/{collection_id}/items/{item_id}", "GET"),
     ("/processes", "GET"),
     ("/file_formats", "GET"),
     ("/udf_runtimes", "GET"),
