@@ -49,13 +49,12 @@ def write_mosaic(folder: Path, size: int) -> tuple[Path, Path, Path]:
     )
     across = -(-size // SOURCE_PX)
     with rasterio.open(scene, "w", **profile) as out:
-        for index, name in enumerate(names, start=1):
-            out.set_band_description(index, name)
-            wide = np.tile(bands[index - 1], (1, across))[:, :size]
-            for row in range(0, size, SOURCE_PX):
-                rows = min(SOURCE_PX, size - row)
-                window = rasterio.windows.Window(0, row, size, rows)
-                out.write(wide[:rows], index, window=window)
+        out.descriptions = names
+        wide = np.tile(bands, (1, 1, across))[:, :, :size]
+        # All bands at once: blocks hold all of them and would be written anew for each.
+        for row in range(0, size, SOURCE_PX):
+            rows = min(SOURCE_PX, size - row)
+            out.write(wide[:, :rows], window=rasterio.windows.Window(0, row, size, rows))
         out.scales, out.offsets = scales, offsets
         out.update_tags(**tags)
     rng = np.random.default_rng(0)

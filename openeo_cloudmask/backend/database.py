@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.errors import BackendError, MissingExtraError
 
 _T = TypeVar("_T")
 _BUSY_S = 30.0
@@ -26,6 +26,7 @@ class Database:
 
     Raises:
         BackendError: the URL is not understood or its driver is missing.
+        MissingExtraError: the driver of PostgreSQL is missing.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,6 +41,10 @@ class Database:
             options["connect_args"] = {"connect_timeout": 5}
         try:
             self.engine: Engine = create_engine(url, **options)
+        except ModuleNotFoundError as err:
+            if err.name != "psycopg":
+                raise BackendError(f"the database URL needs a driver: {err.name}") from err
+            raise MissingExtraError.for_extra("postgresql", "a PostgreSQL database") from err
         except Exception as err:  # SQLAlchemy raises many kinds for one cause: a bad URL
             raise BackendError(f"the database URL cannot be used: {type(err).__name__}") from err
         if self.is_sqlite:

@@ -39,9 +39,9 @@ from openeo_cloudmask.sensors import (
     resolve_bands,
 )
 
-MIN_WINDOW_ROWS = 6
-"""Window rows a strip has at least: a strip computes one more than its share, so with six the
-work of a scene that is shared out grows by a sixth at most."""
+MIN_WINDOW_ROWS = 4
+"""Window rows a strip has at least: a strip computes one more than its share, so with four the
+work of a scene that is shared out grows by a quarter at most."""
 _PROGRESS_S = 1.0
 _KELVIN_FROM = 10.0
 _WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import rasterio
-import torch
 import xarray as xr
 import yaml
 from openeo.udf import UdfData, XarrayDataCube
 from openeo.udf.run_code import run_udf_code
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.cli import build_app
