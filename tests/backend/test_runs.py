@@ -130,7 +130,7 @@ def test_strips_cover_all_rows(threads: int, origin: int) -> None:
     assert strips[0][0] == 0
     assert strips[-1][1] == 10_980
     assert all(one[1] == other[0] for one, other in itertools.pairwise(strips))
-    assert len(strips) == min(threads, 4)  # 29 rows of windows, six a strip at least
+    assert len(strips) == min(threads, 7)  # 29 rows of windows, four a strip at least
 
 
 @pytest.mark.parametrize("kind", ["netCDF", "Zarr", "PNG"])
