@@ -7,6 +7,7 @@ where they are missing, or on a GPU, the plain operators give the same values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -37,6 +38,28 @@ def _has_fused_operators() -> bool:
 FUSED = _has_fused_operators()
 
 
+class _Packed:
+    """Arranged weights by input shape: a wrong shape costs a slow rearrangement at each call.
+
+    They are no part of a state dict. Strips of an image have three shapes; of more than a few, the
+    oldest are forgotten, so that images of ever new sizes do not fill the memory.
+    """
+
+    SHAPES = 6
+
+    def __init__(self) -> None:
+        self._weights: dict[torch.Size, Tensor] = {}
+
+    def find(self, shape: torch.Size, arrange: Callable[[], Tensor]) -> Tensor:
+        weight = self._weights.get(shape)
+        if weight is None:
+            weight = arrange()
+            # A new dict: other threads may be reading this one.
+            newest = list(self._weights.items())[1 - self.SHAPES :]
+            self._weights = {**dict(newest), shape: weight}
+        return weight
+
+
 class FusedConv(nn.Module):
     """A convolution, the addition of another tensor if one is given, and an activation."""
 
@@ -50,9 +73,7 @@ class FusedConv(nn.Module):
         self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
         self.groups = conv.groups
         self.activation: Activation = activation
-        # Arranged weights by input shape: a wrong shape costs a slow rearrangement at each call.
-        # A dict, so that they are no part of the state dict.
-        self._packed: dict[torch.Size, Tensor] = {}
+        self._packed = _Packed()
 
     def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """``activation(conv(x) + add)``."""
@@ -67,12 +88,8 @@ class FusedConv(nn.Module):
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
         shape = (self.padding, self.stride, [1, 1], self.groups)
-        weight = self._packed.get(x.shape)
-        if weight is None:
-            weight = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001
-                self.weight, *shape, list(x.shape)
-            )
-            self._packed[x.shape] = weight
+        reorder = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001
+        weight = self._packed.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
         name, numbers = _ATTRIBUTES[self.activation]
         if add is None:
@@ -93,7 +110,7 @@ class FusedUpConv(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
         self.activation: Activation = activation
-        self._packed: dict[torch.Size, Tensor] = {}
+        self._packed = _Packed()
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, in, y, x) -> (n, out, 2 y, 2 x)."""
@@ -104,12 +121,8 @@ class FusedUpConv(nn.Module):
 
     def _fused(self, x: Tensor) -> Tensor:
         shape = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
-        weight = self._packed.get(x.shape)
-        if weight is None:
-            weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(  # noqa: SLF001
-                self.weight, *shape, list(x.shape)
-            )
-            self._packed[x.shape] = weight
+        reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight  # noqa: SLF001
+        weight = self._packed.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         name, numbers = _ATTRIBUTES[self.activation]
         out: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001
             x, weight, self.bias, *shape, name, numbers, ""
