@@ -214,6 +214,8 @@ def _conv(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:
         nn.Conv2d, inputs, outputs, size_yx, padding=padding, device=weight.device
     )
     conv.load_state_dict({"weight": weight, "bias": bias})
+    # As the images are: a convolution of mixed layouts takes longer.
+    conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
     return conv
 
 
