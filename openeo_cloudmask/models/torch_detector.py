@@ -17,14 +17,15 @@ from openeo_cloudmask.inference.windows import mirror_indices
 from openeo_cloudmask.models.networks import build_network
 from openeo_cloudmask.models.networks.prepare import prepare, resolve_device, resolve_precision
 from openeo_cloudmask.models.state_dict import load_state_dict_strict, load_torchscript
+from openeo_cloudmask.models.threads import for_each
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from openeo_cloudmask.models.entry import ModelEntry
 
-CUDA_BATCH = 8
-"""Windows a call on a GPU; one window alone does not fill it."""
+CPU_BATCH, CUDA_BATCH = 4, 8
+"""Windows a call on a CPU, where they run side by side, and on a GPU, which one does not fill."""
 
 _PROBE_PX = 64
 
@@ -33,8 +34,9 @@ _PROBE_PX = 64
 class TorchDetector:
     """A network in its inference form as a ``Detector``.
 
-    Windows go through the network ``window.batch`` at a time, a last short batch filled up with
-    zeros: libraries choose their arithmetic by the batch's size, and so it never changes.
+    Windows go through the network one by one on a CPU, side by side; on a GPU ``window.batch`` at
+    a time, a last short batch filled up with zeros: libraries choose their arithmetic by the
+    batch's size, and so it never changes.
     """
 
     network: nn.Module
@@ -65,17 +67,24 @@ class TorchDetector:
         out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
         top, left = (len(rows) - height) // 2, (len(columns) - width) // 2
         inside = (slice(None), slice(None), slice(top, top + height), slice(left, left + width))
-        for start in range(0, count, self.window.batch):
-            part = torch.from_numpy(
-                np.ascontiguousarray(windows[start : start + self.window.batch])
-            )
-            out[start : start + len(part)] = self._run(part)[inside].cpu().numpy()
+
+        def run(start: int, step: int) -> None:
+            part = torch.from_numpy(np.ascontiguousarray(windows[start : start + step]))
+            out[start : start + step] = self._run(part, step)[inside].cpu().numpy()
+
+        if self.device.type == "cpu":
+            for_each(lambda index: run(index, 1), count)
+        else:
+            for start in range(0, count, self.window.batch):
+                run(start, self.window.batch)
         return out
 
-    def _run(self, part: Tensor) -> Tensor:
-        """Probabilities of at most ``window.batch`` windows."""
-        filled = part.new_zeros((self.window.batch, *part.shape[1:]))
-        filled[: len(part)] = part
+    def _run(self, part: Tensor, batch: int) -> Tensor:
+        """Probabilities of at most ``batch`` windows."""
+        filled = part
+        if len(part) < batch:
+            filled = part.new_zeros((batch, *part.shape[1:]))
+            filled[: len(part)] = part
         # TF32 keeps 10 bits of a factor: not what fp32 promises.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             answer: Tensor = self.network(filled.to(self.device))[: len(part)].float()
@@ -91,7 +100,7 @@ def _mirrored(size: int, multiple: int) -> NDArray[np.intp]:
 
 def device_window(window: Window, device: torch.device) -> Window:
     """The window with the batch that suits the device."""
-    return replace(window, batch=1 if device.type == "cpu" else CUDA_BATCH)
+    return replace(window, batch=CPU_BATCH if device.type == "cpu" else CUDA_BATCH)
 
 
 def load_network_detector(

@@ -39,24 +39,27 @@ FUSED = _has_fused_operators()
 
 
 class _Packed:
-    """Arranged weights by input shape: a wrong shape costs a slow rearrangement at each call.
+    """Arranged weights by input shape and number of threads, as the library arranges them.
 
-    They are no part of a state dict. Strips of an image have three shapes; of more than a few, the
-    oldest are forgotten, so that images of ever new sizes do not fill the memory.
+    Weights arranged for others are arranged anew at each call, which is slow. They are no part of
+    a state dict. Strips of an image have three shapes, and windows go through alone or side by
+    side; of more than a few, the oldest are forgotten, so that images of ever new sizes do not
+    fill the memory.
     """
 
-    SHAPES = 6
+    KEPT = 8
 
     def __init__(self) -> None:
-        self._weights: dict[torch.Size, Tensor] = {}
+        self._weights: dict[tuple[torch.Size, int], Tensor] = {}
 
     def find(self, shape: torch.Size, arrange: Callable[[], Tensor]) -> Tensor:
-        weight = self._weights.get(shape)
+        key = (shape, torch.get_num_threads())
+        weight = self._weights.get(key)
         if weight is None:
             weight = arrange()
             # A new dict: other threads may be reading this one.
-            newest = list(self._weights.items())[1 - self.SHAPES :]
-            self._weights = {**dict(newest), shape: weight}
+            newest = list(self._weights.items())[1 - self.KEPT :]
+            self._weights = {**dict(newest), key: weight}
         return weight
 
 

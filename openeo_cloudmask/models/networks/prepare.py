@@ -8,7 +8,6 @@ an arrangement of its own.
 from __future__ import annotations
 
 import copy
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -124,10 +123,3 @@ def prepare(network: nn.Module, device: str | torch.device, precision: str) -> n
     else:
         arranged = _Autocast(fold_batch_norms(copy.deepcopy(network).eval()), resolved)
     return arranged.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def set_threads() -> None:
-    """Let torch use the CPUs this process may run on, where fewer than the machine has."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    if allowed and torch.get_num_threads() > allowed:
-        torch.set_num_threads(allowed)

@@ -9,10 +9,12 @@
 * **Strips of rows in the encoder's first blocks**, whose widened tensors no cache would hold.
 * **Four pixels a step in the head**: few classes fill a vector register only together.
 * **bf16 around a centre.** bfloat16 keeps 8 bits of a number, so what is lost grows with the
-  number's size, not with what varies. Each tensor is therefore stored minus a constant a channel
-  (its mean over a calibration image); the constant's own way through the next convolution is
-  computed in fp32 once and becomes part of the bias. Any constant gives the same result in exact
-  arithmetic; a good one loses much less. Weights are rounded so that each kernel keeps its sum.
+  number's size, not with what varies. Each tensor is therefore stored as a constant a channel
+  (its mean over a calibration image) minus the values; the constant's own way through the next
+  convolution is computed in fp32 once and becomes part of the bias. Any constant gives the same
+  result in exact arithmetic; a good one loses much less. max(x, 0) is min(c - x, c) to what is
+  stored, and as c is not negative, bfloat16 compares there as the integers of its bits do.
+  Weights are rounded so that each kernel keeps its sum.
   The encoder, whose errors the decoder amplifies and which is cheap, stays in fp32.
 """
 
@@ -57,8 +59,9 @@ def _doubling_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _four_pixel_weights(weight: Tensor) -> Tensor:
-    """(out, in, 3, 3) -> (4 out, in, 4, 4): the 2 x 2 output pixels of a step of 2."""
-    return torch.cat([F.pad(weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)])
+    """(out, in, 3, 3) -> (4 out, in, 4, 4): for each output the 2 x 2 pixels of a step of 2."""
+    pixels = [F.pad(weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)]
+    return torch.stack(pixels, 1).flatten(0, 1)
 
 
 def _round_doubling(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -99,15 +102,18 @@ def _plain_conv(
 
 
 class _Stored(nn.Module):
-    """A 3 x 3 convolution whose inputs and outputs are stored minus a constant a channel.
+    """A 3 x 3 convolution whose inputs and outputs are stored as a constant a channel minus them.
 
-    With stored inputs ``x - c``, weights ``w`` and bias ``b``, the stored output is
-    ``w (x - c) + [b + sum(w) c - c_out]``, with a constant in brackets; except at the image's
-    border, where zero padding means ``x = c`` to the stored input and has to be taken back.
+    With stored inputs ``s = c - x``, weights ``w`` and bias ``b``, the output ``w x + b`` is
+    ``-w s + [b + sum(w) c]``, with a constant in brackets, and its stored form ``w s + [c_out - b
+    - sum(w) c]``; except at the image's border, where zero padding means ``x = c`` to the stored
+    input and has to be taken back. Where all constants are 0, tensors are stored as they are.
     """
 
-    floor: Tensor
-    border: Tensor
+    bias: Tensor
+    ceiling: Tensor
+    edges: Tensor
+    corners: Tensor
 
     def __init__(self, conv: nn.Conv2d, centre_in: Tensor, centre_out: Tensor) -> None:
         super().__init__()
@@ -115,29 +121,38 @@ class _Stored(nn.Module):
         constant = centre_in.view(1, -1, 1, 1).expand(1, -1, 3, 3)
         reach = F.conv2d(constant, weight, padding=1)[0]  # (out, 3, 3): its middle sees no border
         inside = reach[:, 1, 1]
-        bias = inside - centre_out
-        self.stored_bias = bias if conv.bias is None else bias + conv.bias.detach()
+        bias = inside if conv.bias is None else inside + conv.bias.detach()
         self.centred = bool(centre_in.any() or centre_out.any())
-        self.register_buffer("floor", -centre_out)
-        self.register_buffer("border", (reach - inside[:, None, None]).permute(1, 2, 0))
+        edges = (reach - inside[:, None, None]).permute(1, 2, 0)
+        self.register_buffer("bias", bias)
+        self.register_buffer("ceiling", centre_out)
+        self.register_buffer("edges", edges)
+        self.register_buffer("corners", edges[::2, ::2] - edges[::2, 1:2] - edges[1:2, ::2])
+
+    @property
+    def stored_bias(self) -> Tensor:
+        """What is added to the convolution of stored inputs for stored outputs."""
+        return self.ceiling - self.bias if self.centred else self.bias
 
     def finish(self, out: Tensor) -> Tensor:
         """The stored form of max(x, 0), in place."""
         if self.centred:
+            out = out.contiguous(memory_format=torch.channels_last)  # as it is, or nearly always
             pixels = out.permute(0, 2, 3, 1)
-            self.fix_border(pixels)
-            torch.maximum(pixels, self.floor, out=pixels)
+            self.fix_border(pixels, -1)
+            # Whole rows at a time: a channel's few numbers alone fill no vector register.
+            rows, ceiling = pixels.flatten(2), self.ceiling.repeat(pixels.shape[2])
+            if rows.dtype == torch.bfloat16:
+                rows, ceiling = rows.view(torch.int16), ceiling.view(torch.int16)
+            torch.minimum(rows, ceiling, out=rows)
         return out
 
-    def fix_border(self, pixels: Tensor) -> None:
+    def fix_border(self, pixels: Tensor, sign: int) -> None:
         """Take the padding's constant back from ``pixels`` (n, y, x, channel), in place."""
-        edge = self.border
-        for row, i in ((0, 0), (-1, 2)):
-            pixels[:, row] += edge[i, 1]
-            for col, j in ((0, 0), (-1, 2)):
-                pixels[:, row, col] += edge[i, j] - edge[i, 1] - edge[1, j]
-        for col, j in ((0, 0), (-1, 2)):
-            pixels[:, :, col] += edge[1, j]
+        rows, columns = (slice(None, None, size - 1) for size in pixels.shape[1:3])  # the outermost
+        pixels[:, rows].add_(self.edges[::2, 1:2], alpha=sign)
+        pixels[:, :, columns].add_(self.edges[1, ::2], alpha=sign)
+        pixels[:, rows, columns].add_(self.corners, alpha=sign)
 
 
 class _Conv(_Stored):
@@ -188,7 +203,7 @@ class _UpConv(_Stored):
         dtype = self.deep.weight.dtype
         out = self.deep(x.to(dtype))
         if self.skip is not None and skip is not None:
-            skip = skip - self.skip_centre if self.centred else skip
+            skip = self.skip_centre - skip if self.centred else skip
             out = self.skip(skip.to(dtype), out)
         return self.finish(out)
 
@@ -196,24 +211,24 @@ class _UpConv(_Stored):
 class _Head(_Stored):
     """The last convolution; its output is as it is, in fp32."""
 
-    centre: Tensor
-
-    def __init__(self, conv: nn.Conv2d, centres: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
-        super().__init__(conv, *centres)
-        weight = _four_pixel_weights(_round_keeping_sums(conv.weight.detach(), dtype))
-        self.conv = _plain_conv(weight, self.stored_bias.repeat(4), dtype, "none", stride=2)
-        self.register_buffer("centre", centres[1])
+    def __init__(self, conv: nn.Conv2d, centre: Tensor, dtype: torch.dtype) -> None:
+        super().__init__(conv, centre, torch.zeros(conv.out_channels))
+        weight = -conv.weight.detach() if self.centred else conv.weight.detach()
+        packed = _four_pixel_weights(_round_keeping_sums(weight, dtype))
+        # The bias is added to the fp32 logits: it would cost the small ones their bits.
+        self.conv = _plain_conv(packed, torch.zeros(len(packed)), dtype, "none", stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channel, y, x) stored -> (n, class, y, x) float32."""
         n, _, height, width = x.shape
-        pixels = self.conv(x.to(self.conv.weight.dtype)).permute(0, 2, 3, 1)
-        pixels = torch.unflatten(pixels, -1, (2, 2, len(self.centre))).permute(0, 1, 3, 2, 4, 5)
-        logits = pixels.float().reshape(n, height, width, -1)
+        packed = self.conv(x.to(self.conv.weight.dtype)).permute(0, 2, 3, 1).contiguous()
+        # Two pixels side by side move as one number.
+        pair = torch.int32 if packed.dtype == torch.bfloat16 else torch.int64
+        pairs = packed.view(pair).unflatten(-1, (-1, 2)).permute(0, 3, 1, 4, 2).contiguous()
+        logits = pairs.view(packed.dtype).view(n, -1, height, width) + self.bias.view(-1, 1, 1)
         if self.centred:
-            logits += self.centre
-            self.fix_border(logits)
-        return logits.permute(0, 3, 1, 2)
+            self.fix_border(logits.permute(0, 2, 3, 1), 1)
+        return logits
 
 
 class _Residual(nn.Module):
@@ -282,7 +297,7 @@ class FastUNet(nn.Module):
             self.blocks.append(_Conv(_conv(block.conv2), (middle, after), second))
             before = after
         head = _conv(plain.segmentation_head)
-        self.head = _Head(head, (before, centres["logits"]), self.dtype)
+        self.head = _Head(head, before, self.dtype)
         self.register_buffer("deep_centre", centres["deep"].view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -295,7 +310,7 @@ class FastUNet(nn.Module):
             if index in SKIP_AFTER:
                 skips.append(x)
         centred = self.dtype != torch.float32
-        x = x - self.deep_centre if centred else x
+        x = self.deep_centre - x if centred else x
         for first, second in zip(self.blocks[::2], self.blocks[1::2], strict=True):
             x = second(first(x, skips.pop()))
         logits: Tensor = self.head(x)
@@ -338,5 +353,4 @@ def _measure_centres(plain: UNetMobileNetV2, *, zero: bool) -> dict[str, Tensor]
         found[f"first{index}"] = centre(x)
         x = block.conv2(x)
         found[f"second{index}"] = centre(x)
-    found["logits"] = centre(plain.segmentation_head(x))
     return found

@@ -1,0 +1,63 @@
+"""Windows side by side on a CPU.
+
+Threads that share a window wait for each other at the end of every layer. Threads with a window
+each do not, and a core's cache holds one window's rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+MAX_WORKERS = 4
+"""Windows at a time at most; each takes memory of its own."""
+
+
+def for_each(run: Callable[[int], None], count: int) -> None:
+    """Call ``run`` with each of 0 to ``count - 1``, side by side on the threads torch may use.
+
+    What is left over at the end shares all threads too: a last window alone has them all. An
+    exception of ``run`` is raised here, once no call is under way any more.
+    """
+    threads = torch.get_num_threads()
+    start = 0
+    while start < count:
+        workers = min(threads, MAX_WORKERS, count - start)
+        stop = count - (count - start) % workers
+        if workers == 1:
+            for index in range(start, stop):
+                run(index)
+        else:
+            calls = [
+                _workers(workers, threads // workers).submit(run, index)
+                for index in range(start, stop)
+            ]
+            failures = [failure for call in calls if (failure := call.exception()) is not None]
+            if failures:
+                raise failures[0]
+        start = stop
+
+
+@lru_cache
+def _workers(count: int, threads: int) -> ThreadPoolExecutor:
+    """``count`` threads that use ``threads`` threads each inside of torch."""
+    return ThreadPoolExecutor(
+        count, thread_name_prefix="windows", initializer=_take_share, initargs=(threads,)
+    )
+
+
+def _take_share(threads: int) -> None:
+    # torch.set_num_threads would set the number for threads to come as well. OpenMP's own call
+    # holds for this thread alone, once torch has set what it sets at a thread's first use.
+    torch.get_num_threads()
+    ThreadpoolController().select(user_api="openmp").limit(limits=threads)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of its parent's threads.
+    os.register_at_fork(after_in_child=_workers.cache_clear)
