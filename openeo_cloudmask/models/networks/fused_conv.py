@@ -71,8 +71,9 @@ class FusedConv(nn.Module):
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(conv.weight.detach().to(dtype), requires_grad=False)
-        bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        # The bias stays in fp32: sums are formed there, and it is rounded with them.
+        bias = None if conv.bias is None else nn.Parameter(conv.bias.detach(), requires_grad=False)
+        self.bias = bias
         self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
         self.groups = conv.groups
         self.activation: Activation = activation
@@ -82,7 +83,8 @@ class FusedConv(nn.Module):
         """``activation(conv(x) + add)``."""
         if FUSED and x.device.type == "cpu":
             return self._fused(x, add)
-        out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        out = F.conv2d(x, self.weight, bias, self.stride, self.padding, 1, self.groups)
         if add is not None:
             out.add_(add)
         if self.activation == "relu6":
@@ -99,7 +101,8 @@ class FusedConv(nn.Module):
             out: Tensor = operator(x, weight, self.bias, *shape, name, numbers, "")
             return out
         after = None if name == "none" else name
-        arguments = (x, add, weight, self.bias, *shape, "add", 1.0, after, numbers, None)
+        bias = None if self.bias is None else self.bias.to(x.dtype)  # this operator wants it so
+        arguments = (x, add, weight, bias, *shape, "add", 1.0, after, numbers, None)
         summed: Tensor = operator.binary(*arguments)
         return summed
 
@@ -108,10 +111,10 @@ class FusedUpConv(nn.Module):
     """A transposed convolution that doubles the resolution: kernel 4, stride 2, padding 1."""
 
     def __init__(self, weight: Tensor, bias: Tensor, activation: Activation) -> None:
-        """Take ``weight`` (in, out, 4, 4) and ``bias`` (out), in the type it is to run in."""
+        """Take ``weight`` (in, out, 4, 4), in the type it is to run in; ``bias`` (out), fp32."""
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
         self.activation: Activation = activation
         self._packed = _Packed()
 
@@ -119,7 +122,7 @@ class FusedUpConv(nn.Module):
         """(n, in, y, x) -> (n, out, 2 y, 2 x)."""
         if FUSED and x.device.type == "cpu":
             return self._fused(x)
-        out = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+        out = F.conv_transpose2d(x, self.weight, self.bias.to(x.dtype), stride=2, padding=1)
         return out.relu_() if self.activation == "relu" else out
 
     def _fused(self, x: Tensor) -> Tensor:

@@ -14,14 +14,14 @@
   convolution is computed in fp32 once and becomes part of the bias. Any constant gives the same
   result in exact arithmetic; a good one loses much less. max(x, 0) is min(c - x, c) to what is
   stored, and as c is not negative, bfloat16 compares there as the integers of its bits do.
-  Weights are rounded so that each kernel keeps its sum.
+  Weights are rounded together, as `rounding` says.
   The encoder, whose errors the decoder amplifies and which is cheap, stays in fp32.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ from torch.nn import functional as F
 
 from openeo_cloudmask.models.networks.fused_conv import Activation, FusedConv, FusedUpConv
 from openeo_cloudmask.models.networks.prepare import Precision, fold_batch_norms
+from openeo_cloudmask.models.networks.rounding import Moments, measure_moments, round_to_bf16
 from openeo_cloudmask.models.networks.unet import (
+    SIZE_MULTIPLE_PX,
     SKIP_AFTER,
     DecoderBlock,
     InvertedResidual,
@@ -38,58 +40,49 @@ from openeo_cloudmask.models.networks.unet import (
 )
 from openeo_cloudmask.models.networks.winograd import MIN_CHANNELS, WinogradConv
 
-# (block, convolution) that stay in fp32 too: few pixels, and what they lose spreads over many.
-# Chosen on the golden weights, where without them 0.58 % of the classes differ from fp32.
-_FP32_CONVS = frozenset({(0, 2), (1, 1), (1, 2)})
+# (block, convolution) that stay in fp32 too: Winograd's form is as fast there.
+_FP32_CONVS = frozenset({(0, 2)})
 
-# Values of a widened tensor that are worked on at a time: 4 MiB.
-_STRIP_VALUES = 2**20
+# Values of a widened tensor that are worked on at a time: 5 MiB.
+_STRIP_VALUES = 5 * 2**18
 
-_CALIBRATION_PX = 256
+_CALIBRATION_PX = 512
 _CALIBRATION_SEED = 20
 
 
-def _doubling_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
+class _Between(NamedTuple):
+    """What is known of a tensor between two convolutions."""
+
+    centre: Tensor
+    """(channel): the constants it is stored around; 0 in fp32."""
+    moments: Moments | None
+    """Of its stored form; None in fp32."""
+
+    def round(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return ``weight`` (out, in, y, x) that meets this tensor in ``dtype``."""
+        if dtype == torch.float32 or self.moments is None:
+            return weight
+        return round_to_bf16(weight, self.moments)
+
+
+def _doubling_weights(weight: Tensor, before: _Between, dtype: torch.dtype) -> Tensor:
     """(out, in, 3, 3) on a doubled image -> (in, out, 4, 4) of a transposed convolution."""
     for axis in (2, 3):
-        before, here, after = weight.unbind(axis)
+        first, here, last = weight.unbind(axis)
         # Taps 2 and 0 make the even pixels, 3 and 1 the odd ones; two taps meet the same pixel.
-        weight = torch.stack((after, here + after, before + here, before), axis)
-    return _round_doubling(weight.transpose(0, 1), dtype)
+        weight = torch.stack((last, here + last, first + here, first), axis)
+    outputs, inputs = weight.shape[:2]
+    # Each of the four output pixels is a row of its own, of the 2 x 2 taps it sees.
+    rows = weight.view(outputs, inputs, 2, 2, 2, 2).permute(0, 3, 5, 1, 2, 4)
+    rounded = before.round(rows.reshape(4 * outputs, inputs, 2, 2), dtype)
+    rounded = rounded.view(outputs, 2, 2, inputs, 2, 2).permute(3, 0, 4, 1, 5, 2)
+    return rounded.reshape(inputs, outputs, 4, 4)
 
 
 def _four_pixel_weights(weight: Tensor) -> Tensor:
     """(out, in, 3, 3) -> (4 out, in, 4, 4): for each output the 2 x 2 pixels of a step of 2."""
     pixels = [F.pad(weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)]
     return torch.stack(pixels, 1).flatten(0, 1)
-
-
-def _round_doubling(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """As ``_round_keeping_sums`` for (in, out, 4, 4): each output pixel sees every other tap."""
-    inputs, outputs = weight.shape[:2]
-    split = weight.reshape(inputs, outputs, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4)
-    rounded = _round_keeping_sums(split.reshape(inputs, 4 * outputs, 2, 2), dtype)
-    rounded = rounded.view(inputs, outputs, 2, 2, 2, 2).permute(0, 1, 4, 2, 5, 3)
-    return rounded.reshape(weight.shape)
-
-
-def _round_keeping_sums(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight`` in ``dtype``; each kernel's taps, from the largest on, pass their error on.
-
-    Neighbouring pixels are much alike, so a kernel's sum matters more than its single taps.
-    """
-    if dtype == torch.float32:
-        return weight
-    taps = weight.flatten(2)
-    order = taps.abs().argsort(-1, descending=True)
-    ranked = taps.gather(-1, order)
-    rounded = torch.empty_like(ranked)
-    carry = torch.zeros_like(ranked[..., 0])
-    for index in range(ranked.shape[-1]):
-        wanted = ranked[..., index] + carry
-        rounded[..., index] = wanted.to(dtype).float()
-        carry = wanted - rounded[..., index]
-    return torch.empty_like(taps).scatter_(-1, order, rounded).view_as(weight).to(dtype)
 
 
 def _plain_conv(
@@ -115,7 +108,9 @@ class _Stored(nn.Module):
     edges: Tensor
     corners: Tensor
 
-    def __init__(self, conv: nn.Conv2d, centre_in: Tensor, centre_out: Tensor) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, centre_in: Tensor, centre_out: Tensor, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         weight = conv.weight.detach()
         constant = centre_in.view(1, -1, 1, 1).expand(1, -1, 3, 3)
@@ -123,9 +118,9 @@ class _Stored(nn.Module):
         inside = reach[:, 1, 1]
         bias = inside if conv.bias is None else inside + conv.bias.detach()
         self.centred = bool(centre_in.any() or centre_out.any())
-        edges = (reach - inside[:, None, None]).permute(1, 2, 0)
+        edges = (reach - inside[:, None, None]).permute(1, 2, 0).to(dtype)
         self.register_buffer("bias", bias)
-        self.register_buffer("ceiling", centre_out)
+        self.register_buffer("ceiling", centre_out.to(dtype))
         self.register_buffer("edges", edges)
         self.register_buffer("corners", edges[::2, ::2] - edges[::2, 1:2] - edges[1:2, ::2])
 
@@ -158,17 +153,18 @@ class _Stored(nn.Module):
 class _Conv(_Stored):
     """A 3 x 3 convolution and max(x, 0)."""
 
-    def __init__(self, conv: nn.Conv2d, centres: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
-        super().__init__(conv, *centres)
+    def __init__(
+        self, conv: nn.Conv2d, before: _Between, after: _Between, dtype: torch.dtype
+    ) -> None:
+        super().__init__(conv, before.centre, after.centre, dtype)
         activation: Activation = "none" if self.centred else "relu"
-        weight = _round_keeping_sums(conv.weight.detach(), dtype)
+        weight = before.round(conv.weight.detach(), dtype)
         self.dtype = dtype
         self.conv: nn.Module
         if dtype == torch.float32 and conv.in_channels >= MIN_CHANNELS:
             self.conv = WinogradConv(weight, self.stored_bias, relu=not self.centred)
         else:
             self.conv = _plain_conv(weight, self.stored_bias, dtype, activation)
-        self.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channel, y, x) stored -> (n, channel, y, x) stored."""
@@ -181,22 +177,27 @@ class _UpConv(_Stored):
     skip_centre: Tensor
 
     def __init__(
-        self, conv: nn.Conv2d, centres: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
+        self,
+        conv: nn.Conv2d,
+        deep: _Between,
+        skip: _Between,
+        after: _Between,
+        dtype: torch.dtype,
     ) -> None:
-        deep, skip, out = centres
-        super().__init__(conv, torch.cat((deep, skip)), out)
-        weight = conv.weight.detach()
+        super().__init__(conv, torch.cat((deep.centre, skip.centre)), after.centre, dtype)
+        weight, split = conv.weight.detach(), len(deep.centre)
         activation: Activation = "none" if self.centred else "relu"
-        doubling = _doubling_weights(weight[:, : len(deep)], dtype)
+        doubling = _doubling_weights(weight[:, :split], deep, dtype)
         self.skip = None
-        if len(skip):
-            self.deep = FusedUpConv(doubling, torch.zeros_like(self.stored_bias), "none")
-            plain = _round_keeping_sums(weight[:, len(deep) :], dtype)
-            self.skip = _plain_conv(plain, self.stored_bias, dtype, activation)
+        if len(skip.centre):
+            # The skip's convolution takes a bias of its own type; the other one takes the rest.
+            short = self.stored_bias.to(dtype).float()
+            self.deep = FusedUpConv(doubling, self.stored_bias - short, "none")
+            plain = skip.round(weight[:, split:], dtype)
+            self.skip = _plain_conv(plain, short, dtype, activation)
         else:
             self.deep = FusedUpConv(doubling, self.stored_bias, activation)
-        self.to(dtype)
-        self.register_buffer("skip_centre", skip.view(-1, 1, 1))
+        self.register_buffer("skip_centre", skip.centre.view(-1, 1, 1))
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """(n, channel, y, x) stored and (n, channel, 2 y, 2 x) as it is -> stored, of its size."""
@@ -211,10 +212,10 @@ class _UpConv(_Stored):
 class _Head(_Stored):
     """The last convolution; its output is as it is, in fp32."""
 
-    def __init__(self, conv: nn.Conv2d, centre: Tensor, dtype: torch.dtype) -> None:
-        super().__init__(conv, centre, torch.zeros(conv.out_channels))
+    def __init__(self, conv: nn.Conv2d, before: _Between, dtype: torch.dtype) -> None:
+        super().__init__(conv, before.centre, torch.zeros(conv.out_channels), torch.float32)
         weight = -conv.weight.detach() if self.centred else conv.weight.detach()
-        packed = _four_pixel_weights(_round_keeping_sums(weight, dtype))
+        packed = _four_pixel_weights(before.round(weight, dtype))
         # The bias is added to the fp32 logits: it would cost the small ones their bits.
         self.conv = _plain_conv(packed, torch.zeros(len(packed)), dtype, "none", stride=2)
 
@@ -245,8 +246,10 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height = x.shape[2] // self.stride
-        step = max(1, _STRIP_VALUES // (self.wide * self.stride * x.shape[3]))
-        if step >= height:
+        step, values = height, self.wide * self.stride * x.shape[3]  # values in a row
+        while step > 1 and step * values > _STRIP_VALUES:
+            step = -(-step // 2)
+        if step == height:
             return self._run(x, 0, height)
         return torch.cat([self._run(x, row, row + step) for row in range(0, height, step)], 2)
 
@@ -278,7 +281,7 @@ class FastUNet(nn.Module):
         plain.float()
         self.bands = network.bands
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        centres = _measure_centres(plain, zero=precision == "fp32")
+        tensors = _measure(plain, self.dtype)
         self.features = nn.ModuleList(
             _Residual(layer)
             if isinstance(layer, InvertedResidual)
@@ -286,19 +289,19 @@ class FastUNet(nn.Module):
             for layer in plain.encoder.features
         )
         self.blocks = nn.ModuleList()
-        before = centres["deep"]
+        before = tensors["deep"]
+        self.register_buffer("deep_centre", before.centre.view(1, -1, 1, 1))
         for index, block in enumerate(_blocks(plain)):
-            middle, after = centres[f"first{index}"], centres[f"second{index}"]
-            triple = (before, centres[f"skip{index}"], middle)
+            skip, middle, after = (
+                tensors[f"{name}{index}"] for name in ("skip", "first", "second")
+            )
             first, second = (
                 torch.float32 if (index, place) in _FP32_CONVS else self.dtype for place in (1, 2)
             )
-            self.blocks.append(_UpConv(_conv(block.conv1), triple, first))
-            self.blocks.append(_Conv(_conv(block.conv2), (middle, after), second))
+            self.blocks.append(_UpConv(_conv(block.conv1), before, skip, middle, first))
+            self.blocks.append(_Conv(_conv(block.conv2), middle, after, second))
             before = after
-        head = _conv(plain.segmentation_head)
-        self.head = _Head(head, before, self.dtype)
-        self.register_buffer("deep_centre", centres["deep"].view(1, -1, 1, 1))
+        self.head = _Head(_conv(plain.segmentation_head), before, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, class, y, x) of reflectance (n, band, y, x)."""
@@ -326,31 +329,34 @@ def _conv(layers: nn.Sequential) -> nn.Conv2d:
     return cast("nn.Conv2d", layers[0])
 
 
-def _calibration_image(bands: int) -> Tensor:
+def _calibration_image(bands: int, side_px: int) -> Tensor:
     """A made-up scene (1, band, y, x): smooth reflectance 0-0.8, from a fixed seed."""
     generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
     coarse = 0.8 * torch.rand((1, bands, 9, 9), generator=generator)
-    side = (_CALIBRATION_PX, _CALIBRATION_PX)
-    smooth = F.interpolate(coarse, size=side, mode="bilinear", align_corners=True)
+    smooth = F.interpolate(coarse, size=(side_px, side_px), mode="bilinear", align_corners=True)
     return (smooth + 0.03 * torch.randn(smooth.shape, generator=generator)).clamp_(min=0.0)
 
 
 @torch.no_grad()
-def _measure_centres(plain: UNetMobileNetV2, *, zero: bool) -> dict[str, Tensor]:
-    """A constant for each channel of each stored tensor: its mean, or 0 where not needed."""
+def _measure(plain: UNetMobileNetV2, dtype: torch.dtype) -> dict[str, _Between]:
+    """What is known of the decoder's tensors, from the calibration image where it is needed."""
 
-    def centre(x: Tensor) -> Tensor:
-        mean = x.mean((0, 2, 3))
-        return torch.zeros_like(mean) if zero else mean
+    def measured(x: Tensor) -> _Between:
+        if dtype == torch.float32:
+            return _Between(x.new_zeros(x.shape[1]), None)
+        centre = x.mean((0, 2, 3)).bfloat16().float()  # so that 0 is stored without an error
+        return _Between(centre, measure_moments(centre.view(1, -1, 1, 1) - x))
 
-    x, skips = plain.encoder(_calibration_image(plain.bands))
-    found = {"deep": centre(x)}
+    # In fp32 all that is asked is how many channels there are.
+    side = SIZE_MULTIPLE_PX if dtype == torch.float32 else _CALIBRATION_PX
+    x, skips = plain.encoder(_calibration_image(plain.bands, side))
+    found = {"deep": measured(x)}
     for index, (block, skip) in enumerate(
         zip(_blocks(plain), (*reversed(skips), None), strict=True)
     ):
-        found[f"skip{index}"] = x.new_zeros(0) if skip is None else centre(skip)
+        found[f"skip{index}"] = _Between(x.new_zeros(0), None) if skip is None else measured(skip)
         x = block.conv1(block.join(x, skip))
-        found[f"first{index}"] = centre(x)
+        found[f"first{index}"] = measured(x)
         x = block.conv2(x)
-        found[f"second{index}"] = centre(x)
+        found[f"second{index}"] = measured(x)
     return found
