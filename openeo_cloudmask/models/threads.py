@@ -21,26 +21,21 @@ MAX_WORKERS = 4
 def for_each(run: Callable[[int], None], count: int) -> None:
     """Call ``run`` with each of 0 to ``count - 1``, side by side on the threads torch may use.
 
-    What is left over at the end shares all threads too: a last window alone has them all. An
+    Each call has the same share of the threads, however many there are: kernels are chosen by the
+    number of threads, and so a window's values do not depend on the windows beside it. An
     exception of ``run`` is raised here, once no call is under way any more.
     """
     threads = torch.get_num_threads()
-    start = 0
-    while start < count:
-        workers = min(threads, MAX_WORKERS, count - start)
-        stop = count - (count - start) % workers
-        if workers == 1:
-            for index in range(start, stop):
-                run(index)
-        else:
-            calls = [
-                _workers(workers, threads // workers).submit(run, index)
-                for index in range(start, stop)
-            ]
-            failures = [failure for call in calls if (failure := call.exception()) is not None]
-            if failures:
-                raise failures[0]
-        start = stop
+    workers = min(threads, MAX_WORKERS)
+    if workers == 1:
+        for index in range(count):
+            run(index)
+        return
+    pool = _workers(workers, threads // workers)
+    calls = [pool.submit(run, index) for index in range(count)]
+    failures = [failure for call in calls if (failure := call.exception()) is not None]
+    if failures:
+        raise failures[0]
 
 
 @lru_cache

@@ -135,16 +135,35 @@ def test_winograd_is_a_convolution(size: tuple[int, int], *, relu: bool) -> None
     torch.testing.assert_close(answer.double(), wanted, atol=1e-5 * largest, rtol=0)
 
 
-def test_strips_of_rows_change_nothing(
-    golden_unet: Unet, monkeypatch: pytest.MonkeyPatch, pixels: Callable[..., Any]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graph_gives_what_its_module_gives(
+    golden_unet: Unet, precision: str, pixels: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    fast = prepare(golden_unet(4), "cpu", "fp32")
-    x = pixels(6, 4, 96, 128)
-    with torch.inference_mode():
-        whole = fast(x)
-        monkeypatch.setattr(unet_inference, "_STRIP_VALUES", 7000)
-        strips = fast(x)
-    torch.testing.assert_close(strips, whole, atol=1e-5, rtol=0)
+    encoder = prepare(golden_unet(4), "cpu", precision).encoder
+    x = pixels(6, 4, 128, 160).contiguous(memory_format=torch.channels_last)
+    with caplog.at_level("INFO"), torch.inference_mode():
+        graph, plain = encoder(x), encoder.module(x)
+    assert not caplog.records, caplog.text
+    assert not torch.jit.onednn_fusion_enabled()
+    for answer, wanted in zip(graph, plain, strict=True):
+        assert answer.dtype == wanted.dtype
+        # One step of the type: 2**-8 of a number near 6 in bf16.
+        atol = 1e-4 if precision == "fp32" else 0.05
+        torch.testing.assert_close(answer, wanted, atol=atol, rtol=0)
+
+
+def test_graph_that_cannot_be_compiled_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, pixels: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("could not create a primitive descriptor")
+
+    monkeypatch.setattr(torch.jit, "trace", fail)
+    graph = fused_graph.FusedGraph(torch.nn.Conv2d(4, 3, 1))
+    x = pixels(6, 4, 128, 128)
+    with caplog.at_level("INFO"), torch.inference_mode():
+        assert torch.equal(graph(x), graph.module(x))
+    assert "could not create a primitive descriptor" in caplog.text
 
 
 def test_bf16_gives_the_same_classes(golden_unet: Unet, pixels: Callable[..., Any]) -> None:

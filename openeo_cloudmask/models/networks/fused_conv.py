@@ -14,13 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal["none", "relu", "relu6"]
-
-_ATTRIBUTES: dict[Activation, tuple[str, list[float]]] = {
-    "none": ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
-}
+Activation = Literal["none", "relu"]
 
 
 def _has_fused_operators() -> bool:
@@ -42,12 +36,11 @@ class _Packed:
     """Arranged weights by input shape and number of threads, as the library arranges them.
 
     Weights arranged for others are arranged anew at each call, which is slow. They are no part of
-    a state dict. Strips of an image have three shapes, and windows go through alone or side by
-    side; of more than a few, the oldest are forgotten, so that images of ever new sizes do not
-    fill the memory.
+    a state dict. Of more than a few the oldest are forgotten, so that images of ever new sizes do
+    not fill the memory.
     """
 
-    KEPT = 8
+    KEPT = 4
 
     def __init__(self) -> None:
         self._weights: dict[tuple[torch.Size, int], Tensor] = {}
@@ -75,7 +68,6 @@ class FusedConv(nn.Module):
         bias = None if conv.bias is None else nn.Parameter(conv.bias.detach(), requires_grad=False)
         self.bias = bias
         self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
-        self.groups = conv.groups
         self.activation: Activation = activation
         self._packed = _Packed()
 
@@ -84,25 +76,22 @@ class FusedConv(nn.Module):
         if FUSED and x.device.type == "cpu":
             return self._fused(x, add)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        out = F.conv2d(x, self.weight, bias, self.stride, self.padding, 1, self.groups)
+        out = F.conv2d(x, self.weight, bias, self.stride, self.padding)
         if add is not None:
             out.add_(add)
-        if self.activation == "relu6":
-            return out.clamp_(0.0, 6.0)
         return out.relu_() if self.activation == "relu" else out
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
-        shape = (self.padding, self.stride, [1, 1], self.groups)
+        shape = (self.padding, self.stride, [1, 1], 1)
         reorder = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001
         weight = self._packed.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
-        name, numbers = _ATTRIBUTES[self.activation]
         if add is None:
-            out: Tensor = operator(x, weight, self.bias, *shape, name, numbers, "")
+            out: Tensor = operator(x, weight, self.bias, *shape, self.activation, [], "")
             return out
-        after = None if name == "none" else name
+        after = None if self.activation == "none" else self.activation
         bias = None if self.bias is None else self.bias.to(x.dtype)  # this operator wants it so
-        arguments = (x, add, weight, bias, *shape, "add", 1.0, after, numbers, None)
+        arguments = (x, add, weight, bias, *shape, "add", 1.0, after, [], None)
         summed: Tensor = operator.binary(*arguments)
         return summed
 
@@ -129,8 +118,7 @@ class FusedUpConv(nn.Module):
         shape = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
         reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight  # noqa: SLF001
         weight = self._packed.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
-        name, numbers = _ATTRIBUTES[self.activation]
         out: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001
-            x, weight, self.bias, *shape, name, numbers, ""
+            x, weight, self.bias, *shape, self.activation, [], ""
         )
         return out

@@ -6,7 +6,7 @@
   the weights that meet the same pixel makes it a transposed convolution: 16 products where there
   were 36. The skip's own convolution adds its result to it.
 * **Winograd's convolution** where channels are many and the arithmetic is fp32.
-* **Strips of rows in the encoder's first blocks**, whose widened tensors no cache would hold.
+* **The encoder as one graph**, whose widened tensors are never written.
 * **Four pixels a step in the head**: few classes fill a vector register only together.
 * **bf16 around a centre.** bfloat16 keeps 8 bits of a number, so what is lost grows with the
   number's size, not with what varies. Each tensor is therefore stored as a constant a channel
@@ -28,13 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from openeo_cloudmask.models.networks.fused_conv import Activation, FusedConv, FusedUpConv
+from openeo_cloudmask.models.networks.fused_graph import FusedGraph
 from openeo_cloudmask.models.networks.prepare import Precision, fold_batch_norms
 from openeo_cloudmask.models.networks.rounding import Moments, measure_moments, round_to_bf16
 from openeo_cloudmask.models.networks.unet import (
     SIZE_MULTIPLE_PX,
-    SKIP_AFTER,
     DecoderBlock,
-    InvertedResidual,
     UNetMobileNetV2,
     check_input,
 )
@@ -42,9 +41,6 @@ from openeo_cloudmask.models.networks.winograd import MIN_CHANNELS, WinogradConv
 
 # (block, convolution) that stay in fp32 too: Winograd's form is as fast there.
 _FP32_CONVS = frozenset({(0, 2)})
-
-# Values of a widened tensor that are worked on at a time: 5 MiB.
-_STRIP_VALUES = 5 * 2**18
 
 _CALIBRATION_PX = 512
 _CALIBRATION_SEED = 20
@@ -118,7 +114,7 @@ class _Stored(nn.Module):
         inside = reach[:, 1, 1]
         bias = inside if conv.bias is None else inside + conv.bias.detach()
         self.centred = bool(centre_in.any() or centre_out.any())
-        edges = (reach - inside[:, None, None]).permute(1, 2, 0).to(dtype)
+        edges = (reach - inside[:, None, None]).permute(1, 2, 0)
         self.register_buffer("bias", bias)
         self.register_buffer("ceiling", centre_out.to(dtype))
         self.register_buffer("edges", edges)
@@ -174,8 +170,6 @@ class _Conv(_Stored):
 class _UpConv(_Stored):
     """A 3 x 3 convolution of ``cat(doubled x, skip)`` and max(x, 0), neither made nor joined."""
 
-    skip_centre: Tensor
-
     def __init__(
         self,
         conv: nn.Conv2d,
@@ -197,14 +191,12 @@ class _UpConv(_Stored):
             self.skip = _plain_conv(plain, short, dtype, activation)
         else:
             self.deep = FusedUpConv(doubling, self.stored_bias, activation)
-        self.register_buffer("skip_centre", skip.centre.view(-1, 1, 1))
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """(n, channel, y, x) stored and (n, channel, 2 y, 2 x) as it is -> stored, of its size."""
+        """(n, channel, y, x) and (n, channel, 2 y, 2 x) -> of the second one's size; all stored."""
         dtype = self.deep.weight.dtype
         out = self.deep(x.to(dtype))
         if self.skip is not None and skip is not None:
-            skip = self.skip_centre - skip if self.centred else skip
             out = self.skip(skip.to(dtype), out)
         return self.finish(out)
 
@@ -232,47 +224,28 @@ class _Head(_Stored):
         return logits
 
 
-class _Residual(nn.Module):
-    """An inverted residual block; a wide and large one in strips of rows that fit a cache."""
+class _StoringEncoder(nn.Module):
+    """The encoder, with its outputs as the decoder stores them."""
 
-    def __init__(self, block: InvertedResidual) -> None:
+    def __init__(self, encoder: nn.Module, outputs: list[_Between], dtype: torch.dtype) -> None:
         super().__init__()
-        layers = [_fuse(layer) for layer in block.conv if isinstance(layer, nn.Sequential)]
-        self.layers = nn.ModuleList(layers)
-        self.project = FusedConv(cast("nn.Conv2d", block.conv[-2]))
-        self.residual = block.residual
-        self.stride = layers[-1].stride[0]
-        self.wide = layers[-1].weight.shape[0]
+        self.encoder = encoder
+        self.dtype = dtype
+        for index, tensor in enumerate(outputs):
+            self.register_buffer(f"centre{index}", tensor.centre.view(-1, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[2] // self.stride
-        step, values = height, self.wide * self.stride * x.shape[3]  # values in a row
-        while step > 1 and step * values > _STRIP_VALUES:
-            step = -(-step // 2)
-        if step == height:
-            return self._run(x, 0, height)
-        return torch.cat([self._run(x, row, row + step) for row in range(0, height, step)], 2)
-
-    def _run(self, x: Tensor, first: int, last: int) -> Tensor:
-        """The output rows from ``first`` to ``last``, or to the end."""
-        # One output row more on either side, cut away again: zero padding is for borders only.
-        above = min(first, 1)
-        inner = x[:, :, (first - above) * self.stride : (last + 1) * self.stride]
-        for layer in self.layers:
-            inner = layer(inner)
-        inner = inner[:, :, above : above + last - first]
-        out: Tensor = self.project(inner, x[:, :, first:last] if self.residual else None)
-        return out
-
-
-def _fuse(layers: nn.Sequential) -> FusedConv:
-    return FusedConv(_conv(layers), "relu6")
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The deepest features, and the skips from coarse to fine."""
+        deep, skips = self.encoder(x)
+        outputs = (deep, *reversed(skips))
+        if self.dtype == torch.float32:
+            return outputs
+        centres = (self.get_buffer(f"centre{index}") for index in range(len(outputs)))
+        return tuple((c - out).to(self.dtype) for c, out in zip(centres, outputs, strict=True))
 
 
 class FastUNet(nn.Module):
     """The inference form: (n, band, y, x) float32 -> (n, class, y, x) float32 logits."""
-
-    deep_centre: Tensor
 
     def __init__(self, network: UNetMobileNetV2, precision: Precision) -> None:
         super().__init__()
@@ -282,15 +255,10 @@ class FastUNet(nn.Module):
         self.bands = network.bands
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         tensors = _measure(plain, self.dtype)
-        self.features = nn.ModuleList(
-            _Residual(layer)
-            if isinstance(layer, InvertedResidual)
-            else _fuse(cast("nn.Sequential", layer))
-            for layer in plain.encoder.features
-        )
+        outputs = [tensors[name] for name in ("deep", "skip0", "skip1", "skip2", "skip3")]
+        self.encoder = FusedGraph(_StoringEncoder(plain.encoder, outputs, self.dtype))
         self.blocks = nn.ModuleList()
         before = tensors["deep"]
-        self.register_buffer("deep_centre", before.centre.view(1, -1, 1, 1))
         for index, block in enumerate(_blocks(plain)):
             skip, middle, after = (
                 tensors[f"{name}{index}"] for name in ("skip", "first", "second")
@@ -306,16 +274,12 @@ class FastUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, class, y, x) of reflectance (n, band, y, x)."""
         check_input(x, self.bands)
-        skips: list[Tensor | None] = [None]
-        x = x.contiguous(memory_format=torch.channels_last)
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in SKIP_AFTER:
-                skips.append(x)
-        centred = self.dtype != torch.float32
-        x = self.deep_centre - x if centred else x
-        for first, second in zip(self.blocks[::2], self.blocks[1::2], strict=True):
-            x = second(first(x, skips.pop()))
+        outputs = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        # A layout that oneDNN Graph left open is settled here, once.
+        x, *skips = (out.contiguous(memory_format=torch.channels_last) for out in outputs)
+        pairs = zip(self.blocks[::2], self.blocks[1::2], strict=True)
+        for (first, second), skip in zip(pairs, (*skips, None), strict=True):
+            x = second(first(x, skip))
         logits: Tensor = self.head(x)
         return logits
 
