@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -192,8 +193,11 @@ def _strips(
 
 
 def _batches(starts: tuple[int, ...], batch_size: int) -> Iterator[tuple[int, ...]]:
-    for index in range(0, len(starts), batch_size):
-        yield starts[index : index + batch_size]
+    """Yield batches of nearly the same size, so that no window is left over alone."""
+    count = -(-len(starts) // batch_size)
+    edges = [len(starts) * index // count for index in range(count + 1)]
+    for first, stop in pairwise(edges):
+        yield starts[first:stop]
 
 
 def _add_batch(

@@ -15,7 +15,7 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models import build_network
-from openeo_cloudmask.models.networks import NETWORK_MODULES, fused_conv, unet_inference
+from openeo_cloudmask.models.networks import NETWORK_MODULES, fused_conv, fused_graph
 from openeo_cloudmask.models.networks.prepare import prepare, resolve_device
 from openeo_cloudmask.models.networks.winograd import WinogradConv
 from openeo_cloudmask.models.torch_detector import TorchDetector

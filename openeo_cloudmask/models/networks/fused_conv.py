@@ -91,7 +91,7 @@ class FusedConv(nn.Module):
             return out
         after = None if self.activation == "none" else self.activation
         bias = None if self.bias is None else self.bias.to(x.dtype)  # this operator wants it so
-        arguments = (x, add, weight, bias, *shape, "add", 1.0, after, [], None)
+        arguments: tuple[object, ...] = (x, add, weight, bias, *shape, "add", 1.0, after, [], None)
         summed: Tensor = operator.binary(*arguments)
         return summed
 

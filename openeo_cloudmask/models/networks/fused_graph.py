@@ -61,7 +61,9 @@ def _compiled(module: nn.Module, x: Tensor) -> Run:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", DeprecationWarning)
-            traced = torch.jit.freeze(torch.jit.trace(module, (x,), check_trace=False))
+            traced: Run = torch.jit.freeze(
+                torch.jit.trace(module, (x,), check_trace=False)  # type: ignore[no-untyped-call]
+            )
             for _ in range(2):  # the first call looks at the tensors, the second one compiles
                 traced(x)
     except RuntimeError as err:
@@ -69,4 +71,4 @@ def _compiled(module: nn.Module, x: Tensor) -> Run:
         return module
     finally:
         torch.jit.enable_onednn_fusion(before)
-    return traced  # type: ignore[no-any-return]
+    return traced

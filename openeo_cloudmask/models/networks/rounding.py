@@ -68,7 +68,8 @@ def _inverse_factor(moments: Tensor, damping: float) -> Tensor:
     damped = moments.clone()
     damped.diagonal().add_(damping * moments.diagonal().mean().clamp(min=1e-30))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True)
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
 
 
 def _round_columns(wanted: Tensor, factor: Tensor, rounded: Tensor) -> Tensor:

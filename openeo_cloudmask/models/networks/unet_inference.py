@@ -218,7 +218,8 @@ class _Head(_Stored):
         # Two pixels side by side move as one number.
         pair = torch.int32 if packed.dtype == torch.bfloat16 else torch.int64
         pairs = packed.view(pair).unflatten(-1, (-1, 2)).permute(0, 3, 1, 4, 2).contiguous()
-        logits = pairs.view(packed.dtype).view(n, -1, height, width) + self.bias.view(-1, 1, 1)
+        planes = pairs.view(packed.dtype).view(n, -1, height, width)
+        logits: Tensor = planes + self.bias.view(-1, 1, 1)  # in fp32
         if self.centred:
             self.fix_border(logits.permute(0, 2, 3, 1), 1)
         return logits
