@@ -168,7 +168,7 @@ def _strips(
     classes = len(detector.scheme.classes)
     total, done = len(rows.starts) * len(columns.starts), 0
     base = max(rows.starts[0], 0)
-    reader = _RowReader(cube, base)
+    reader, space = _RowReader(cube, base, size), _Space(cube.shape[0], size)
     # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
     sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
     for index, start in enumerate(rows.starts):
@@ -179,7 +179,7 @@ def _strips(
             sums = np.concatenate([sums, more], axis=1)
         # Asked for anew: a detector that loads on first use knows its device only then.
         for batch in _batches(columns.starts, batch_size or detector.window.batch):
-            _add_batch(detector, block, valid, batch, start - top, sums[:, top - base :])
+            _add_batch(detector, block, valid, batch, start - top, sums[:, top - base :], space)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
@@ -200,6 +200,19 @@ def _batches(starts: tuple[int, ...], batch_size: int) -> Iterator[tuple[int, ..
         yield starts[first:stop]
 
 
+class _Space:
+    """Memory for the windows of a batch, used again for the next one."""
+
+    def __init__(self, bands: int, size_px: int) -> None:
+        self._shape = (bands, size_px, size_px)
+        self.reserve(0)
+
+    def reserve(self, count: int) -> None:
+        """Hold room for ``count`` windows at least."""
+        self.pixels = np.empty((count, *self._shape), np.float32)
+        self.seen = np.empty((count, *self._shape[1:]), bool)
+
+
 def _add_batch(
     detector: Detector,
     block: NDArray[np.float32],
@@ -207,34 +220,36 @@ def _add_batch(
     starts: tuple[int, ...],
     row: int,
     sums: NDArray[np.float32],
+    space: _Space,
 ) -> None:
     """Add the probabilities of the windows at ``starts`` to ``sums``, whose row 0 is the block's.
 
     Windows are added one after the other in their order, so sums are the same, bit for bit,
     however they are batched.
     """
-    size, rim, mirrored = (
-        detector.window.size_px,
-        detector.window.rim_px,
-        detector.window.mirrored,
-    )
-    filled = [
-        (start, *pair)
-        for start in starts
-        if (
-            pair := fill_window(
-                block, valid, row=row, column=start, size_px=size, mirrored=mirrored
-            )
-        )
-        is not None
-    ]
+    window = detector.window
+    size, rim = window.size_px, window.rim_px
+    if len(space.pixels) < len(starts):
+        space.reserve(len(starts))
+    filled: list[int] = []
+    for start in starts:
+        place = space.pixels[len(filled)], space.seen[len(filled)]
+        if fill_window(
+            block,
+            valid,
+            row=row,
+            column=start,
+            size_px=size,
+            mirrored=window.mirrored,
+            out=place,
+        ):
+            filled.append(start)
     if not filled:
         return
-    answer = detector.predict_windows(
-        np.stack([pixels for _, pixels, _ in filled]), np.stack([seen for _, _, seen in filled])
-    )
+    count = len(filled)
+    answer = detector.predict_windows(space.pixels[:count], space.seen[:count])
     height, width = valid.shape
-    for (start, _, _), probabilities in zip(filled, answer, strict=True):
+    for start, probabilities in zip(filled, answer, strict=True):
         left, right = max(start + rim, 0), min(start + size - rim, width)
         top, bottom = max(row + rim, 0), min(row + size - rim, height)
         if left >= right or top >= bottom:
@@ -247,26 +262,31 @@ def _add_batch(
 class _RowReader:
     """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
 
-    def __init__(self, cube: Cube, first: int) -> None:
+    def __init__(self, cube: Cube, first: int, most_rows: int) -> None:
+        bands, height, width = cube.shape
+        rows = min(most_rows, height)
         self._cube = cube
-        bands, _, width = cube.shape
-        self._first = first
-        self._block = np.empty((bands, 0, width), np.float32)
-        self._valid = np.empty((0, width), bool)
+        self._first, self._end = first, first
+        self._pixels = np.empty((bands, rows, width), np.float32)
+        self._valid = np.empty((rows, width), bool)
 
     def read(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool."""
-        kept, end = top - self._first, self._first + self._valid.shape[0]
-        if bottom > end:
+        """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool.
+
+        They are views, good until the next call.
+        """
+        gone, kept = top - self._first, self._end - top
+        if gone:
+            for plane in (*self._pixels, self._valid):
+                plane[:kept] = plane[gone : gone + kept]
+        if bottom > self._end:
             bands, _, width = self._cube.shape
-            new = np.asarray(self._cube[:, end:bottom, 0:width])
-            new = _check_pixels(new, (bands, bottom - end, width))
-            self._block = np.concatenate([self._block[:, kept:], new], axis=1)
-            self._valid = np.concatenate([self._valid[kept:], np.isfinite(new).all(axis=0)])
-        else:
-            self._block, self._valid = self._block[:, kept:], self._valid[kept:]
-        self._first = top
-        return self._block, self._valid
+            new = np.asarray(self._cube[:, self._end : bottom, 0:width])
+            new = _check_pixels(new, (bands, bottom - self._end, width))
+            self._pixels[:, kept : bottom - top] = new
+            self._valid[kept : bottom - top] = np.isfinite(new).all(axis=0)
+        self._first, self._end = top, max(bottom, self._end)
+        return self._pixels[:, : bottom - top], self._valid[: bottom - top]
 
 
 def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:

@@ -95,6 +95,7 @@ def fill_window(
     column: int,
     size_px: int,
     mirrored: bool = True,
+    out: tuple[NDArray[np.float32], NDArray[np.bool_]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
     """Return one window with its outside mirrored and its holes zero, or None if nothing is seen.
 
@@ -108,6 +109,7 @@ def fill_window(
         column: first column of the window in ``block``, may be negative.
         size_px: window size.
         mirrored: False leaves the outside zero and not valid.
+        out: contiguous arrays that take what is returned; None makes new ones.
 
     Returns:
         (band, size, size) float32 with 0 where not valid, and (size, size) bool.
@@ -118,13 +120,18 @@ def fill_window(
     if not rows.size:
         return None
     part = block[:, top : row + size_px, left : column + size_px]
+    # Contiguous, so that a window's sums do not depend on how it was cut or batched.
+    pixels, inside = out or (
+        np.empty((len(block), size_px, size_px), np.float32),
+        np.empty((size_px, size_px), bool),
+    )
     if not mirrored:
         place = (
             slice(top - row, top - row + seen.shape[0]),
             slice(left - column, left - column + seen.shape[1]),
         )
-        pixels = np.zeros((len(block), size_px, size_px), np.float32)
-        inside = np.zeros((size_px, size_px), bool)
+        pixels.fill(0)
+        inside.fill(False)
         pixels[:, *place], inside[*place] = np.where(seen, part, np.float32(0)), seen
         return pixels, inside
     if seen.shape != (size_px, size_px) or rows.size < size_px or columns.size < size_px:
@@ -135,5 +142,7 @@ def fill_window(
         )
         part = part[:, pick_rows[:, np.newaxis], pick_columns]
         seen = seen[pick_rows[:, np.newaxis], pick_columns]
-    # Contiguous, so that a window's sums do not depend on how it was cut or batched.
-    return np.ascontiguousarray(np.where(seen, part, np.float32(0))), np.ascontiguousarray(seen)
+    pixels[:], inside[:] = part, seen
+    if not inside.all():
+        pixels[:, ~inside] = 0
+    return pixels, inside

@@ -145,7 +145,8 @@ def make_detector(
         precision=chosen,
         band_names=band_names,
         scheme=scheme,
-        window=device_window(window, target),
+        # One by one on a CPU: a window fills all of its threads, and takes much memory.
+        window=device_window(window, target, on_cpu=1),
     )
 
 

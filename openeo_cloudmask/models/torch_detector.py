@@ -98,9 +98,9 @@ def _mirrored(size: int, multiple: int) -> NDArray[np.intp]:
     return mirror_indices(before, before + size - 1, total) - before
 
 
-def device_window(window: Window, device: torch.device) -> Window:
+def device_window(window: Window, device: torch.device, *, on_cpu: int = CPU_BATCH) -> Window:
     """The window with the batch that suits the device."""
-    return replace(window, batch=CPU_BATCH if device.type == "cpu" else CUDA_BATCH)
+    return replace(window, batch=on_cpu if device.type == "cpu" else CUDA_BATCH)
 
 
 def load_network_detector(
