@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,8 +86,14 @@ class TorchDetector:
         if len(part) < batch:
             filled = part.new_zeros((batch, *part.shape[1:]))
             filled[: len(part)] = part
-        # TF32 keeps 10 bits of a factor: not what fp32 promises.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        # TF32 keeps 10 bits of a factor: not what fp32 promises. It is a switch of the whole
+        # process; on a CPU, where windows go side by side, it is left alone.
+        exact = (
+            nullcontext()
+            if self.device.type == "cpu"
+            else torch.backends.cudnn.flags(allow_tf32=False)
+        )
+        with torch.inference_mode(), exact:
             answer: Tensor = self.network(filled.to(self.device))[: len(part)].float()
             return answer if self.gives_probabilities else torch.softmax(answer, dim=1)
 

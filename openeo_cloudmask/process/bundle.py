@@ -29,7 +29,13 @@ from openeo_cloudmask.process.jobs import BUNDLE_FOLDER
 RUNTIMES: dict[str, tuple[str, ...]] = {
     # name: what pip is asked for, beside what back ends have
     "none": (),
-    "torch": ("torch>=2.6,<2.14", "safetensors>=0.4.5", "huggingface-hub>=0.26", "pyyaml>=6"),
+    "torch": (
+        "torch>=2.6,<2.14",
+        "threadpoolctl>=3.0",
+        "safetensors>=0.4.5",
+        "huggingface-hub>=0.26",
+        "pyyaml>=6",
+    ),
     "onnx": ("onnxruntime>=1.19", "huggingface-hub>=0.26"),
     "ukis": ("ukis-csmask>=1.0",),
     "s2cloudless": ("s2cloudless>=1.7",),
