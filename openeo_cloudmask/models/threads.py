@@ -21,13 +21,13 @@ MAX_WORKERS = 4
 def for_each(run: Callable[[int], None], count: int) -> None:
     """Call ``run`` with each of 0 to ``count - 1``, side by side on the threads torch may use.
 
-    A call alone has all threads. Several have the same share each, however many there are: kernels
-    are chosen by the number of threads, and with it the order of their sums. An exception of
-    ``run`` is raised here, once no call is under way any more.
+    Each call has the same share of the threads, however many there are, and even where it is
+    alone: kernels are chosen by the number of threads, and with it the order of their sums. An
+    exception of ``run`` is raised here, once no call is under way any more.
     """
     threads = torch.get_num_threads()
     workers = min(threads, MAX_WORKERS)
-    if workers == 1 or count == 1:
+    if workers == 1:
         for index in range(count):
             run(index)
         return
