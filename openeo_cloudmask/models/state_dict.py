@@ -35,8 +35,8 @@ def load_state_dict_strict(
             there and are left out.
 
     Raises:
-        WeightsError: The file cannot be read, holds other things than tensors, or its keys or
-            shapes are not the network's.
+        WeightsError: The file cannot be read, holds other things than tensors, its keys or shapes
+            are not the network's, or it holds values that are no finite numbers.
     """
     path = Path(path)
     own = network.state_dict()
@@ -45,6 +45,7 @@ def load_state_dict_strict(
     if training_only is not None:
         given = {key: item for key, item in given.items() if not key.startswith(training_only)}
     _check_keys(own, given, path)
+    _check_values(given, path)
     network.load_state_dict(given, strict=True)
 
 
@@ -216,6 +217,15 @@ def _check_keys(own: dict[str, Tensor], given: dict[str, Tensor], path: Path) ->
         raise WeightsError(
             f"the weights in {path} are not of this network: {'; '.join(problems)}. "
             "Choose the model that the file belongs to"
+        )
+
+
+def _check_values(given: dict[str, Tensor], path: Path) -> None:
+    broken = [key for key, tensor in given.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise WeightsError(
+            f"the weights in {path} hold values that are no finite numbers, in {len(broken)} keys: "
+            f"{_some(broken)}. The file is damaged, or its training failed; take another one"
         )
 
 

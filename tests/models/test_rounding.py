@@ -40,6 +40,12 @@ def test_output_loses_less_than_by_rounding_each_weight(size):
     assert (rounded.float() - weight).abs().max() <= 2 * 2**-8 * weight.abs().max()
 
 
+def test_inputs_that_overflow_leave_each_weight_to_itself():
+    moments = measure_moments(torch.full((1, 3, 8, 8), 1e30))
+    weight = torch.randn((2, 3, 3, 3), generator=torch.Generator().manual_seed(6))
+    assert torch.equal(round_to_bf16(weight, moments), weight.bfloat16())
+
+
 def test_exact_weights_stay():
     weight = torch.randint(-8, 9, (4, 5, 3, 3), generator=torch.Generator().manual_seed(4)).float()
     assert torch.equal(round_to_bf16(weight, measure_moments(_image(1, 5))).float(), weight)

@@ -227,6 +227,14 @@ def test_missing_extra_and_misshapen_keys_are_named(network: Any, save: Save) ->
     assert "encoder.features.0.0.weight is (32, 13, 3, 3), expected (32, 4, 3, 3)" in message
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_values_that_are_no_numbers_are_named(network: Any, save: Save, value: float) -> None:
+    state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    state["encoder.features.3.conv.2.weight"].view(-1)[5] = value
+    with pytest.raises(WeightsError, match=r"no finite numbers, in 1 keys: encoder.features.3.con"):
+        load_state_dict_strict(network, save(state))
+
+
 def test_refused_weights_change_nothing(network: Any, save: Save) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = {key: torch.ones_like(value) for key, value in before.items()}

@@ -48,6 +48,8 @@ def round_to_bf16(weight: Tensor, moments: Moments) -> Tensor:
 
     Rows are what outputs are made of; each is rounded for itself.
     """
+    if not all(bool(part.isfinite().all()) for part in moments):
+        return weight.bfloat16()  # the network overflows: nothing is known of its tensors
     order = moments.channels.diagonal().argsort(descending=True)
     across = _inverse_factor(moments.channels[order][:, order], _CHANNEL_DAMPING)
     grid = torch.cartesian_prod(*(torch.arange(size) for size in weight.shape[2:]))
