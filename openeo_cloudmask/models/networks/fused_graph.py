@@ -11,20 +11,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from threading import Lock
 
 import torch
 from torch import Tensor, nn
+
+from openeo_cloudmask.models.networks.per_shape import PerShape
 
 logger = logging.getLogger(__name__)
 
 MIN_SIDE_PX = 128
 """Images with a smaller side run as they are: some of oneDNN's layouts do not take a few pixels."""
 
-_KEPT = 4
 _AVAILABLE = hasattr(torch.jit, "enable_onednn_fusion") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-# Whether graphs are fused is a switch of the whole process.
-_compiling = Lock()
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -35,7 +33,7 @@ class FusedGraph(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self._compiled: dict[tuple[torch.Size, int], Run] = {}
+        self._compiled = PerShape[Run]()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The module's answer to ``x`` (n, channel, y, x)."""
@@ -43,19 +41,10 @@ class FusedGraph(nn.Module):
         if plain or not _AVAILABLE or not torch.is_inference_mode_enabled():
             return self.module(x)  # type: ignore[no-any-return]
         # A kernel is made for the number of threads it first runs with.
-        key = (x.shape, torch.get_num_threads())
-        return (self._compiled.get(key) or self._compile(key, x))(x)
-
-    def _compile(self, key: tuple[torch.Size, int], x: Tensor) -> Run:
-        with _compiling:
-            if key not in self._compiled:
-                # A new dict: other threads may be reading this one.
-                newest = list(self._compiled.items())[1 - _KEPT :]
-                self._compiled = {**dict(newest), key: _compiled(self.module, x)}
-            return self._compiled[key]
+        return self._compiled.find(x.shape, lambda: _compile(self.module, x))(x)
 
 
-def _compiled(module: nn.Module, x: Tensor) -> Run:
+def _compile(module: nn.Module, x: Tensor) -> Run:
     before = torch.jit.onednn_fusion_enabled()  # type: ignore[no-untyped-call]
     torch.jit.enable_onednn_fusion(True)
     try:

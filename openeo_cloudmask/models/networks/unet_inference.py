@@ -81,15 +81,6 @@ def _four_pixel_weights(weight: Tensor) -> Tensor:
     return torch.stack(pixels, 1).flatten(0, 1)
 
 
-def _plain_conv(
-    weight: Tensor, bias: Tensor, dtype: torch.dtype, activation: Activation, *, stride: int = 1
-) -> FusedConv:
-    out_channels, in_channels, size, _ = weight.shape
-    conv = nn.Conv2d(in_channels, out_channels, size, stride, padding=1)
-    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return FusedConv(conv, activation, dtype)
-
-
 class _Stored(nn.Module):
     """A 3 x 3 convolution whose inputs and outputs are stored as a constant a channel minus them.
 
@@ -160,7 +151,7 @@ class _Conv(_Stored):
         if dtype == torch.float32 and conv.in_channels >= MIN_CHANNELS:
             self.conv = WinogradConv(weight, self.stored_bias, relu=not self.centred)
         else:
-            self.conv = _plain_conv(weight, self.stored_bias, dtype, activation)
+            self.conv = FusedConv(weight, self.stored_bias, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channel, y, x) stored -> (n, channel, y, x) stored."""
@@ -188,7 +179,7 @@ class _UpConv(_Stored):
             short = self.stored_bias.to(dtype).float()
             self.deep = FusedUpConv(doubling, self.stored_bias - short, "none")
             plain = skip.round(weight[:, split:], dtype)
-            self.skip = _plain_conv(plain, short, dtype, activation)
+            self.skip = FusedConv(plain, short, activation)
         else:
             self.deep = FusedUpConv(doubling, self.stored_bias, activation)
 
@@ -209,7 +200,7 @@ class _Head(_Stored):
         weight = -conv.weight.detach() if self.centred else conv.weight.detach()
         packed = _four_pixel_weights(before.round(weight, dtype))
         # The bias is added to the fp32 logits: it would cost the small ones their bits.
-        self.conv = _plain_conv(packed, torch.zeros(len(packed)), dtype, "none", stride=2)
+        self.conv = FusedConv(packed, torch.zeros(len(packed)), "none", stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channel, y, x) stored -> (n, class, y, x) float32."""
