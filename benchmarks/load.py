@@ -25,9 +25,9 @@ import rasterio
 import requests
 from rasterio.transform import from_origin
 
-from openeo_cloudmask.backend.database import Database
+from openeo_cloudmask.backend.api.accounts import UserStore
+from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.settings import Settings
-from openeo_cloudmask.backend.store import UserStore
 from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[1]

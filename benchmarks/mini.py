@@ -15,7 +15,7 @@ import torch
 
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import load_detector
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
 

@@ -18,10 +18,10 @@ import openeo
 import xarray as xr
 
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, map_labels
-from openeo_cloudmask.process.client import cloud_mask
-from openeo_cloudmask.process.local import run_graph
-from openeo_cloudmask.process.summary import balanced_accuracies
-from openeo_cloudmask.references.quicklook import MaskPanel, draw_quicklook, write_quicklook
+from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
+from openeo_cloudmask.evaluation.summary import balanced_accuracies
+from openeo_cloudmask.openeo.client import cloud_mask
+from openeo_cloudmask.openeo.local import run_graph
 
 SCENES = {
     "sentinel2": ("sentinel-2-l1c", ("B02", "B03", "B04", "B08", "B11", "B12")),

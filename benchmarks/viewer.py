@@ -33,8 +33,8 @@ def write_mosaic(folder: Path, size: int) -> tuple[Path, Path, Path]:
     from openeo_cloudmask.classes import FOUR_CLASS
     from openeo_cloudmask.products import Grid
     from openeo_cloudmask.products.cog import write_cog
-    from openeo_cloudmask.references.simulated_products import write_geotiff
-    from openeo_cloudmask.references.simulator import simulate_scene
+    from openeo_cloudmask.simulator.products import write_geotiff
+    from openeo_cloudmask.simulator.scene import simulate_scene
 
     small = folder / "small.tif"
     write_geotiff(simulate_scene(2, size=SOURCE_PX), small)

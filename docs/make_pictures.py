@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.evaluation.quicklook import stretch_rgb
 from openeo_cloudmask.inference import Layout, Window, predict
 from openeo_cloudmask.inference.windows import fill_window, plan_axis
-from openeo_cloudmask.process.demo import run_demo
-from openeo_cloudmask.references.quicklook import stretch_rgb
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.openeo.local_demo import run_demo
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 SIZE, STRIDE = 512, 384
 _STYLE = {"font.size": 9, "axes.titlesize": 10, "savefig.dpi": 110, "svg.hashsalt": "cloudmask"}

@@ -14,22 +14,25 @@ PACKAGE = Path(errors.__file__).parent
 FLOORS = {
     **dict.fromkeys(("__init__", "errors", "classes", "options", "sensors", "assets"), 1),
     **dict.fromkeys(("inference", "models"), 2),
-    **dict.fromkeys(("products", "references", "stac", "datacube"), 3),
-    **dict.fromkeys(("process", "training", "demo"), 4),
+    **dict.fromkeys(("products", "simulator", "alcd", "evaluation", "datacube"), 3),
+    **dict.fromkeys(("stac", "openeo", "training"), 4),
     "backend": 5,
     **dict.fromkeys(("cli", "viewer"), 6),
 }
 SAME_FLOOR = {
     # The registry and the networks stand on the kernel's types; datacubes are the common currency
-    # of the third floor.
+    # of the third floor; scores need products, ALCD's references, and simulated scenes.
     ("models", "inference"),
     ("products", "datacube"),
-    ("references", "datacube"),
-    ("references", "products"),
-    ("stac", "products"),
-    ("stac", "references"),
-    ("training", "process"),
-    ("demo", "process"),
+    ("simulator", "products"),
+    ("simulator", "alcd"),
+    ("alcd", "products"),
+    ("alcd", "evaluation"),
+    ("evaluation", "datacube"),
+    ("evaluation", "products"),
+    ("evaluation", "simulator"),
+    ("evaluation", "alcd"),
+    ("training", "openeo"),
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_assets" not in path.parts)
 

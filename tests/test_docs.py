@@ -116,8 +116,8 @@ class Account:
 
 REFERENCE_SETUP = """
 from pathlib import Path
-from openeo_cloudmask.references.simulated_products import make_reference
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.simulator.products import make_reference
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 reference = make_reference(simulate_scene(3, size=240), "S2A_SIMULATED")
 product, labels = reference.name, reference.labels
@@ -126,8 +126,8 @@ grid, parameters = reference.grid, reference.parameters
 CATALOG_SETUP = """
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
-from openeo_cloudmask.references.simulated_products import write_geotiff
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.simulator.products import write_geotiff
+from openeo_cloudmask.simulator.scene import simulate_scene
 from pathlib import Path
 
 write_geotiff(simulate_scene(3, size=96), Path("scene.tif"))

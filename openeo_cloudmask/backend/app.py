@@ -17,10 +17,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openeo_cloudmask import __version__
-from openeo_cloudmask.backend.errors import STATUS, ApiError
-from openeo_cloudmask.backend.routes import capabilities, jobs, processing, results
+from openeo_cloudmask.backend.api import capabilities, jobs, processing, results
+from openeo_cloudmask.backend.api.errors import STATUS, ApiError
+from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.settings import Settings
-from openeo_cloudmask.backend.state import State
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.stac.api import mount_stac_app
 

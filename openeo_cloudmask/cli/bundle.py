@@ -33,8 +33,8 @@ def _bundle(
     """Write the archive that a back end unpacks for the UDF."""
     import json
 
-    from openeo_cloudmask.process.bundle import write_bundle
-    from openeo_cloudmask.process.jobs import job_options
+    from openeo_cloudmask.openeo.bundle import write_bundle
+    from openeo_cloudmask.openeo.jobs import job_options
 
     bundle = write_bundle(
         out,

@@ -13,8 +13,8 @@ from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.references.compare import Comparison
-    from openeo_cloudmask.references.compare_scenes import SceneSource
+    from openeo_cloudmask.evaluation.compare import Comparison
+    from openeo_cloudmask.evaluation.compare_scenes import SceneSource
 
 
 def register(app: typer.Typer) -> None:
@@ -65,11 +65,11 @@ def compare(
     ] = False,
 ) -> None:
     """Mask every scene with every model, score the masks, and rank the models."""
-    from openeo_cloudmask.references.cases import parse_distance, plan_cases
-    from openeo_cloudmask.references.compare import CompareRequest, run_comparison
-    from openeo_cloudmask.references.compare_report import write_comparison
-    from openeo_cloudmask.references.compare_scenes import all_models, parse_model
-    from openeo_cloudmask.references.evaluate import ScoreSettings
+    from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases
+    from openeo_cloudmask.evaluation.compare import CompareRequest, run_comparison
+    from openeo_cloudmask.evaluation.compare_report import write_comparison
+    from openeo_cloudmask.evaluation.compare_scenes import all_models, parse_model
+    from openeo_cloudmask.evaluation.evaluate import ScoreSettings
 
     settings = {"stride": stride, "device": device, "precision": precision}
     names = [name.strip() for name in models.split(",") if name.strip()]
@@ -111,7 +111,7 @@ def _sources(
     first_seed: int,
     size: int,
 ) -> tuple[SceneSource, ...]:
-    from openeo_cloudmask.references.compare_scenes import (
+    from openeo_cloudmask.evaluation.compare_scenes import (
         ProductSource,
         SimulatedSource,
         scheme_of,
@@ -147,7 +147,7 @@ def _command() -> str:
 
 
 def _copy(output: Path, markdown: Path) -> tuple[Path, Path]:
-    from openeo_cloudmask.references.report import write_text
+    from openeo_cloudmask.evaluation.report import write_text
 
     beside = markdown.with_suffix(".json")
     return (
@@ -160,7 +160,7 @@ def _print_board(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from openeo_cloudmask.references.compare_report import board_rows, first_sentence
+    from openeo_cloudmask.evaluation.compare_report import board_rows, first_sentence
 
     heads, rows = board_rows(comparison)
     table = Table(title=f"{len(comparison.request.scenes)} scene(s), balanced accuracies")

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from openeo_cloudmask.process.demo import Execute
-    from openeo_cloudmask.references.scores import Scores
+    from openeo_cloudmask.evaluation.scores import Scores
+    from openeo_cloudmask.openeo.local_demo import Execute
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def _demo(
     from rich.console import Console
     from rich.progress import Progress
 
-    from openeo_cloudmask.process.demo import DEFAULT_SEED, DEFAULT_SIZE_PX, run_demo
+    from openeo_cloudmask.openeo.local_demo import DEFAULT_SEED, DEFAULT_SIZE_PX, run_demo
 
     with Progress(transient=True) as bar:
         task = bar.add_task("Masking", total=None)
@@ -65,7 +65,7 @@ def _on_server(echo: Callable[[str], None]) -> Execute:
     """Return what runs a graph on a server of its own and says what happens."""
     from functools import partial
 
-    from openeo_cloudmask.backend.demo import run_on_server
+    from openeo_cloudmask.cli.demo_server import run_on_server
 
     return partial(run_on_server, echo=echo)
 

@@ -15,9 +15,9 @@ from openeo_cloudmask.classes import SCHEMES, ClassScheme
 from openeo_cloudmask.errors import OptionError
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.references.alcd_types import AlcdScene
-    from openeo_cloudmask.references.download import Progress
-    from openeo_cloudmask.references.report import ScoreReport
+    from openeo_cloudmask.alcd.download import Progress
+    from openeo_cloudmask.alcd.types import AlcdScene
+    from openeo_cloudmask.evaluation.report import ScoreReport
 
 
 def register(app: typer.Typer) -> None:
@@ -61,8 +61,8 @@ def show_reference(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is known of a scene, and with --archive what its files hold."""
-    from openeo_cloudmask.references.alcd import AlcdArchive
-    from openeo_cloudmask.references.alcd_scenes import find_scene_info
+    from openeo_cloudmask.alcd.archive import AlcdArchive
+    from openeo_cloudmask.alcd.scenes import find_scene_info
 
     info = find_scene_info(scene)
     if info is None and archive is None:
@@ -94,7 +94,7 @@ def download_references(
     folder: Annotated[Path, typer.Argument(help="Where the archive is to lie.")] = Path(),
 ) -> None:
     """Fetch the archive; continues where it stopped, and checks the published digest."""
-    from openeo_cloudmask.references.download import ALCD_ARCHIVE, download_file
+    from openeo_cloudmask.alcd.download import ALCD_ARCHIVE, download_file
 
     with _download_bar(ALCD_ARCHIVE.name) as progress:
         path = download_file(ALCD_ARCHIVE, folder, progress=progress)
@@ -141,11 +141,11 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Score MASK against REFERENCE on the reference's grid."""
-    from openeo_cloudmask.references.cases import parse_distance, plan_cases
-    from openeo_cloudmask.references.evaluate import ScoreSettings
-    from openeo_cloudmask.references.grids import parse_regrid
-    from openeo_cloudmask.references.report import to_json, write_report
-    from openeo_cloudmask.references.score_files import ScoreRequest, score_files
+    from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases
+    from openeo_cloudmask.evaluation.evaluate import ScoreSettings
+    from openeo_cloudmask.evaluation.grids import parse_regrid
+    from openeo_cloudmask.evaluation.report import to_json, write_report
+    from openeo_cloudmask.evaluation.score_files import ScoreRequest, score_files
 
     cases = plan_cases(
         dilate=parse_distance(dilate) if dilate else None,
@@ -223,13 +223,13 @@ def print_report(report: ScoreReport) -> None:
 def _scheme(name: str | None) -> ClassScheme | None:
     if name is None:
         return None
-    from openeo_cloudmask.references.compare_scenes import scheme_of
+    from openeo_cloudmask.evaluation.compare_scenes import scheme_of
 
     return scheme_of(name)
 
 
 def _table_rows() -> list[dict[str, str]]:
-    from openeo_cloudmask.references.alcd_scenes import ALCD_SCENES
+    from openeo_cloudmask.alcd.scenes import ALCD_SCENES
 
     return [
         {
@@ -245,7 +245,7 @@ def _table_rows() -> list[dict[str, str]]:
 
 
 def _archive_rows(path: Path) -> list[dict[str, str]]:
-    from openeo_cloudmask.references.alcd import AlcdArchive
+    from openeo_cloudmask.alcd.archive import AlcdArchive
 
     with AlcdArchive(path) as archive:
         return [

@@ -133,8 +133,8 @@ def ingest(
 ) -> None:
     """Register products as STAC items; the files stay where they are."""
     _import_server()
-    from openeo_cloudmask.backend.collections import CollectionStore
-    from openeo_cloudmask.backend.ingest import ingest_product
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
+    from openeo_cloudmask.backend.cubes.ingest import ingest_product
     from openeo_cloudmask.backend.settings import Settings
 
     store = CollectionStore(Settings(data_dir=data_dir).prepare().collections_dir)
@@ -186,9 +186,9 @@ def list_users(data_dir: _DataDir = DATA_DIR, database: _Database = None) -> Non
 
 def _users(data_dir: Path, database: str | None) -> Any:  # noqa: ANN401 - needs the extra
     _import_server()
-    from openeo_cloudmask.backend.database import Database
+    from openeo_cloudmask.backend.api.accounts import UserStore
+    from openeo_cloudmask.backend.jobs.database import Database
     from openeo_cloudmask.backend.settings import Settings
-    from openeo_cloudmask.backend.store import UserStore
 
     settings = Settings(data_dir=data_dir, database=database).prepare()
     connected = Database(settings.database_url)

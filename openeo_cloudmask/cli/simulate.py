@@ -40,13 +40,13 @@ def simulate(
     alcd: Annotated[bool, typer.Option(help="Also write an ALCD reference at 60 m.")] = False,
 ) -> None:
     """Simulate a scene: what a sensor would see, and what is really there."""
-    from openeo_cloudmask.references.simulated_products import (
+    from openeo_cloudmask.simulator.products import (
         make_reference,
         write_geotiff,
         write_product,
         write_truth,
     )
-    from openeo_cloudmask.references.simulator import simulate_scene
+    from openeo_cloudmask.simulator.scene import simulate_scene
 
     scene = simulate_scene(
         seed,
@@ -67,7 +67,7 @@ def simulate(
     truth = write_truth(scene, folder / f"truth_{seed}.tif")
     typer.echo(f"scene  {written}\ntruth  {truth}")
     if alcd:
-        from openeo_cloudmask.references.alcd_writer import write_alcd_scene
+        from openeo_cloudmask.alcd.writer import write_alcd_scene
 
         name = written.name.removesuffix(".SAFE").removesuffix(".tif")
         typer.echo(f"alcd   {write_alcd_scene(folder, make_reference(scene, name))}")

@@ -20,8 +20,8 @@ def _udf(
     """Print the UDF's source, or the user-defined process that holds it."""
     import json
 
-    from openeo_cloudmask.process.client import udf_text
-    from openeo_cloudmask.process.udp import build_udp
+    from openeo_cloudmask.openeo.client import udf_text
+    from openeo_cloudmask.openeo.udp import build_udp
 
     if as_json:
         typer.echo(json.dumps(build_udp(), indent=2))

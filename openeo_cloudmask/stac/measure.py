@@ -103,8 +103,8 @@ def measure_scene(model: str, folder: Path, scene: LabelledScene) -> list[Row]:
     Raises:
         ReferenceDataError: the scene is missing or has another layout.
     """
+    from openeo_cloudmask.evaluation.scores import count_confusion
     from openeo_cloudmask.inference import predict
-    from openeo_cloudmask.references.scores import count_confusion
 
     cube, labels = read_scene(folder / scene.file)
     detector = load_detector(

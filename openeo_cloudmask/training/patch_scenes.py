@@ -14,8 +14,8 @@ from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.models.own_entries import KRISTOLLARI_CNN
 
 if TYPE_CHECKING:
+    from openeo_cloudmask.alcd.types import AlcdScene
     from openeo_cloudmask.products import Scene
-    from openeo_cloudmask.references.alcd_types import AlcdScene
 
 BANDS = KRISTOLLARI_CNN.inputs["sentinel-2-l1c"]
 """B8A stands last: the published cubes were stacked in the order of the file names."""
@@ -48,8 +48,8 @@ def find_scenes(products: Path, references: Path) -> Iterator[PatchScene]:
     Raises:
         ReferenceDataError: no reference has its product there, or one is on another grid.
     """
+    from openeo_cloudmask.alcd.archive import AlcdArchive
     from openeo_cloudmask.products import open_product
-    from openeo_cloudmask.references.alcd import AlcdArchive
 
     with AlcdArchive(references) as archive:
         found = 0
@@ -113,7 +113,7 @@ def _read_coarse(scene: Scene, factor: int, shape: tuple[int, int]) -> NDArray[n
 
 def simulate_patch_scenes(count: int, *, seed: int = 1, size_px: int = 160) -> list[PatchScene]:
     """Return simulated scenes at 60 m, to try the pipeline without any download."""
-    from openeo_cloudmask.references.simulator import simulate_scene
+    from openeo_cloudmask.simulator.scene import simulate_scene
 
     scenes = []
     for number in range(count):

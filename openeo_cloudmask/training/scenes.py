@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.references.simulator import (
+from openeo_cloudmask.simulator.scene import (
     SHADOW_BEAM,
     THIN_DEPTH,
     SimulatedScene,

@@ -119,7 +119,7 @@ def read_scenes(
     backend_data: Path, collection: str, area: Bounds, dates: tuple[dt.date, dt.date]
 ) -> list[dict[str, Any]]:
     """Return the scenes of a collection of the embedded back end, there and then."""
-    from openeo_cloudmask.backend.collections import CollectionStore
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
     from openeo_cloudmask.backend.settings import Settings
 
     store = CollectionStore(Settings(data_dir=backend_data).collections_dir)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openeo_cloudmask.alcd.archive import AlcdArchive
 from openeo_cloudmask.classes import NODATA
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
-from openeo_cloudmask.references.alcd import AlcdArchive
-from openeo_cloudmask.references.evaluate import Reference
+from openeo_cloudmask.evaluation.evaluate import Reference
 
 if TYPE_CHECKING:
     import leafmap.foliumap as leafmap

@@ -149,7 +149,7 @@ def build_graph(connection: openeo.Connection | None, plan: JobPlan) -> dict[str
     """Return the flat process graph that makes the mask: load, mask, save."""
     import openeo
 
-    from openeo_cloudmask.process.client import apply_options
+    from openeo_cloudmask.openeo.client import apply_options
 
     arguments: dict[str, Any] = {
         "spatial_extent": {
@@ -289,8 +289,8 @@ def register_scene(path: Path, backend_data: Path, *, sensor: str | None = None)
     import os
     import shutil
 
-    from openeo_cloudmask.backend.collections import CollectionStore
-    from openeo_cloudmask.backend.ingest import ingest_product
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
+    from openeo_cloudmask.backend.cubes.ingest import ingest_product
     from openeo_cloudmask.backend.settings import Settings
 
     folder = backend_data / "scenes"

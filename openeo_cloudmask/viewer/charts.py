@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from openeo_cloudmask.references.cases import CaseResult
+from openeo_cloudmask.evaluation.cases import CaseResult
 from openeo_cloudmask.viewer.comparison import Comparison
 from openeo_cloudmask.viewer.probabilities import ClassProbability
 from openeo_cloudmask.viewer.scenes import Spectrum

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openeo_cloudmask.alcd.archive import AlcdArchive
 from openeo_cloudmask.classes import ALCD, NODATA, ClassScheme, OutputStyle
 from openeo_cloudmask.errors import ReferenceDataError
-from openeo_cloudmask.products import Grid
-from openeo_cloudmask.products.cog import write_cog
-from openeo_cloudmask.references.alcd import AlcdArchive
-from openeo_cloudmask.references.cases import CaseResult, parse_distance, plan_cases
-from openeo_cloudmask.references.error_map import ERROR_CLASSES, write_error_map
-from openeo_cloudmask.references.evaluate import (
+from openeo_cloudmask.evaluation.cases import CaseResult, parse_distance, plan_cases
+from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES, write_error_map
+from openeo_cloudmask.evaluation.evaluate import (
     Evaluation,
     Reference,
     ScoreSettings,
@@ -24,9 +22,11 @@ from openeo_cloudmask.references.evaluate import (
     read_reference_raster,
     reference_of_scene,
 )
-from openeo_cloudmask.references.grids import GridMask, read_mask
-from openeo_cloudmask.references.report import ScoreReport, make_report
-from openeo_cloudmask.references.report_html import scene_pictures
+from openeo_cloudmask.evaluation.grids import GridMask, read_mask
+from openeo_cloudmask.evaluation.report import ScoreReport, make_report
+from openeo_cloudmask.evaluation.report_html import scene_pictures
+from openeo_cloudmask.products import Grid
+from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.viewer.scenes import pixel_at
 
 _ERROR_COLORS = ("CCCCCC", "0072B2", "E69F00", "882255")

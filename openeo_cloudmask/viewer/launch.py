@@ -73,9 +73,9 @@ def renew_local_user(data_dir: Path) -> Path:
 
     Its old sessions end; its jobs stay.
     """
-    from openeo_cloudmask.backend.database import Database
+    from openeo_cloudmask.backend.api.accounts import UserStore
+    from openeo_cloudmask.backend.jobs.database import Database
     from openeo_cloudmask.backend.settings import Settings
-    from openeo_cloudmask.backend.store import UserStore
 
     settings = Settings(data_dir=data_dir).prepare()
     database = Database(settings.database_url)

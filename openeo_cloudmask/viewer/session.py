@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.references.evaluate import Reference
-from openeo_cloudmask.references.grids import GridMask, read_mask
+from openeo_cloudmask.evaluation.evaluate import Reference
+from openeo_cloudmask.evaluation.grids import GridMask, read_mask
 from openeo_cloudmask.viewer.comparison import (
     ERROR_VIEW,
     Comparison,
@@ -224,9 +224,9 @@ class Session:
 
     def make_demo(self, *, seed: int = DEMO_SEED, report: Report | None = None) -> SceneEntry:
         """Simulate a Sentinel-2 scene with its reference and open both; takes seconds."""
-        from openeo_cloudmask.references.alcd_writer import write_alcd_scene
-        from openeo_cloudmask.references.simulated_products import make_reference, write_geotiff
-        from openeo_cloudmask.references.simulator import simulate_scene
+        from openeo_cloudmask.alcd.writer import write_alcd_scene
+        from openeo_cloudmask.simulator.products import make_reference, write_geotiff
+        from openeo_cloudmask.simulator.scene import simulate_scene
 
         name = self._new_name(f"Demo scene {seed}", self.scenes)
         folder = self._subfolder("demo")

@@ -13,8 +13,8 @@ import streamlit as st
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.openeo.local_demo import default_model
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions
-from openeo_cloudmask.process.demo import default_model
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
 from openeo_cloudmask.viewer.cookies import COOKIE

@@ -25,9 +25,9 @@ import rasterio
 import requests
 from rasterio.transform import from_origin
 
-from openeo_cloudmask.backend.collections import CollectionStore
-from openeo_cloudmask.backend.ingest import ingest_product
-from openeo_cloudmask.backend.runtime import RunSpec
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.cubes.ingest import ingest_product
+from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.sensors import SENSORS
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from openeo_cloudmask.backend import clock
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.app import create_app
-from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.jobs import clock
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
-from openeo_cloudmask.backend.state import State
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, write_scene
 
 DAY_S = 86400
@@ -223,7 +223,7 @@ def test_links_open_one_file_until_they_expire(
     ):
         assert client.get(changed).json()["code"] == "PermissionsInsufficient"
     now = clock.now_s()
-    monkeypatch.setattr("openeo_cloudmask.backend.routes.results.now_s", lambda: now + 8 * DAY_S)
+    monkeypatch.setattr("openeo_cloudmask.backend.api.results.now_s", lambda: now + 8 * DAY_S)
     answer = client.get(href)
     assert (answer.status_code, answer.json()["code"]) == (410, "ResultLinkExpired")
     document = client.get(f"/jobs/{job_id}/results", headers=headers).json()  # fresh links
@@ -241,7 +241,7 @@ def test_temporary_results_last_14_days(
     state = _state(client)
     for days, status in ((13.9, 200), (14.1, 410)):
         later = now + days * DAY_S
-        monkeypatch.setattr("openeo_cloudmask.backend.routes.results.now_s", lambda t=later: t)
+        monkeypatch.setattr("openeo_cloudmask.backend.api.results.now_s", lambda t=later: t)
         monkeypatch.setattr(clock, "now_s", lambda t=later: t)
         assert client.get(href).status_code == status
         assert client.get(f"/jobs/{job_id}/results", headers=headers).status_code == status

@@ -17,7 +17,7 @@ import requests
 from openeo.rest.job import BatchJob
 
 from openeo_cloudmask import cloud_mask
-from openeo_cloudmask.backend.security import sign
+from openeo_cloudmask.backend.api.security import sign
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import PASSWORD, S3Server, Server, ingest, wait_for, write_scene

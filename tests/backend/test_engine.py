@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from openeo_cloudmask.backend import engine as engine_module
-from openeo_cloudmask.backend.errors import ApiError, describe_error
+from openeo_cloudmask.backend.api.errors import ApiError, describe_error
+from openeo_cloudmask.backend.api.state import State
+from openeo_cloudmask.backend.jobs import engine as engine_module
+from openeo_cloudmask.backend.jobs.tables import Job
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, _wait_for
 from openeo_cloudmask.backend.settings import Settings
-from openeo_cloudmask.backend.state import State
-from openeo_cloudmask.backend.tables import Job
-from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest, _wait_for
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, wait_for, write_scene
 
 FILE = {"name": "a.tif", "type": "image/tiff", "size": 3, "roles": ["data"], "about": {}}
@@ -323,7 +323,7 @@ def test_results_that_cannot_be_stored_are_kept(
 def test_kept_results_are_deleted_after_14_days(
     state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openeo_cloudmask.backend import clock
+    from openeo_cloudmask.backend.jobs import clock
 
     def away(*_: object) -> str:
         raise ApiError("StorageFailure", "the bucket is away")

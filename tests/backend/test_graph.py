@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.graph import parse_process, run_order, validate_process
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph.validate import parse_process, run_order, validate_process
 from openeo_cloudmask.backend.processes.registry import predefined_specs
 from tests.backend.conftest import mask_graph
 

@@ -15,7 +15,7 @@ import rasterio
 import requests
 from rasterio.transform import from_origin
 
-from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest, run_graph
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
 from tests.backend.conftest import free_port, make_spec, wait_for
 
 

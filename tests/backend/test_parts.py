@@ -13,20 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from openeo_cloudmask.backend import security
-from openeo_cloudmask.backend.collections import CollectionStore
-from openeo_cloudmask.backend.database import Database
-from openeo_cloudmask.backend.errors import ApiError, describe_error
-from openeo_cloudmask.backend.jobs import JobStore
-from openeo_cloudmask.backend.oidc import OidcIssuer
-from openeo_cloudmask.backend.settings import Settings, read_environment
-from openeo_cloudmask.backend.storage import (
+from openeo_cloudmask.backend.api import security
+from openeo_cloudmask.backend.api.accounts import ProcessStore, UserStore
+from openeo_cloudmask.backend.api.errors import ApiError, describe_error
+from openeo_cloudmask.backend.api.oidc import OidcIssuer
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.states import JobStore
+from openeo_cloudmask.backend.jobs.storage import (
     BucketStorage,
     DiskStorage,
     check_private,
     deliver_private,
 )
-from openeo_cloudmask.backend.store import ProcessStore, UserStore
+from openeo_cloudmask.backend.settings import Settings, read_environment
 from openeo_cloudmask.errors import BackendError, OptionError
 from tests.backend.conftest import PASSWORD, S3Server, free_port
 from tests.backend.oidc_issuer import make_server as make_issuer
@@ -185,7 +185,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     found.migrate()  # nothing to do the second time
     yield found
     with found.session() as session:
-        from openeo_cloudmask.backend.tables import Base
+        from openeo_cloudmask.backend.jobs.tables import Base
 
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
@@ -217,7 +217,7 @@ def test_tokens_expire(database: Database, monkeypatch: pytest.MonkeyPatch) -> N
     users.add("ann", PASSWORD)
     token = users.log_in("ann", PASSWORD)
     now = time.time()
-    monkeypatch.setattr("openeo_cloudmask.backend.store.now_s", lambda: now + 3601)
+    monkeypatch.setattr("openeo_cloudmask.backend.api.accounts.now_s", lambda: now + 3601)
     with pytest.raises(ApiError, match="unknown or has expired"):
         users.check_token(token)
 

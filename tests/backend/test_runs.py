@@ -13,10 +13,10 @@ import pytest
 import rasterio
 import xarray as xr
 
-from openeo_cloudmask.backend.masking import plan_strips
-from openeo_cloudmask.backend.tasks import GraphAnswer, GraphRequest, run_graph
+from openeo_cloudmask.backend.cubes.masking import plan_strips
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
+from openeo_cloudmask.openeo.client import udf_text
 from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.process.client import udf_text
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import ingest, make_spec, mask_graph, write_scene
 

@@ -14,8 +14,8 @@ import requests
 from openeo.rest import OpenEoApiError
 
 from openeo_cloudmask import cloud_mask
+from openeo_cloudmask.openeo.udp import build_udp
 from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.process.udp import build_udp
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import PASSWORD, Server, log_in, mask_graph, wait_for
 

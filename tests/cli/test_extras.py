@@ -40,8 +40,8 @@ def test_a_missing_extra_is_named(tmp_path):
     )
     checks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(checks)
-    from openeo_cloudmask.references.simulated_products import write_geotiff
-    from openeo_cloudmask.references.simulator import simulate_scene
+    from openeo_cloudmask.simulator.products import write_geotiff
+    from openeo_cloudmask.simulator.scene import simulate_scene
 
     write_geotiff(simulate_scene(1, size=96), tmp_path / "scene_1.tif")
     for name in ("empty.onnx", "empty.nc"):

@@ -18,9 +18,9 @@ from openeo_cloudmask.stac.schemas import SchemaValidator
 pytest.importorskip("fastapi")
 pytest.importorskip("sqlalchemy")
 
-from openeo_cloudmask.backend import runtime
-from openeo_cloudmask.backend.mask_items import ITEM_TYPE, add_mask_items
-from openeo_cloudmask.backend.runtime import Run, RunSpec
+from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec
+from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE, add_mask_items
 
 MASK = {
     "model": "hollstein",
@@ -127,9 +127,9 @@ def test_a_batch_jobs_mask_comes_with_its_item(tmp_path: Path, validator: Schema
     pytest.importorskip("distributed")
     from datetime import UTC, datetime
 
-    from openeo_cloudmask.backend.collections import CollectionStore
-    from openeo_cloudmask.backend.ingest import ingest_product
-    from openeo_cloudmask.backend.tasks import GraphRequest, run_graph
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
+    from openeo_cloudmask.backend.cubes.ingest import ingest_product
+    from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
     from openeo_cloudmask.sensors import SENSORS
 
     bands = SENSORS["sentinel-2-l1c"].band_names

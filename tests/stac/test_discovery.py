@@ -85,7 +85,7 @@ def test_the_graph_from_the_catalog_alone_makes_the_mask(
     catalog_url: str, cube: xr.DataArray
 ) -> None:
     pytest.importorskip("openeo_pg_parser_networkx")
-    from openeo_cloudmask.process.local import run_graph
+    from openeo_cloudmask.openeo.local import run_graph
 
     answer = _run(catalog_url, *WANTED, "--collection", "SCENE")
     assert answer.returncode == 0, answer.stderr

@@ -20,7 +20,7 @@ from openeo_cloudmask.classes import MAPPINGS
 from openeo_cloudmask.inference import Detector, predict
 from openeo_cloudmask.models import MODELS, build_network, load
 from openeo_cloudmask.models.load import load_detector
-from openeo_cloudmask.process.neighborhood import plan_neighborhood
+from openeo_cloudmask.openeo.neighborhood import plan_neighborhood
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.reader import load_item_detector, read_model_item

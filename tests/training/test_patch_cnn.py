@@ -7,15 +7,15 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from openeo_cloudmask.alcd.writer import write_alcd_scene
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import InputError, OptionError, ReferenceDataError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import build_network, load_detector
 from openeo_cloudmask.models.networks.patch_cnn import PatchCnn
 from openeo_cloudmask.products import open_product
-from openeo_cloudmask.references.alcd_writer import write_alcd_scene
-from openeo_cloudmask.references.simulated_products import make_reference, write_product
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.simulator.products import make_reference, write_product
+from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.training.patch_cnn import (
     PatchTrainOptions,
     confusion,

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from openeo_cloudmask.alcd.scenes import ALCD_SCENES
 from openeo_cloudmask.classes import FOUR_CLASS, OutputStyle
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product, open_product
-from openeo_cloudmask.references.alcd_scenes import ALCD_SCENES
 from openeo_cloudmask.viewer import charts
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre
 from openeo_cloudmask.viewer.probabilities import model_of_mask, probabilities_at
@@ -33,8 +33,8 @@ def centre(opened):
 
 
 def test_comparison_is_made_once_and_scores_as_score_does(opened):
-    from openeo_cloudmask.references.evaluate import ScoreSettings, evaluate_mask
-    from openeo_cloudmask.references.grids import read_mask
+    from openeo_cloudmask.evaluation.evaluate import ScoreSettings, evaluate_mask
+    from openeo_cloudmask.evaluation.grids import read_mask
 
     title, reference = next(iter(opened.references.items()))
     comparison = opened.compare("mask", title)
@@ -63,8 +63,8 @@ def test_a_pixel_is_named_in_mask_reference_and_error_map(opened, centre):
 
 
 def test_error_layer_and_report(opened):
-    from openeo_cloudmask.references.report import to_csv
-    from openeo_cloudmask.references.report_html import render_report
+    from openeo_cloudmask.evaluation.report import to_csv
+    from openeo_cloudmask.evaluation.report_html import render_report
     from openeo_cloudmask.viewer.comparison import build_report
 
     title = next(iter(opened.references))

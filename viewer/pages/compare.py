@@ -8,9 +8,9 @@ from streamlit_folium import st_folium
 
 from openeo_cloudmask.classes import ClassScheme, OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
-from openeo_cloudmask.references.cases import CaseResult
-from openeo_cloudmask.references.report import to_csv, to_json
-from openeo_cloudmask.references.report_html import VIEW_TITLES, render_report
+from openeo_cloudmask.evaluation.cases import CaseResult
+from openeo_cloudmask.evaluation.report import to_csv, to_json
+from openeo_cloudmask.evaluation.report_html import VIEW_TITLES, render_report
 from openeo_cloudmask.viewer.charts import (
     class_rows,
     draw_confusion,

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit_folium import st_folium
 
-from openeo_cloudmask.references.alcd_scenes import ALCD_SCENES, AlcdSceneInfo
+from openeo_cloudmask.alcd.scenes import ALCD_SCENES, AlcdSceneInfo
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre, world_map
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
 from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE

@@ -18,8 +18,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from openeo_cloudmask import __version__
-from openeo_cloudmask.backend.cubes import grid_of
-from openeo_cloudmask.backend.masking import MASK_ATTRIBUTE
+from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
+from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError, OutputError

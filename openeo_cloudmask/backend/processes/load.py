@@ -14,12 +14,12 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform_bounds
 
-from openeo_cloudmask.backend import runtime
-from openeo_cloudmask.backend.collections import CollectionStore, chosen_bands
-from openeo_cloudmask.backend.cubes import DateCube, FilesRef, Part, ProductRef, build_cube
-from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.items import item_href
-from openeo_cloudmask.backend.runtime import RunSpec, current_run
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.public_items import item_href
+from openeo_cloudmask.backend.cubes.collections import CollectionStore, chosen_bands
+from openeo_cloudmask.backend.cubes.read import DateCube, FilesRef, Part, ProductRef, build_cube
+from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
 from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.sensors import SENSORS
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from openeo_cloudmask.backend.masking import mask_lazily, parse_client_options
-from openeo_cloudmask.backend.runtime import current_run
+from openeo_cloudmask.backend.cubes.masking import mask_lazily, parse_client_options
+from openeo_cloudmask.backend.jobs.runtime import current_run
 
 
 def cloud_mask(  # noqa: PLR0913, PLR0917 - the process has these parameters

@@ -13,12 +13,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from openeo_cloudmask.backend import runtime
-from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.masking import Sealed, mask_lazily, parse_client_options
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.cubes.masking import Sealed, mask_lazily, parse_client_options
+from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, current_run
+from openeo_cloudmask.backend.jobs.tasks import compute
 from openeo_cloudmask.backend.processes.udf import call_udf, check_udf, lone_udf
-from openeo_cloudmask.backend.runtime import Run, RunSpec, current_run
-from openeo_cloudmask.backend.tasks import compute
 
 _Slices = dict[str, slice]
 
@@ -146,7 +146,7 @@ def _join(counts: list[int], axes: list[int], block: Callable[[tuple[int, ...]],
 
 def run_piece(sealed: Sealed, *, labelled: bool = False) -> Any:  # noqa: ANN401
     """Run the process on one neighbourhood; in a worker process, where it is read, too."""
-    from openeo_cloudmask.backend.execute import Executor
+    from openeo_cloudmask.backend.graph.execute import Executor
     from openeo_cloudmask.backend.processes.registry import predefined_processes
 
     spec: PieceSpec = sealed.open()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openeo_cloudmask.backend.execute import Process
+from openeo_cloudmask.backend.graph.execute import Process
 from openeo_cloudmask.errors import MissingExtraError
 
 _LIBRARY = "openeo_processes_dask"
@@ -172,7 +172,7 @@ def _specs_folder() -> Path:
 
 
 def _cloud_mask_spec() -> dict[str, Any]:
-    from openeo_cloudmask.process.udp import build_udp
+    from openeo_cloudmask.openeo.udp import build_udp
 
     spec = build_udp()
     del spec["process_graph"]

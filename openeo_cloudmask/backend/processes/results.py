@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from openeo_cloudmask.backend import runtime
-from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.runtime import Run, current_run
 from openeo_cloudmask.backend.outputs.arrays import (
     bounds_wgs84,
     check_loadable,
@@ -23,7 +24,6 @@ from openeo_cloudmask.backend.outputs.arrays import (
 )
 from openeo_cloudmask.backend.outputs.geotiff import find_mask, write_geotiff
 from openeo_cloudmask.backend.processes.dims import ALIASES, name_dimensions
-from openeo_cloudmask.backend.runtime import Run, current_run
 
 _PIXEL = {"type": "number", "subtype": "pixel-value"}
 

@@ -13,9 +13,11 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
-from openeo_cloudmask.backend.collections import chosen_bands
-from openeo_cloudmask.backend.cubes import BandFile, FilesRef
-from openeo_cloudmask.backend.errors import ApiError
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.security import check_public_url
+from openeo_cloudmask.backend.cubes.collections import chosen_bands
+from openeo_cloudmask.backend.cubes.read import BandFile, FilesRef
+from openeo_cloudmask.backend.jobs.runtime import current_run
 from openeo_cloudmask.backend.processes.load import (
     LoadItem,
     assemble,
@@ -23,8 +25,6 @@ from openeo_cloudmask.backend.processes.load import (
     parse_grid,
     parse_interval,
 )
-from openeo_cloudmask.backend.runtime import current_run
-from openeo_cloudmask.backend.security import check_public_url
 from openeo_cloudmask.products.scene import Grid
 
 MAX_ITEMS = 500

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.backend.errors import ApiError
-from openeo_cloudmask.backend.masking import mask_lazily, parse_client_options
-from openeo_cloudmask.backend.runtime import RunSpec, current_run
-from openeo_cloudmask.backend.tasks import compute
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.cubes.masking import mask_lazily, parse_client_options
+from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
+from openeo_cloudmask.backend.jobs.tasks import compute
 
 RUNTIMES = ("Python", "python", "Python-Jep")
 

@@ -1,0 +1,1 @@
+"""ALCD reference masks: read, written, downloaded."""

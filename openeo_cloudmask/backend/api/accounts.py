@@ -1,0 +1,191 @@
+"""What the database knows: users, tokens and stored processes."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from openeo_cloudmask.backend.api import security
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.jobs.clock import now_s
+from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.tables import Job, Leftover, Token, User, UserProcess
+from openeo_cloudmask.errors import OptionError
+
+_CACHE_S = 30.0
+"""How long a token that was found valid is believed without asking the database again."""
+
+
+class UserStore:
+    """Users and their tokens."""
+
+    def __init__(self, database: Database, *, token_hours: float) -> None:
+        self._db = database
+        self._token_s = token_hours * 3600
+        self._seen: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._decoy = security.hash_password(security.make_token())
+
+    def add(self, name: str, password: str) -> str:
+        """Add a local user and return its id.
+
+        Raises:
+            OptionError: the name is taken or not allowed, or the password is too short.
+        """
+        security.check_user_name(name)
+        hashed = security.hash_password(password)
+        user = User(
+            id=uuid.uuid4().hex, name=name, password_hash=hashed, issuer=None, disabled=False,
+            created=now_s(),
+        )  # fmt: skip
+        with self._db.session() as session:
+            if session.scalar(select(User.id).where(User.name == name)):
+                raise OptionError(f"there is a user {name!r} already; choose another name")
+            session.add(user)
+        return user.id
+
+    def set_password(self, name: str, password: str) -> None:
+        """Give a local user a new password and end its sessions.
+
+        Raises:
+            OptionError: there is no such user, or the password is too short.
+        """
+        hashed = security.hash_password(password)
+        with self._db.session() as session:
+            user = session.scalar(select(User).where(User.name == name, User.issuer.is_(None)))
+            if user is None:
+                raise OptionError(f"there is no user {name!r}")
+            user.password_hash = hashed
+            session.execute(delete(Token).where(Token.user_id == user.id))
+
+    def remove(self, name: str) -> None:
+        """Remove a user with its jobs and processes; a running server deletes the results.
+
+        Raises:
+            OptionError: there is no such user.
+        """
+        with self._db.session() as session:
+            user = session.scalar(select(User).where(User.name == name))
+            if user is None:
+                raise OptionError(f"there is no user {name!r}")
+            places = select(Job.id, Job.stored_at).where(Job.user_id == user.id)
+            session.execute(insert(Leftover).from_select(["job_id", "stored_at"], places))
+            session.delete(user)
+
+    def names(self) -> list[str]:
+        """Return the names of all users."""
+        with self._db.reading() as session:
+            return list(session.scalars(select(User.name).order_by(User.name)))
+
+    def log_in(self, name: str, password: str) -> str:
+        """Return a new bearer token.
+
+        Raises:
+            ApiError: name or password are wrong.
+        """
+        with self._db.reading() as session:
+            user = session.scalar(select(User).where(User.name == name, User.issuer.is_(None)))
+        # An unknown name costs the same time as a known one.
+        stored = user.password_hash if user and user.password_hash else self._decoy
+        fits = security.verify_password(stored, password)
+        if user is None or not fits or user.disabled:
+            raise ApiError("CredentialsInvalid", "user name or password are not correct")
+        token = security.make_token()
+        now = now_s()
+        with self._db.session() as session:
+            session.execute(delete(Token).where(Token.expires < now))
+            session.add(
+                Token(
+                    digest=security.token_digest(token),
+                    user_id=user.id,
+                    expires=now + self._token_s,
+                )
+            )
+        return token
+
+    def check_token(self, token: str) -> tuple[str, str]:
+        """Return (id, name) of the user whose token this is.
+
+        Raises:
+            ApiError: it is nobody's, or it has expired.
+        """
+        digest, now = security.token_digest(token), now_s()
+        with self._lock:
+            cached = self._seen.get(digest)
+        if cached and cached[0] > now:
+            return cached[1], cached[2]
+        query = (
+            select(Token.expires, User.id, User.name)
+            .join(User, User.id == Token.user_id)
+            .where(Token.digest == digest, User.disabled.is_(False))
+        )
+        with self._db.reading() as session:
+            row = session.execute(query).first()
+        if row is None or row[0] < now:
+            raise ApiError("TokenInvalid", "the token is unknown or has expired; log in again")
+        with self._lock:
+            self._seen[digest] = (min(now + _CACHE_S, row[0]), row[1], row[2])
+            while len(self._seen) > 10_000:
+                self._seen.popitem(last=False)
+        return row[1], row[2]
+
+    def find_oidc(self, issuer: str, subject: str, name: str) -> tuple[str, str]:
+        """Return (id, name) of a user of an OpenID Connect issuer, made at the first visit."""
+        user_id = security.token_digest(f"{issuer}|{subject}")[:32]
+        with self._db.session() as session:
+            user = session.get(User, user_id)
+            if user is None:
+                user = User(
+                    id=user_id, name=f"{name[:80]} ({user_id[:8]})", password_hash=None,
+                    issuer=issuer, disabled=False, created=now_s(),
+                )  # fmt: skip
+                session.add(user)
+            if user.disabled:
+                raise ApiError("PermissionsInsufficient", "this user may not use the server")
+            return user.id, user.name
+
+
+class ProcessStore:
+    """Stored user-defined processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def put(self, user_id: str, process_id: str, spec: dict[str, Any]) -> None:
+        """Store a process, in the place of one of that name."""
+        with self._db.session() as session:
+            found = session.get(UserProcess, (user_id, process_id))
+            if found is None:
+                session.add(UserProcess(user_id=user_id, id=process_id, spec=spec))
+            else:
+                found.spec = spec
+
+    def get(self, user_id: str, process_id: str) -> dict[str, Any] | None:
+        """Return a stored process, or None."""
+        with self._db.reading() as session:
+            found = session.get(UserProcess, (user_id, process_id))
+            return found.spec if found else None
+
+    def all(self, user_id: str) -> list[dict[str, Any]]:
+        """Return all stored processes of a user."""
+        query = select(UserProcess.spec).where(UserProcess.user_id == user_id)
+        with self._db.reading() as session:
+            return list(session.scalars(query.order_by(UserProcess.id)))
+
+    def delete(self, user_id: str, process_id: str) -> None:
+        """Delete a stored process.
+
+        Raises:
+            ApiError: there is none of that name.
+        """
+        with self._db.session() as session:
+            found = session.get(UserProcess, (user_id, process_id))
+            if found is None:
+                raise ApiError(
+                    "ProcessGraphNotFound", f"user-defined process {process_id!r} does not exist"
+                )
+            session.delete(found)

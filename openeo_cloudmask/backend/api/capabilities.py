@@ -1,0 +1,245 @@
+"""What the server can do: capabilities, formats, runtimes, processes, collections, logging in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as library_version
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from openeo_cloudmask import __version__
+from openeo_cloudmask.backend.api.common import StateOf, UserOf
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.public_items import MAX_ITEMS, lies_in, public_item
+from openeo_cloudmask.backend.settings import API_VERSION
+
+router = APIRouter()
+
+CONFORMANCE = [
+    "https://api.openeo.org/1.2.0",
+    "https://api.stacspec.org/v1.0.0/core",
+    "https://api.stacspec.org/v1.0.0/collections",
+]
+_ENDPOINTS = (
+    ("/", "GET"),
+    ("/conformance", "GET"),
+    ("/collections", "GET"),
+    ("/collections/{collection_id}", "GET"),
+    ("/collections/{collection_id}/items", "GET"),
+    ("/collections/{collection_id}/items/{item_id}", "GET"),
+    ("/processes", "GET"),
+    ("/file_formats", "GET"),
+    ("/udf_runtimes", "GET"),
+    ("/service_types", "GET"),
+    ("/credentials/basic", "GET"),
+    ("/me", "GET"),
+    ("/validation", "POST"),
+    ("/result", "POST"),
+    ("/process_graphs", "GET"),
+    ("/process_graphs/{process_graph_id}", "GET", "PUT", "DELETE"),
+    ("/jobs", "GET", "POST"),
+    ("/jobs/{job_id}", "GET", "PATCH", "DELETE"),
+    ("/jobs/{job_id}/estimate", "GET"),
+    ("/jobs/{job_id}/logs", "GET"),
+    ("/jobs/{job_id}/results", "GET", "POST", "DELETE"),
+)
+_UDF_LIBRARIES = ("numpy", "xarray", "scipy", "rasterio", "torch", "openeo", "openeo-cloudmask")
+
+
+@router.get("/")
+def capabilities(request: Request, state: StateOf) -> dict[str, Any]:
+    """Return what this server is and which endpoints it has."""
+    base = state.base_url(request)
+    endpoints = [{"path": path, "methods": list(methods)} for path, *methods in _ENDPOINTS]
+    if state.oidc is not None:
+        endpoints.append({"path": "/credentials/oidc", "methods": ["GET"]})
+    return {
+        "api_version": API_VERSION,
+        "backend_version": __version__,
+        "stac_version": "1.1.0",
+        "type": "Catalog",
+        "id": "openeo-cloudmask",
+        "title": "openeo-cloudmask",
+        "description": "Cloud and cloud-shadow masks as openEO processes.",
+        "production": False,
+        "conformsTo": CONFORMANCE,
+        "endpoints": endpoints,
+        "links": [
+            {"rel": "self", "href": f"{base}/", "type": "application/json"},
+            {"rel": "version-history", "href": f"{base}/.well-known/openeo",
+             "type": "application/json"},
+            {"rel": "data", "href": f"{base}/collections", "type": "application/json"},
+            {"rel": "conformance", "href": f"{base}/conformance", "type": "application/json"},
+        ],
+    }  # fmt: skip
+
+
+@router.get("/.well-known/openeo")
+def well_known(request: Request, state: StateOf) -> dict[str, Any]:
+    """Return which versions of the API are where."""
+    url = f"{state.base_url(request)}/"
+    return {"versions": [{"url": url, "api_version": API_VERSION, "production": False}]}
+
+
+@router.get("/conformance")
+def conformance() -> dict[str, Any]:
+    """Return the specifications that are kept to."""
+    return {"conformsTo": CONFORMANCE}
+
+
+@router.get("/file_formats")
+def file_formats() -> dict[str, Any]:
+    """Return the formats of ``save_result``."""
+    from openeo_cloudmask.backend.processes.results import FORMATS
+
+    return {"input": {}, "output": FORMATS}
+
+
+@router.get("/udf_runtimes")
+def udf_runtimes() -> dict[str, Any]:
+    """Return where user-defined functions run."""
+    version = platform.python_version()
+    libraries = {}
+    for name in _UDF_LIBRARIES:
+        try:
+            libraries[name] = {"version": library_version(name)}
+        except PackageNotFoundError:
+            continue
+    return {
+        "Python": {
+            "title": "Python",
+            "description": (
+                "Runs the function of openeo-cloudmask; any other one only where the server was "
+                "started to allow it."
+            ),
+            "type": "language",
+            "default": version,
+            "versions": {version: {"libraries": libraries}},
+        }
+    }
+
+
+@router.get("/service_types")
+def service_types() -> dict[str, Any]:
+    """Return the secondary web services: none."""
+    return {}
+
+
+@functools.cache
+def _processes_body() -> bytes:
+    from openeo_cloudmask.backend.processes.registry import predefined_specs
+
+    return json.dumps({"processes": list(predefined_specs().values()), "links": []}).encode()
+
+
+@router.get("/processes")
+def processes() -> Response:
+    """Return the predefined processes."""
+    return Response(_processes_body(), media_type="application/json")
+
+
+@router.get("/collections")
+def collections(request: Request, state: StateOf) -> dict[str, Any]:
+    """Return all collections."""
+    base = state.base_url(request)
+    found = [_with_links(state.collections.get(name), base) for name in state.collections.ids()]
+    return {
+        "collections": found,
+        "links": [{"rel": "self", "href": f"{base}/collections", "type": "application/json"}],
+    }
+
+
+@router.get("/collections/{collection_id}")
+def collection(collection_id: str, request: Request, state: StateOf) -> dict[str, Any]:
+    """Return one collection."""
+    return _with_links(state.collections.get(collection_id), state.base_url(request))
+
+
+@router.get("/collections/{collection_id}/items")
+def items(
+    collection_id: str,
+    request: Request,
+    state: StateOf,
+    bbox: str | None = None,
+    datetime: str | None = None,
+    limit: int = 10,
+) -> dict[str, Any]:
+    """Return the scenes of a collection in an area and time, as STAC items."""
+    base = state.base_url(request)
+    found = [
+        item for item in state.collections.items(collection_id) if lies_in(item, bbox, datetime)
+    ]
+    shown = found[: max(1, min(limit, MAX_ITEMS))]
+    return {
+        "type": "FeatureCollection",
+        "features": [public_item(item, collection_id, base) for item in shown],
+        "numberMatched": len(found),
+        "numberReturned": len(shown),
+        "links": [],
+    }
+
+
+@router.get("/collections/{collection_id}/items/{item_id}")
+def item(collection_id: str, item_id: str, request: Request, state: StateOf) -> dict[str, Any]:
+    """Return one scene as a STAC item."""
+    for found in state.collections.items(collection_id):
+        if found["id"] == item_id:
+            return public_item(found, collection_id, state.base_url(request))
+    raise ApiError("NotFound", f"collection {collection_id!r} has no item {item_id!r}")
+
+
+@router.get("/credentials/basic")
+def log_in(request: Request, state: StateOf) -> dict[str, str]:
+    """Return a bearer token for a user name and password."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if not value:
+        raise ApiError("AuthenticationRequired", "send user name and password (HTTP Basic)")
+    if scheme.lower() != "basic":
+        raise ApiError("AuthenticationSchemeInvalid", "expected HTTP Basic")
+    try:
+        name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise ApiError("CredentialsInvalid", "the credentials are not HTTP Basic") from None
+    with state.logins:
+        return {"access_token": state.users.log_in(name, password)}
+
+
+@router.get("/credentials/oidc")
+def oidc(state: StateOf) -> dict[str, Any]:
+    """Return the OpenID Connect issuer."""
+    if state.oidc is None:
+        raise ApiError("FeatureUnsupported", "OpenID Connect is not set up on this server")
+    return {"providers": [state.oidc.describe()]}
+
+
+@router.get("/me")
+def me(user: UserOf) -> dict[str, Any]:
+    """Return who is logged in."""
+    return {"user_id": user.id, "name": user.name, "links": []}
+
+
+@router.get("/health")
+def health(state: StateOf) -> JSONResponse:
+    """Return whether the server, its database and its workers are up."""
+    with state.database.reading() as session:
+        session.connection().exec_driver_sql("SELECT 1")
+    workers = len(state.engine.cluster.processes())
+    return JSONResponse({"status": "ok", "workers": workers}, 200 if workers else 503)
+
+
+def _with_links(found: dict[str, Any], base: str) -> dict[str, Any]:
+    kept = [link for link in found.get("links", []) if link.get("rel") not in ("self", "root")]
+    found["links"] = [
+        {"rel": "self", "href": f"{base}/collections/{found['id']}", "type": "application/json"},
+        {"rel": "root", "href": f"{base}/", "type": "application/json"},
+        *kept,
+    ]
+    return found

@@ -1,0 +1,218 @@
+"""Batch jobs: create, change, start, stop, watch, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from openeo_cloudmask.backend.api.common import BodyOf, StateOf, UserOf, read_text
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.security import seal
+from openeo_cloudmask.backend.graph.validate import parse_process
+from openeo_cloudmask.backend.jobs.clock import rfc3339
+from openeo_cloudmask.backend.jobs.states import LEVELS
+from openeo_cloudmask.backend.jobs.storage import PRIVATE_KEYS, check_private
+from openeo_cloudmask.backend.jobs.tables import Job
+from openeo_cloudmask.backend.settings import Settings
+
+router = APIRouter()
+_STORAGES = ("PRIVATE", "TEMPORARY")
+_MASK_BYTES_PER_S = 1e6
+"""A mask's pixels a second on one core, roughly; only for the estimate."""
+
+
+@router.get("/jobs")
+def list_jobs(
+    request: Request,
+    user: UserOf,
+    state: StateOf,
+    limit: Annotated[int | None, Query(ge=1)] = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Return the user's jobs, newest first."""
+    jobs, total = state.jobs.page(user.id, limit=limit, offset=offset)
+    links = []
+    if limit is not None and offset + limit < total:
+        base = state.base_url(request)
+        href = f"{base}/jobs?limit={limit}&offset={offset + limit}"
+        links.append({"rel": "next", "href": href})
+    return {"jobs": [_summarise(job) for job in jobs], "links": links}
+
+
+@router.post("/jobs")
+def create_job(request: Request, body: BodyOf, user: UserOf, state: StateOf) -> Response:
+    """Store a job."""
+    process = parse_process(body.get("process"))
+    options, sealed = _read_options(body, state.settings)
+    job = state.jobs.create(
+        user.id,
+        title=read_text(body, "title"),
+        description=read_text(body, "description"),
+        process=process,
+        plan=read_text(body, "plan"),
+        budget=_read_budget(body),
+        log_level=_read_level(body),
+        options=options,
+        sealed=sealed,
+    )
+    location = f"{state.base_url(request)}/jobs/{job.id}"
+    return Response(status_code=201, headers={"Location": location, "OpenEO-Identifier": job.id})
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: str, user: UserOf, state: StateOf) -> dict[str, Any]:
+    """Return a job with its process."""
+    job = state.jobs.get(user.id, job_id)
+    details = {**_summarise(job), "process": job.process, "log_level": job.log_level}
+    if job.options:
+        details["job_options"] = job.options
+    return details
+
+
+@router.patch("/jobs/{job_id}")
+def change_job(job_id: str, body: BodyOf, user: UserOf, state: StateOf) -> Response:
+    """Change a job."""
+    changes: dict[str, Any] = {}
+    for name in ("title", "description", "plan"):
+        if name in body:
+            changes[name] = read_text(body, name)
+    if "process" in body:
+        changes["process"] = parse_process(body["process"])
+    if "budget" in body:
+        changes["budget"] = _read_budget(body)
+    if "log_level" in body:
+        changes["log_level"] = _read_level(body)
+    if "job_options" in body or "output_storage" in body:
+        changes["options"], changes["sealed"] = _read_options(body, state.settings)
+    state.jobs.get(user.id, job_id)
+    if not changes and body:
+        raise ApiError("NoDataForUpdate", "nothing that can be changed was sent")
+    if changes:
+        state.jobs.change(user.id, job_id, changes)
+    return Response(status_code=204)
+
+
+@router.delete("/jobs/{job_id}")
+def delete_job(job_id: str, user: UserOf, state: StateOf) -> Response:
+    """Delete a job, its log and its results."""
+    state.engine.discard(state.jobs.delete(user.id, job_id))
+    return Response(status_code=204)
+
+
+@router.post("/jobs/{job_id}/results")
+def start_job(job_id: str, user: UserOf, state: StateOf) -> Response:
+    """Queue a job."""
+    job = state.jobs.get(user.id, job_id)
+    if job.options.get("output_storage") == "PRIVATE" and job.sealed is None:
+        raise ApiError(
+            "CredentialsInvalid",
+            "the keys of your bucket were used up by the last run; send them again (PATCH)",
+        )
+    state.engine.submit(job)
+    return Response(status_code=202)
+
+
+@router.delete("/jobs/{job_id}/results")
+def stop_job(job_id: str, user: UserOf, state: StateOf) -> Response:
+    """Stop a job."""
+    state.jobs.get(user.id, job_id)
+    state.engine.cancel(job_id)
+    return Response(status_code=204)
+
+
+@router.get("/jobs/{job_id}/estimate")
+def estimate(job_id: str, user: UserOf, state: StateOf) -> dict[str, Any]:
+    """Return how large the results are at most, and how long it may take."""
+    job = state.jobs.get(user.id, job_id)
+    size = state.planner.estimate_bytes(job.process)
+    if size is None:
+        raise ApiError("EstimateComplexity", "the size of the results cannot be told beforehand")
+    seconds = max(1, round(size / _MASK_BYTES_PER_S))
+    return {"costs": 0, "size": size, "duration": f"PT{seconds}S"}
+
+
+@router.get("/jobs/{job_id}/logs")
+def logs(
+    job_id: str,
+    user: UserOf,
+    state: StateOf,
+    offset: str | None = None,
+    limit: Annotated[int | None, Query(ge=1)] = None,
+    level: str = "debug",
+) -> JSONResponse:
+    """Return lines of a job's log."""
+    job = state.jobs.get(user.id, job_id)
+    if level not in LEVELS:
+        raise ApiError("PropertyNotEditable", f"level is {level!r}; expected one of {LEVELS}")
+    after = int(offset) if offset and offset.isdecimal() else 0
+    lowest = LEVELS[min(LEVELS.index(level), LEVELS.index(job.log_level))]
+    found = state.jobs.logs(job_id, after=after, level=lowest, limit=limit)
+    lines = []
+    for entry in found:
+        line: dict[str, Any] = {
+            "id": str(entry.id), "level": entry.level, "message": entry.message,
+            "time": rfc3339(entry.time),
+        }  # fmt: skip
+        if entry.code:
+            line["code"] = entry.code
+        lines.append(line)
+    return JSONResponse({"level": lowest, "logs": lines, "links": []})
+
+
+def _summarise(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": job.id,
+        "status": job.status,
+        "created": rfc3339(job.created),
+        "updated": rfc3339(job.updated),
+        "costs": 0,
+    }
+    for name in ("title", "description", "plan", "budget"):
+        if getattr(job, name) is not None:
+            found[name] = getattr(job, name)
+    if job.progress is not None and job.status in ("running", "finished"):
+        found["progress"] = job.progress
+    return found
+
+
+def _read_options(body: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:
+    """Return the options without secrets, and the user's keys, encrypted."""
+    options = body.get("job_options") or {}
+    if not isinstance(options, dict):
+        raise ApiError("ProcessInvalid", "job_options must be an object")
+    options = dict(options)
+    keys = options.pop("s3", None)
+    storage = options.get("output_storage", body.get("output_storage"))
+    if storage is None:
+        if keys is not None:
+            raise ApiError("ProcessParameterInvalid", "s3 needs output_storage: PRIVATE")
+        return options, None
+    if storage not in _STORAGES:
+        raise ApiError(
+            "ProcessParameterInvalid", f"output_storage must be one of {', '.join(_STORAGES)}"
+        )
+    options["output_storage"] = storage
+    if storage == "TEMPORARY":
+        return options, None
+    checked = check_private(keys, settings.private_endpoints)
+    options["s3"] = {key: value for key, value in checked.items() if key not in PRIVATE_KEYS}
+    return options, seal(settings.secret, dict(checked))
+
+
+def _read_budget(body: dict[str, Any]) -> float | None:
+    value = body.get("budget")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ApiError("BudgetInvalid", "budget must be a number from 0 on")
+    return float(value)
+
+
+def _read_level(body: dict[str, Any]) -> str:
+    value = body.get("log_level") or "info"
+    if value not in LEVELS:
+        raise ApiError("PropertyNotEditable", f"log_level must be one of {', '.join(LEVELS)}")
+    return str(value)

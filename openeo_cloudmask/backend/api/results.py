@@ -1,0 +1,196 @@
+"""Results of batch jobs as STAC, and the files behind signed links."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from openeo_cloudmask.backend.api.common import StateOf, UserOf
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.security import sign, signature_holds
+from openeo_cloudmask.backend.api.state import State
+from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
+from openeo_cloudmask.backend.jobs.tables import Job
+from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
+
+router = APIRouter()
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_DOCUMENT = "results.json"
+"""What is signed for the link to the document itself; no result file has that name."""
+
+
+@router.get("/jobs/{job_id}/results")
+def results(job_id: str, request: Request, user: UserOf, state: StateOf) -> JSONResponse:
+    """Return the results of a finished job."""
+    job = state.jobs.get(user.id, job_id)
+    if job.status == "error":
+        found = state.jobs.logs(job.id, after=0, level="error", limit=None)
+        text = found[-1].message if found else "the job failed"
+        code = (found[-1].code if found else None) or "Internal"
+        return JSONResponse(
+            {"id": job.id, "code": code, "message": text, "links": [], "level": "error"}, 424
+        )
+    if job.status == "created":
+        raise ApiError("JobNotStarted", "the job was not started yet")
+    if job.status != "finished":
+        raise ApiError("JobNotFinished", f"the job is {job.status}; its results are not there yet")
+    _check_alive(job)
+    document = _document(job, state, state.base_url(request))
+    return JSONResponse(document, headers={"OpenEO-Costs": "0"})
+
+
+@router.get("/results/{job_id}")
+def shared_results(
+    job_id: str, request: Request, state: StateOf, expires: str = "", signature: str = ""
+) -> JSONResponse:
+    """Return the results of a job to whoever has its signed link."""
+    job = _open_link(state, job_id, _DOCUMENT, expires, signature)
+    return JSONResponse(_document(job, state, state.base_url(request)))
+
+
+@router.api_route("/results/{job_id}/{name}", methods=["GET", "HEAD"])
+def download(
+    job_id: str,
+    name: str,
+    request: Request,
+    state: StateOf,
+    expires: str = "",
+    signature: str = "",
+) -> Response:
+    """Return a result file to whoever has its signed link."""
+    job = _open_link(state, job_id, name, expires, signature)
+    found = next((item for item in job.files or [] if item["name"] == name), None)
+    if found is None or job.stored_at is None:
+        raise ApiError("FileNotFound", f"the file {name!r} does not exist")
+    path = state.storage.local_path(job.stored_at, name)
+    if path is not None:
+        return FileResponse(path, media_type=found["type"], filename=name)
+    size = found["size"]
+    start, stop = parse_range(request.headers.get("range"), size)
+    headers = {
+        "Content-Disposition": f"attachment; filename*=utf-8''{quote(name)}",
+        "Content-Length": str(stop - start),
+        "Content-Type": found["type"],
+        "Accept-Ranges": "bytes",
+    }
+    status = 200 if stop - start == size else 206
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    if request.method == "HEAD":
+        return Response(None, status, headers)
+    return StreamingResponse(state.storage.read(job.stored_at, name, start, stop), status, headers)
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int]:
+    """Return the first byte of a ``Range`` and the one after its last; without one, all bytes.
+
+    A header that is not understood, or asks for several ranges, is one that is not there.
+
+    Raises:
+        ApiError: the range begins behind the end.
+    """
+    found = _RANGE.fullmatch(header or "")
+    first, last = found.groups() if found else ("", "")
+    if (not first and not last) or (first and last and int(last) < int(first)):
+        return 0, size
+    start = int(first) if first else max(0, size - int(last))
+    if start >= size:
+        raise ApiError("RangeInvalid", f"the file has {size} bytes; the range begins behind them")
+    return start, min(int(last) + 1, size) if first and last else size
+
+
+def _open_link(state: State, job_id: str, name: str, expires: str, signature: str) -> Job:
+    """Return the job a signed link is for.
+
+    Raises:
+        ApiError: the link was not made by this server, or its time is over.
+    """
+    if not signature_holds(state.settings.secret, signature, job_id, name, expires):
+        raise ApiError("PermissionsInsufficient", "the link is not signed by this server")
+    if not expires.isdecimal() or int(expires) < now_s():
+        raise ApiError("ResultLinkExpired", "the link has expired; request the results again")
+    job = state.jobs.find(job_id)
+    if job is None or job.status != "finished":
+        raise ApiError("ResultLinkExpired", "the results are not there any longer")
+    _check_alive(job)
+    return job
+
+
+def _check_alive(job: Job) -> None:
+    if job.expires is not None and job.expires < now_s():
+        raise ApiError(
+            "ResultLinkExpired", "the results were kept for 14 days and are deleted; run it again"
+        )
+
+
+def _document(job: Job, state: State, base: str) -> dict[str, Any]:
+    """Return the results as a STAC collection whose assets are signed links."""
+    limit = now_s() + state.settings.link_hours * 3600
+    expires = int(job.expires if job.expires is not None else limit)
+    files = job.files or []
+    boxes = [item["about"]["bbox"] for item in files if item["about"].get("bbox")]
+    dates = sorted({d for item in files for d in item["about"].get("dates", [])})
+    bbox = boxes[0] if boxes else [-180.0, -90.0, 180.0, 90.0]
+    interval = [dates[0], dates[-1]] if dates else [None, None]
+    links = [
+        {"rel": "canonical", "href": _link(state, base, job.id, _DOCUMENT, expires),
+         "type": "application/json"},
+    ]  # fmt: skip
+    links += [
+        {"rel": "item", "href": _link(state, base, job.id, item["name"], expires),
+         "type": ITEM_TYPE}
+        for item in files if item["type"] == ITEM_TYPE and not item.get("href")
+    ]  # fmt: skip
+    document: dict[str, Any] = {
+        "stac_version": "1.1.0",
+        "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
+        "type": "Collection",
+        "id": job.id,
+        "description": job.description or f"Results of the batch job {job.id}",
+        "license": "other",
+        "extent": {"spatial": {"bbox": [bbox]}, "temporal": {"interval": [interval]}},
+        "openeo:status": "finished",
+        "links": links,
+        "assets": {
+            item["name"]: _asset(item, item.get("href") or
+                                 _link(state, base, job.id, item["name"], expires))
+            for item in files
+        },
+    }  # fmt: skip
+    if job.title:
+        document["title"] = job.title
+    document["summaries"] = {"created": [rfc3339(job.finished or job.updated)]}
+    if job.stored_at is not None:
+        document["expires"] = rfc3339(expires)
+    return document
+
+
+def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
+    about = item["about"]
+    asset: dict[str, Any] = {
+        "href": href,
+        "type": item["type"],
+        "roles": item["roles"],
+        "title": item["name"],
+        "file:size": item["size"],
+    }
+    if "bands" in about:
+        asset["eo:bands"] = [{"name": name} for name in about["bands"]]
+    if "shape" in about:
+        asset["proj:shape"] = about["shape"]
+    if "bbox" in about:
+        asset["bbox"] = about["bbox"]
+    if "datetime" in about:
+        asset["datetime"] = about["datetime"]
+    return asset
+
+
+def _link(state: State, base: str, job_id: str, name: str, expires: int) -> str:
+    signature = sign(state.settings.secret, job_id, name, str(expires))
+    path = f"/results/{job_id}" if name == _DOCUMENT else f"/results/{job_id}/{quote(name)}"
+    return f"{base}{path}?expires={expires}&signature={signature}"

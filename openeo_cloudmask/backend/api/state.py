@@ -1,0 +1,68 @@
+"""The parts of a running server, in one value that every request can reach."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from openeo_cloudmask.backend.api.accounts import ProcessStore, UserStore
+from openeo_cloudmask.backend.api.oidc import OidcIssuer
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.graph.planning import Planner
+from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.engine import Engine
+from openeo_cloudmask.backend.jobs.states import JobStore
+from openeo_cloudmask.backend.jobs.storage import ResultStorage, make_storage
+from openeo_cloudmask.backend.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything a request may need."""
+
+    settings: Settings
+    database: Database
+    users: UserStore
+    processes: ProcessStore
+    jobs: JobStore
+    collections: CollectionStore
+    planner: Planner
+    storage: ResultStorage
+    engine: Engine
+    oidc: OidcIssuer | None
+    logins: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
+    """A password's hash takes 64 MiB while it is checked: two at a time are enough."""
+
+    @classmethod
+    def build(cls, settings: Settings) -> State:
+        """Return the parts for ``settings``; the database is brought to its newest form.
+
+        Raises:
+            CloudMaskError: the database or the result storage cannot be used.
+        """
+        settings = settings.prepare()
+        database = Database(settings.database_url)
+        database.migrate()
+        collections = CollectionStore(settings.collections_dir)
+        processes = ProcessStore(database)
+        jobs = JobStore(database)
+        planner = Planner(settings, collections, processes)
+        storage = make_storage(settings)
+        return cls(
+            settings=settings,
+            database=database,
+            users=UserStore(database, token_hours=settings.token_hours),
+            processes=processes,
+            jobs=jobs,
+            collections=collections,
+            planner=planner,
+            storage=storage,
+            engine=Engine(settings, jobs, planner, storage),
+            oidc=OidcIssuer(settings.oidc_issuer) if settings.oidc_issuer else None,
+        )
+
+    def base_url(self, request: Request) -> str:
+        """Return the server's address as the client sees it, without a final slash."""
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")

@@ -1,0 +1,1 @@
+"""Datacubes: collections, ingestion, lazy reading, masking."""

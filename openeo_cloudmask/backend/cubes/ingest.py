@@ -1,0 +1,190 @@
+"""From files on disk to STAC items of a local collection."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from affine import Affine
+
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.products.open import open_product
+from openeo_cloudmask.products.scene import Scene
+from openeo_cloudmask.sensors import Sensor
+
+PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
+EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
+
+
+def ingest_product(  # noqa: PLR0913 - options of a command line
+    path: str | Path,
+    collections: CollectionStore,
+    *,
+    collection_id: str | None = None,
+    sensor: str | None = None,
+    bands: tuple[str, ...] | None = None,
+    scale: float | None = None,
+    offset: float | None = None,
+    date: str | None = None,
+    acquired: datetime | None = None,
+    title: str | None = None,
+    licence: str = "other",
+) -> tuple[str, str]:
+    """Register a product and return the ids of its collection and its item.
+
+    The files stay where they are; the item notes their absolute path.
+
+    Args:
+        path: what ``open_product`` takes.
+        collections: where the collection lives.
+        collection_id: None takes the sensor's id, in capitals with underscores.
+        sensor: see ``open_product``, as are bands, scale, offset and date.
+        bands: names of a raster's bands.
+        scale: reflectance a count.
+        offset: reflectance of count 0.
+        date: which date of a file that has several.
+        acquired: when it was taken, where the file does not say it.
+        title: title of the collection.
+        licence: licence of the data, an SPDX identifier.
+
+    Raises:
+        ProductError: the path is nothing that can be read.
+    """
+    where = Path(path).resolve()
+    with open_product(
+        where, sensor=sensor, bands=bands, scale=scale, offset=offset, date=date
+    ) as scene:
+        known = scene.sensor
+        name = collection_id or (_collection_name(known) if known else "RASTERS")
+        item = describe_item(
+            scene, where, name, acquired=acquired,
+            opened={"sensor": sensor, "bands": list(bands) if bands else None, "scale": scale,
+                    "offset": offset, "date": date},
+        )  # fmt: skip
+    collections.put_item(name, item)
+    collections.rebuild(name, title=title or (known.title if known else None), licence=licence)
+    return name, str(item["id"])
+
+
+def describe_item(
+    scene: Scene,
+    path: Path,
+    collection_id: str,
+    *,
+    acquired: datetime | None,
+    opened: dict[str, Any],
+) -> dict[str, Any]:
+    """Return a scene as a STAC item with the metadata that ``load_collection`` needs."""
+    import pystac
+
+    when = scene.acquired or acquired or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    bbox = _bounds(scene)
+    item = pystac.Item(
+        id=_item_id(scene, path),
+        geometry=None if bbox is None else _box(bbox),
+        bbox=bbox,
+        datetime=when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when,
+        properties=_properties(scene),
+        stac_extensions=[PROJECTION, EO],
+        collection=collection_id,
+    )
+    fields = {key: value for key, value in opened.items() if value is not None}
+    item.add_asset(
+        "product",
+        pystac.Asset(href=str(path), roles=["data"], extra_fields={"cloudmask:open": fields}),
+    )
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _properties(scene: Scene) -> dict[str, Any]:
+    grid, sensor = scene.grid, scene.sensor
+    known = [(label, sensor.find_band(label) if sensor else None) for label in scene.band_labels]
+    bands: list[dict[str, Any]] = []
+    for label, band in known:
+        entry: dict[str, Any] = {"name": label}
+        if band is not None:
+            if band.common_name and band.common_name in _COMMON_NAMES:
+                entry["common_name"] = band.common_name
+            if band.centre_nm is not None and band.min_nm is not None and band.max_nm is not None:
+                entry["center_wavelength"] = round(band.centre_nm / 1000, 6)
+                entry["full_width_half_max"] = round((band.max_nm - band.min_nm) / 1000, 6)
+        bands.append(entry)
+    properties: dict[str, Any] = {
+        "cloudmask:bands": bands,
+        "proj:shape": list(grid.shape_yx),
+        "proj:epsg": grid.crs.to_epsg() if grid.crs is not None else None,
+    }
+    if grid.crs is not None:
+        properties["proj:wkt2"] = grid.crs.to_wkt()
+    if grid.transform is not None:
+        properties["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
+        properties["proj:bbox"] = _native_bounds(scene)
+    if sensor is not None:
+        properties |= {
+            "cloudmask:sensor": sensor.id,
+            "instruments": [sensor.instrument],
+            "gsd": sensor.resolution_m,
+        }
+    cloud = scene.metadata.get("cloud_cover")
+    if isinstance(cloud, int | float):
+        properties["eo:cloud_cover"] = float(cloud)
+    platform = scene.metadata.get("platform")
+    if isinstance(platform, str):
+        properties["platform"] = platform.lower()
+    return properties
+
+
+_COMMON_NAMES = frozenset(
+    {
+        "coastal",
+        "blue",
+        "green",
+        "red",
+        "rededge",
+        "yellow",
+        "pan",
+        "nir",
+        "nir08",
+        "nir09",
+        "cirrus",
+        "swir16",
+        "swir22",
+        "lwir",
+        "lwir11",
+        "lwir12",
+    }
+)
+
+
+def _native_bounds(scene: Scene) -> list[float]:
+    height, width = scene.grid.shape_yx
+    transform = scene.grid.transform or Affine.identity()
+    corners = [transform * corner for corner in ((0, 0), (width, height))]
+    xs, ys = [c[0] for c in corners], [c[1] for c in corners]
+    return [float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))]
+
+
+def _bounds(scene: Scene) -> list[float] | None:
+    from rasterio.warp import transform_bounds
+
+    if scene.grid.crs is None or scene.grid.transform is None:
+        return None
+    found = transform_bounds(scene.grid.crs, "EPSG:4326", *_native_bounds(scene))
+    return [float(value) for value in found]
+
+
+def _box(bbox: list[float]) -> dict[str, Any]:
+    west, south, east, north = bbox
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def _item_id(scene: Scene, path: Path) -> str:
+    name = str(scene.metadata.get("id") or path.stem)
+    return re.sub(r"[^\w\-.]", "_", name)
+
+
+def _collection_name(sensor: Sensor) -> str:
+    return sensor.id.upper().replace("-", "_")

@@ -1,0 +1,1 @@
+"""Process graphs: validated, planned, executed."""

@@ -1,0 +1,203 @@
+"""Runs a process graph: nodes in order, callbacks as functions.
+
+``openeo-pg-parser-networkx`` gives the types of bounding boxes and time intervals that the
+standard processes expect. Its evaluator is not used: it turns every text that looks like a year,
+a date or a duration into one (so that ``text_begins("2020", ...)`` fails), keeps the results of
+callbacks between calls, and writes down the provenance of every array.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph.validate import result_node, run_order, schemas_of
+
+MAX_CALLS_DEPTH = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A predefined process: its openEO description and the function that does it."""
+
+    spec: dict[str, Any]
+    function: Callable[..., Any]
+    accepts: frozenset[str]
+    """Names of the function's parameters."""
+
+    @classmethod
+    def of(cls, spec: dict[str, Any], function: Callable[..., Any]) -> Process:
+        """Return the process whose implementation is ``function``."""
+        return cls(
+            spec=spec,
+            function=function,
+            accepts=frozenset(inspect.signature(function).parameters),
+        )
+
+
+class Executor:
+    """Evaluates process graphs with one set of processes.
+
+    Args:
+        processes: predefined processes by id.
+        library: user-defined processes by id.
+        before_node: called before each node with its process id; an exception it raises stops
+            the work.
+    """
+
+    def __init__(
+        self,
+        processes: Mapping[str, Process],
+        library: Mapping[str, dict[str, Any]],
+        before_node: Callable[[str], None],
+    ) -> None:
+        self._processes = processes
+        self._library = library
+        self._before_node = before_node
+        self._depth = 0
+
+    def run(
+        self,
+        graph: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Return the result of a graph.
+
+        Args:
+            graph: nodes by name; all are run, also those the result does not need.
+            parameters: what ``from_parameter`` refers to.
+            extra: arguments that a parent process hands to every function that takes them, such
+                as ``axis``.
+
+        Raises:
+            ApiError: the graph is not valid.
+        """
+        self._depth += 1
+        if self._depth > MAX_CALLS_DEPTH:
+            raise ApiError("ProcessGraphInvalid", "processes call each other too deeply")
+        try:
+            results: dict[str, Any] = {}
+            for name in run_order(graph):
+                results[name] = self._call(graph[name], results, parameters, extra or {})
+            return results[result_node(graph)]
+        finally:
+            self._depth -= 1
+
+    def _call(
+        self,
+        node: Mapping[str, Any],
+        results: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        extra: Mapping[str, Any],
+    ) -> Any:  # noqa: ANN401
+        process_id = node["process_id"]
+        self._before_node(process_id)
+        arguments = {
+            name: self._resolve(value, results, parameters)
+            for name, value in node.get("arguments", {}).items()
+        }
+        process = self._processes.get(process_id)
+        if process is None or node.get("namespace") == "user":
+            return self._call_stored(process_id, arguments)
+        for parameter in process.spec["parameters"]:
+            name = parameter["name"]
+            if name in arguments:
+                arguments[name] = _convert(parameter, arguments[name])
+                if arguments[name] is None and parameter.get("optional"):
+                    del arguments[name]
+        handed = {name: value for name, value in extra.items() if name in process.accepts}
+        return process.function(**(handed | arguments))
+
+    def _call_stored(self, process_id: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
+        spec = self._library.get(process_id)
+        if spec is None:
+            raise ApiError("ProcessUnsupported", f"process {process_id!r} is not available")
+        parameters = {
+            item["name"]: item.get("default")
+            for item in spec.get("parameters") or []
+            if item.get("optional") or "default" in item
+        }
+        return self.run(spec["process_graph"], parameters | arguments)
+
+    def _resolve(
+        self,
+        value: Any,  # noqa: ANN401
+        results: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+    ) -> Any:  # noqa: ANN401
+        if isinstance(value, dict):
+            if "process_graph" in value:
+                return self._callback(value["process_graph"], parameters)
+            if len(value) == 1 and isinstance(value.get("from_node"), str):
+                return results[value["from_node"]]
+            if len(value) == 1 and isinstance(value.get("from_parameter"), str):
+                name = value["from_parameter"]
+                if name not in parameters:
+                    raise ApiError("ProcessParameterRequired", f"parameter {name!r} is required")
+                return parameters[name]
+            return {key: self._resolve(item, results, parameters) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._resolve(item, results, parameters) for item in value]
+        return value
+
+    def _callback(
+        self, graph: Mapping[str, Any], outer: Mapping[str, Any]
+    ) -> Callable[..., Any]:  # fmt: skip
+        """Return a child graph as the function that the standard processes expect."""
+
+        def call(
+            *values: Any,  # noqa: ANN401
+            positional_parameters: Mapping[str, int] | None = None,
+            named_parameters: Mapping[str, Any] | None = None,
+            **extra: Any,  # noqa: ANN401
+        ) -> Any:  # noqa: ANN401
+            given = {name: values[at] for name, at in (positional_parameters or {}).items()}
+            inner = {**outer, **(named_parameters or {}), **given}
+            if "context" in extra:
+                inner.setdefault("context", extra["context"])
+            return self.run(graph, inner, extra)
+
+        call.process_graph = graph  # type: ignore[attr-defined]
+        call.parameters = dict(outer)  # type: ignore[attr-defined]
+        call.library = self._library  # type: ignore[attr-defined]
+        return call
+
+
+def _convert(parameter: Mapping[str, Any], value: Any) -> Any:  # noqa: ANN401
+    """Return a literal as the type the standard processes expect for its openEO subtype."""
+    from openeo_pg_parser_networkx.pg_schema import (
+        BoundingBox,
+        TemporalInterval,
+        TemporalIntervals,
+    )
+
+    subtypes = {option.get("subtype") for option in schemas_of(parameter)}
+    try:
+        if isinstance(value, dict) and {"west", "south", "east", "north"} <= set(value):
+            return BoundingBox(**value)
+        if isinstance(value, list) and "temporal-interval" in subtypes:
+            _check_interval(value)
+            return TemporalInterval(list(value))
+        if isinstance(value, list) and "temporal-intervals" in subtypes:
+            return TemporalIntervals([list(item) for item in value])
+    except (ValueError, TypeError) as err:
+        reason = " ".join(str(err).split())[:200]
+        raise ApiError(
+            "ProcessParameterInvalid", f"parameter {parameter['name']!r} is invalid: {reason}"
+        ) from err
+    return value
+
+
+def _check_interval(value: list[Any]) -> None:
+    """Raise openEO's own error where a time range is empty; other faults are found later."""
+    import contextlib
+
+    from openeo_cloudmask.backend.processes.load import parse_interval
+
+    if all(isinstance(end, str | None) for end in value):
+        with contextlib.suppress(ValueError):
+            parse_interval(value)

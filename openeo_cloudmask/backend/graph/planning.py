@@ -1,0 +1,204 @@
+"""From what a client sent to a run: everything is checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openeo_cloudmask.backend.api.accounts import ProcessStore
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.graph.validate import (
+    Lookup,
+    nodes_of,
+    parse_process,
+    validate_process,
+)
+from openeo_cloudmask.backend.jobs.runtime import RunSpec
+from openeo_cloudmask.backend.jobs.tasks import GraphRequest
+from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.errors import CloudMaskError
+
+MAX_LIBRARY = 200
+
+
+class Planner:
+    """Checks processes and makes runs of them."""
+
+    def __init__(
+        self, settings: Settings, collections: CollectionStore, processes: ProcessStore
+    ) -> None:
+        self._settings = settings
+        self._collections = collections
+        self._processes = processes
+
+    def validate(self, user_id: str, process: object) -> list[ApiError]:
+        """Return everything that is wrong with a process.
+
+        Raises:
+            ApiError: it has not even the form of a process.
+        """
+        parsed = parse_process(process)
+        errors = validate_process(
+            parsed, self._lookup(user_id), max_nodes=self._settings.max_graph_nodes
+        )
+        return errors or self._check_content(user_id, parsed)
+
+    def plan(
+        self,
+        user_id: str,
+        process: object,
+        *,
+        job_id: str,
+        output_dir: Path,
+        synchronous: bool = False,
+        log_level: str = "info",
+    ) -> GraphRequest:
+        """Return the run of a process.
+
+        Raises:
+            ApiError: the first thing that is wrong with it.
+        """
+        errors = self.validate(user_id, process)
+        if errors:
+            raise errors[0]
+        parsed = parse_process(process)
+        spec = RunSpec(
+            job_id=job_id,
+            output_dir=output_dir,
+            collections_dir=self._settings.collections_dir,
+            weights_dir=self._settings.data_dir / "weights",
+            allow_any_udf=self._settings.allow_any_udf,
+            stac_hosts=self._settings.stac_hosts,
+            max_pixels=self._settings.sync_max_pixels if synchronous else None,
+            log_level=log_level,
+            public_url=self._settings.public_url,
+        )
+        return GraphRequest(
+            run=spec,
+            graph=parsed["process_graph"],
+            library=self._library(user_id, parsed["process_graph"]),
+            synchronous=synchronous,
+        )
+
+    def estimate_bytes(self, process: Mapping[str, Any]) -> int | None:
+        """Return an upper bound of the size of the results, or None where it cannot be told.
+
+        A mask has one byte a pixel, everything else four bytes a value.
+        """
+        graph = process.get("process_graph")
+        total = 0
+        masks = any(node["process_id"] in ("cloud_mask", "run_udf") for node in nodes_of(graph))
+        for node in nodes_of(graph):
+            if node["process_id"] != "load_collection":
+                continue
+            arguments = node.get("arguments", {})
+            try:
+                items = self._collections.items(str(arguments.get("id")))
+            except ApiError:
+                return None
+            for item in items:
+                height, width = item["properties"]["proj:shape"]
+                bands = arguments.get("bands") or item["properties"]["cloudmask:bands"]
+                total += height * width * (1 if masks else 4 * len(bands))
+        return total or None
+
+    def _lookup(self, user_id: str) -> Lookup:
+        from openeo_cloudmask.backend.processes.registry import predefined_specs
+
+        predefined = predefined_specs()
+        known: dict[str, dict[str, Any] | None] = {}
+
+        def lookup(process_id: str, namespace: str | None) -> dict[str, Any] | None:
+            if namespace not in (None, "user", "backend", "predefined"):
+                return None
+            if namespace != "user" and process_id in predefined:
+                return predefined[process_id]
+            if namespace in ("backend", "predefined"):
+                return None
+            if process_id not in known:
+                known[process_id] = self._processes.get(user_id, process_id)
+            return known[process_id]
+
+        return lookup
+
+    def _library(self, user_id: str, graph: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        from openeo_cloudmask.backend.processes.registry import predefined_specs
+
+        predefined = predefined_specs()
+        library: dict[str, dict[str, Any]] = {}
+        waiting: list[object] = [graph]
+        while waiting:
+            for node in nodes_of(waiting.pop()):
+                name = node["process_id"]
+                if name in library or (name in predefined and node.get("namespace") != "user"):
+                    continue
+                spec = self._processes.get(user_id, name)
+                if spec is not None:
+                    library[name] = spec
+                    waiting.append(spec["process_graph"])
+                if len(library) > MAX_LIBRARY:
+                    raise ApiError(
+                        "ProcessGraphComplexity", f"more than {MAX_LIBRARY} stored processes"
+                    )
+        return library
+
+    def _check_content(  # noqa: C901 - one line a process
+        self, user_id: str, process: Mapping[str, Any]
+    ) -> list[ApiError]:
+        """Return what is wrong with literal arguments that only this back end can judge."""
+        from openeo_cloudmask.backend.cubes.masking import parse_client_options
+        from openeo_cloudmask.backend.processes.load import parse_interval
+        from openeo_cloudmask.backend.processes.results import find_format
+        from openeo_cloudmask.backend.processes.udf import check_udf
+
+        del user_id
+        run = RunSpec(
+            job_id="validation",
+            output_dir=self._settings.scratch_dir,
+            collections_dir=self._settings.collections_dir,
+            weights_dir=self._settings.data_dir / "weights",
+            allow_any_udf=self._settings.allow_any_udf,
+        )
+
+        def check(node: Mapping[str, Any]) -> None:
+            arguments = node["arguments"]
+            name = node["process_id"]
+            if name == "load_collection" and isinstance(arguments.get("id"), str):
+                self._collections.get(arguments["id"])
+            if name in ("load_collection", "load_stac"):
+                extent = arguments.get("temporal_extent")
+                if isinstance(extent, list) and all(isinstance(e, str | None) for e in extent):
+                    _checked_interval(parse_interval, extent)
+            if name == "run_udf" and isinstance(arguments.get("udf"), str):
+                check_udf(arguments["udf"], run)
+            if name == "save_result" and isinstance(arguments.get("format"), str):
+                find_format(arguments["format"])
+            if name == "cloud_mask":
+                literal = {
+                    key: value
+                    for key, value in arguments.items()
+                    if key != "data" and not isinstance(value, dict)
+                }
+                parse_client_options(literal, run)
+
+        errors: list[ApiError] = []
+        for node in nodes_of(process["process_graph"]):
+            try:
+                check(node)
+            except ApiError as err:
+                errors.append(err)
+            except CloudMaskError as err:
+                errors.append(ApiError(err.code, str(err)))
+        return errors
+
+
+def _checked_interval(parse: Any, extent: list[str | None]) -> None:  # noqa: ANN401
+    try:
+        parse(extent)
+    except ValueError as err:
+        raise ApiError(
+            "ProcessParameterInvalid",
+            f"temporal_extent {extent} is not understood; expected two dates such as 2024-05-01",
+        ) from err

@@ -1,0 +1,1 @@
+"""Batch jobs: queue, cluster, results, database."""

@@ -1,1 +1,0 @@
-"""The endpoints of the openEO API, one module a group."""

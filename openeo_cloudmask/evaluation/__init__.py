@@ -1,0 +1,1 @@
+"""Masks against references: scores, comparisons, reports."""

@@ -1,0 +1,156 @@
+"""The mask as a step of an openEO process graph."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from openeo_cloudmask import assets
+from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.errors import InputError
+from openeo_cloudmask.openeo.neighborhood import DEFAULT_SIZE_PX, plan_neighborhood
+from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions, parse_context
+
+if TYPE_CHECKING:
+    import openeo
+    from openeo.metadata import CubeMetadata
+
+
+def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
+    cube: openeo.DataCube,
+    *,
+    model: str = DEFAULT_MODEL,
+    output_style: OutputStyle | str = OutputStyle.FOUR_CLASS,
+    stride: int = DEFAULT_STRIDE_PX,
+    categorise: bool = True,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    sensor: str | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    size_px: int = DEFAULT_SIZE_PX,
+    temporal_dimension: str = "t",
+) -> openeo.DataCube:
+    """Return the mask of ``cube`` as a cube of the same process graph.
+
+    Nothing is computed here: the graph gains an ``apply_neighborhood`` that runs the UDF, with
+    the size and overlap that make the result seamless.
+
+    Args:
+        cube: bands of one sensor; extra bands do no harm.
+        model: name of a model (``cloudmask models``).
+        output_style: ``4-class``, ``cloud-noncloud``, ``valid-invalid`` or ``native``.
+        stride: step of the moving window, pixels: 64, 128, 256, 384 or 512.
+        categorise: True for one band ``mask`` of class values, False for one band of percentages
+            a class.
+        scale: reflectance = value * scale + offset. Most openEO collections of Sentinel-2 hold
+            reflectance times 10000: pass 0.0001 there.
+        offset: see ``scale``; -0.1 only where the offset of Sentinel-2 products from baseline
+            04.00 on is not applied yet.
+        sensor: sensor of the bands, or None for the model's own.
+        weights: path of a weights file on the back end's workers.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        size_px: pixels along x and y that one call of the UDF answers for.
+        temporal_dimension: its name, used where ``cube`` has no metadata.
+
+    Returns:
+        A cube with the band ``mask``, or one band a class; 255 is no-data. ``cube.mask(mask > 0)``
+        therefore hides clouds, shadows and what was not seen.
+
+    Raises:
+        OptionError: an option has a value that is not allowed, or the model is unknown.
+        InputError: ``cube`` is no ``openeo.DataCube``.
+    """
+    options = parse_context(
+        {
+            "model": model,
+            "output_style": output_style,
+            "stride": stride,
+            "categorise": categorise,
+            "scale": scale,
+            "offset": offset,
+            "sensor": sensor,
+            "weights": weights,
+            "device": device,
+            "precision": precision,
+        }
+    )
+    return apply_options(cube, options, size_px=size_px, temporal_dimension=temporal_dimension)
+
+
+def apply_options(
+    cube: openeo.DataCube,
+    options: MaskOptions,
+    *,
+    size_px: int = DEFAULT_SIZE_PX,
+    temporal_dimension: str = "t",
+) -> openeo.DataCube:
+    """Return the mask of ``cube`` that ``options`` describe; as ``cloud_mask``."""
+    import openeo
+
+    if not isinstance(cube, openeo.DataCube):
+        raise InputError(
+            f"cube is of type {type(cube).__name__}; expected an openeo.DataCube, as "
+            "connection.load_collection(...) gives. Arrays are masked by "
+            "openeo_cloudmask.datacube.mask_datacube"
+        )
+    from openeo_cloudmask.datacube import output_labels
+    from openeo_cloudmask.models.registry import get_model
+
+    around = plan_neighborhood(get_model(options.model).window, size_px=size_px)
+    masked = cube.apply_neighborhood(
+        process=build_udf(),
+        size=around.size_argument(_temporal_name(cube, temporal_dimension)),
+        overlap=around.overlap_argument(),
+        context={**options.to_context(), "neighborhood": around.to_context()},
+    )
+    known: Any = cube.metadata  # the client's annotation is narrower than what it holds
+    masked.metadata = _mask_metadata(known, output_labels(options), temporal_dimension)
+    return masked
+
+
+@cache
+def udf_text() -> str:
+    """Return the source of the UDF."""
+    return assets.path("udf/cloud_mask.py").read_text(encoding="utf-8")
+
+
+def build_udf() -> openeo.UDF:
+    """Return the UDF; its context is that of the ``apply_neighborhood`` around it."""
+    import openeo
+
+    return openeo.UDF(udf_text(), runtime="Python", context={"from_parameter": "context"})
+
+
+def _temporal_name(cube: openeo.DataCube, default: str) -> str | None:
+    """Return the name of the temporal dimension, None where the cube has none."""
+    metadata = cube.metadata
+    if metadata is None or metadata.dimension_names() is None:
+        return default
+    return metadata.temporal_dimension.name if metadata.has_temporal_dimension() else None
+
+
+def _mask_metadata(
+    metadata: CubeMetadata | None, labels: tuple[str, ...], temporal_dimension: str
+) -> Any:  # noqa: ANN401 - the client's annotation is narrower than what it takes
+    """Return what the client should know of the mask: the cube's dimensions, new band labels."""
+    from openeo.metadata import Band, BandDimension, CubeMetadata, Dimension, TemporalDimension
+
+    if metadata is not None and metadata.has_band_dimension():
+        return metadata.rename_labels(
+            dimension=metadata.band_dimension.name, target=list(labels), source=[]
+        )
+    bands = BandDimension(name="bands", bands=[Band(name=label) for label in labels])
+    if metadata is not None and metadata.dimension_names() is not None:
+        return CubeMetadata(dimensions=[*(metadata._dimensions or ()), bands])  # noqa: SLF001
+    unknown: Any = [None, None]
+    return CubeMetadata(
+        dimensions=[
+            Dimension(type="spatial", name="x"),
+            Dimension(type="spatial", name="y"),
+            TemporalDimension(name=temporal_dimension, extent=unknown),
+            bands,
+        ]
+    )

@@ -1,0 +1,156 @@
+"""The mask as a user-defined process: ``udf/cloud_mask.json``.
+
+Rebuild the file with ``cloudmask udf --json > udf/cloud_mask.json``; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.openeo.client import udf_text
+from openeo_cloudmask.openeo.neighborhood import Neighborhood
+from openeo_cloudmask.options import DEVICES, PRECISIONS, STRIDES_PX, MaskOptions
+
+PROCESS_ID = "cloud_mask"
+
+_CUBE = {
+    "type": "object",
+    "subtype": "datacube",
+    "dimensions": [
+        {"type": "spatial", "axis": ["x", "y"]},
+        {"type": "temporal"},
+        {"type": "bands"},
+    ],
+}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "minLength": 1},
+    "output_style": {"type": "string", "enum": [item.value for item in OutputStyle]},
+    "stride": {"type": "integer", "enum": list(STRIDES_PX)},
+    "categorise": {"type": "boolean"},
+    "scale": {"type": "number"},
+    "offset": {"type": "number"},
+    "sensor": _TEXT_OR_NULL,
+    "weights": _TEXT_OR_NULL,
+    "device": {"type": "string", "enum": list(DEVICES)},
+    "precision": {"type": "string", "enum": list(PRECISIONS)},
+}
+
+_DESCRIPTIONS = {
+    "model": """
+Name of the model, e.g. `cloudsen12`, `senseiv2`, `hollstein`. The catalog of models that comes
+with openeo-cloudmask says which bands each needs and under which licence it may be used.""",
+    "output_style": """
+`4-class`: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow. `cloud-noncloud`: 0 non-cloud,
+1 cloud. `valid-invalid`: 0 valid, 1 cloud or shadow. `native`: the model's own classes. No-data
+is 255 in all of them.""",
+    "stride": """
+Step of the moving window in pixels. Smaller strides average more predictions for each pixel and
+cost more.""",
+    "categorise": """
+`true`: one band `mask` of class values. `false`: one band of percentages (0-100) for each
+class.""",
+    "scale": """
+Reflectance is `value * scale + offset`. Pass 0.0001 for collections that hold reflectance times
+10000.""",
+    "offset": """
+See `scale`. -0.1 only where the offset of Sentinel-2 products from baseline 04.00 on is not
+applied yet by the back end.""",
+    "sensor": "Sensor of the bands, e.g. `sentinel-2-l1c`; `null` takes the model's own.",
+    "weights": "Path of a weights file on the back end's workers, in place of the published one.",
+    "device": "Where networks run; `auto` takes a GPU where there is one.",
+    "precision": "Number format of networks; `auto` takes what the device is fast with.",
+}
+
+
+def build_udp(around: Neighborhood | None = None) -> dict[str, Any]:
+    """Return the process as openEO stores it: id, parameters, graph.
+
+    Args:
+        around: size and overlap; None for 1024 and 512 pixels, which suit windows up to 512
+            pixels, and so every model. (A graph cannot look a model's window up; the client
+            function can, and takes no overlap where none is needed.)
+    """
+    around = around or Neighborhood()
+    return {
+        "id": PROCESS_ID,
+        "summary": "Cloud and cloud-shadow mask",
+        "description": (
+            "Masks clouds and their shadows in optical images with one of several published "
+            "models. Each date is masked by itself.\n\nThe result has the same `x`, `y` and `t`, "
+            "and the band `mask`, or one band for each class. 255 is no-data: pixels that were "
+            "not seen are never called clear.\n\nThe back end's UDF runtime needs the package "
+            "openeo-cloudmask: installed there, or shipped as an archive that `cloudmask bundle` "
+            "makes."
+        ),
+        "categories": ["cubes", "masks"],
+        "parameters": _build_parameters(),
+        "returns": {
+            "description": "A datacube with the same `x`, `y` and `t`, and new bands (uint8).",
+            "schema": _CUBE,
+        },
+        "process_graph": _build_graph(around),
+    }
+
+
+def _build_parameters() -> list[dict[str, Any]]:
+    data = {
+        "name": "data",
+        "description": (
+            "Bands of one sensor, at the resolution of the mask wanted. Bands are found by their "
+            "names; others do no harm."
+        ),
+        "schema": _CUBE,
+    }
+    options = [
+        {
+            "name": name,
+            "description": " ".join(_DESCRIPTIONS[name].split()),
+            "schema": _SCHEMAS[name],
+            "optional": True,
+            "default": default,
+        }
+        for name, default in _defaults().items()
+    ]
+    return [data, *options]
+
+
+def _build_graph(around: Neighborhood) -> dict[str, Any]:
+    run_udf = {
+        "process_id": "run_udf",
+        "arguments": {
+            "data": {"from_parameter": "data"},
+            "udf": udf_text(),
+            "runtime": "Python",
+            "context": {"from_parameter": "context"},
+        },
+        "result": True,
+    }
+    arguments = {
+        "data": {"from_parameter": "data"},
+        "process": {"process_graph": {"runudf1": run_udf}},
+        "size": around.size_argument(),
+        "overlap": around.overlap_argument(),
+        "context": {name: {"from_parameter": name} for name in _defaults()}
+        | {"neighborhood": around.to_context()},
+    }
+    return {
+        "applyneighborhood1": {
+            "process_id": "apply_neighborhood",
+            "arguments": arguments,
+            "result": True,
+        }
+    }
+
+
+def _defaults() -> dict[str, Any]:
+    """Return every option with its default, as JSON has them."""
+    options = MaskOptions()
+    values = {item.name: getattr(options, item.name) for item in fields(options)}
+    return {
+        name: value.value if isinstance(value, OutputStyle) else value
+        for name, value in values.items()
+    }

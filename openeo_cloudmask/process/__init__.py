@@ -1,1 +1,0 @@
-"""The client side of openEO: process graphs, the user-defined process, jobs and bundles."""

@@ -1,1 +1,0 @@
-"""References, scores, error maps and reports; simulated scenes with truth."""

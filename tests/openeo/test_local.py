@@ -1,0 +1,146 @@
+"""Local runs of a graph: any cut of a scene gives the mask of the whole scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openeo
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openeo_cloudmask import datacube
+from openeo_cloudmask.errors import BackendError, BandError, InputError, OptionError
+from openeo_cloudmask.openeo.client import apply_options
+from openeo_cloudmask.openeo.local import run_graph
+from openeo_cloudmask.options import MaskOptions
+
+
+def build(options: MaskOptions, size_px: int = 1024, **load: Any) -> dict[str, Any]:
+    cube = openeo.DataCube.load_collection("S2", connection=None, fetch_metadata=False, **load)
+    return apply_options(cube, options, size_px=size_px).save_result("GTiff").flat_graph()
+
+
+@st.composite
+def holes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    return tuple(draw(st.integers(0, 200)) for _ in range(4))  # type: ignore[return-value]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    shape=st.tuples(st.integers(97, 230), st.integers(97, 230)),
+    pixels=st.tuples(st.integers(-1000, 1000), st.integers(0, 1000)),
+    size_px=st.integers(96, 200),
+    hole=holes(),
+    seed=st.integers(0, 99),
+)
+def test_any_cut_through_the_udf_is_the_whole_scene(
+    make_cube: Callable[..., xr.DataArray],
+    tiny: str,
+    shape: tuple[int, int],
+    pixels: tuple[int, int],
+    size_px: int,
+    hole: tuple[int, int, int, int],
+    seed: int,
+) -> None:
+    origin = (5_000_005.0 + 10 * pixels[0], 300_005.0 + 10 * pixels[1])
+    cube = make_cube(*shape, seed=seed, origin=origin)
+    top, left, height, width = hole
+    cube[:, 1, top : top + height // 2, left : left + width // 2] = np.nan
+    options = MaskOptions(model=tiny, stride=64, categorise=False)
+    whole = datacube.mask_datacube(cube, options)
+    cut = run_graph(build(options, size_px), {"S2": cube})
+    assert cut.dims == whole.dims
+    np.testing.assert_array_equal(cut == 255, whole == 255)
+    # Percentages are whole numbers: 1e-5 of a probability may tip one over to the next.
+    difference = np.abs(cut.astype(int) - whole.astype(int))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_a_smaller_overlap_leaves_seams(make_cube: Callable[..., xr.DataArray], tiny: str) -> None:
+    cube = make_cube(200, 200)
+    options = MaskOptions(model=tiny, stride=64, categorise=False)
+    graph = build(options, 96)
+    assert run_graph(graph, {"S2": cube}).equals(datacube.mask_datacube(cube, options))
+    for item in graph["applyneighborhood1"]["arguments"]["overlap"]:
+        item["value"] = 16
+    assert not run_graph(graph, {"S2": cube}).equals(datacube.mask_datacube(cube, options))
+
+
+def test_windows_that_only_touch_the_overlap_are_not_computed(
+    make_cube: Callable[..., xr.DataArray], tiny: str
+) -> None:
+    def windows(neighborhood: tuple[int, int] | None) -> int:
+        totals: list[int] = []
+        datacube.mask_datacube(
+            make_cube(96 * 3, 96 * 3),
+            MaskOptions(model=tiny, stride=64),
+            neighborhood=neighborhood,
+            progress=lambda _, total: totals.append(total),
+        )
+        return totals[-1]
+
+    # 96 pixels are touched by windows that start in 191 places, every 64 pixels: 2 or 3 of them.
+    assert windows((96, 96)) in {4, 6, 9}
+    assert windows(None) >= 25
+    assert windows((64, 96)) == windows(None)
+
+
+def test_dates_are_masked_one_by_one(make_cube: Callable[..., xr.DataArray], tiny: str) -> None:
+    cube = make_cube(dates=3)
+    calls: list[tuple[int, int]] = []
+    options = MaskOptions(model=tiny, stride=64)
+    mask = run_graph(build(options, 96), {"S2": cube}, progress=lambda *given: calls.append(given))
+    assert mask.dims == ("t", "bands", "y", "x")
+    assert mask.t.equals(cube.t)
+    assert mask.x.equals(cube.x)
+    assert mask.bands.to_numpy().tolist() == ["mask"]
+    for index in range(3):
+        alone = datacube.mask_datacube(cube.isel(t=[index]), options)
+        np.testing.assert_array_equal(mask.isel(t=[index]), alone)
+    assert calls == [(done, 12) for done in range(1, 13)]
+
+
+def test_bands_of_the_collection_are_chosen(
+    make_cube: Callable[..., xr.DataArray], tiny: str
+) -> None:
+    cube = make_cube(bands=("B04", "SCL", "B03", "B02"))
+    options = MaskOptions(model=tiny, stride=64)
+    chosen = run_graph(build(options, bands=["B02", "B03", "B04"]), {"S2": cube})
+    np.testing.assert_array_equal(chosen, datacube.mask_datacube(cube, options))
+    with pytest.raises(BandError, match="B04"):
+        run_graph(build(options, bands=["B02", "B03"]), {"S2": cube})
+
+
+def test_what_a_local_run_cannot_do_is_said(
+    make_cube: Callable[..., xr.DataArray], tiny: str
+) -> None:
+    cube, options = make_cube(), MaskOptions(model=tiny, stride=64)
+    with pytest.raises(InputError, match="no collection 'S2'; there are S3"):
+        run_graph(build(options), {"S3": cube})
+    with pytest.raises(OptionError, match="temporal_extent is given"):
+        run_graph(build(options, temporal_extent=["2026-01-01", "2026-02-01"]), {"S2": cube})
+    other = openeo.DataCube.load_collection("S2", connection=None, fetch_metadata=False)
+    with pytest.raises(BackendError, match="processes drop_dimension are not supported"):
+        run_graph(other.drop_dimension("t").flat_graph(), {"S2": cube})
+    graph = build(options)
+    run = graph["applyneighborhood1"]["arguments"]["process"]["process_graph"]["runudf1"]
+    run["arguments"]["udf"] = "https://example.org/udf.py"
+    with pytest.raises(OptionError, match="udf is a URL or path"):
+        run_graph(graph, {"S2": cube})
+
+
+def test_a_udf_that_changes_the_size_is_refused(make_cube: Callable[..., xr.DataArray]) -> None:
+    graph = build(MaskOptions(model="hollstein"), 64)
+    run = graph["applyneighborhood1"]["arguments"]["process"]["process_graph"]["runudf1"]
+    run["arguments"]["udf"] = (
+        "import xarray\n"
+        "def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:\n"
+        "    return cube.isel(x=slice(1, None))\n"
+    )
+    with pytest.raises(BackendError, match="returned 63 pixels along x; expected 64"):
+        run_graph(graph, {"S2": make_cube(64, 64)})
