@@ -19,6 +19,7 @@ EO_URI = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 FILE_URI = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 SCIENTIFIC_URI = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
 PROCESSING_URI = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
+RENDER_URI = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 PROJECTION_URI = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 
 FRAMEWORKS: dict[str | None, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -39,6 +40,9 @@ class MaskFile:
     resolution_m: float | None = None
     cloud_percent: float | None = None
     """Share of cloud among the pixels seen, 0-100; None where the mask is not of classes."""
+    size_bytes: int | None = None
+    sha256: str | None = None
+    """Hexadecimal digest of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,8 @@ class MaskOrigin:
     process_graph: Mapping[str, Any] | None = field(default=None, hash=False)
     """The openEO process graph, where it was run by one."""
     created: datetime | None = None
+    platform: str | None = None
+    """Satellite that took the scene, e.g. ``sentinel-2a``; None where it is not known."""
 
 
 def build_mask_item(
@@ -88,15 +94,8 @@ def build_mask_item(
         start_datetime=None if first == last else first,
         end_datetime=None if first == last else last,
         properties=_properties(mask, entry, options, origin),
-        stac_extensions=[
-            fields.CLASSIFICATION_URI,
-            fields.PROCESSING_URI,
-            fields.PROJECTION_URI,
-            SCHEMA_URI,
-        ],
+        stac_extensions=_extensions(mask, options),
     )
-    if mask.cloud_percent is not None:
-        item.stac_extensions.append(fields.EO_URI)
     CloudMaskExtension.ext(item).apply_mask(
         model=entry.id,
         output_style=options.output_style.value,
@@ -105,6 +104,18 @@ def build_mask_item(
     _add_links(item, entry, origin)
     item.add_asset("mask", _mask_asset(mask, entry, options))
     return item
+
+
+def _extensions(mask: MaskFile, options: MaskOptions) -> list[str]:
+    """Return the extensions whose fields the item has: schemas refuse one without a field."""
+    declared = [fields.PROCESSING_URI, fields.PROJECTION_URI, SCHEMA_URI]
+    if options.categorise:
+        declared += [fields.CLASSIFICATION_URI, fields.RENDER_URI]
+    if mask.cloud_percent is not None:
+        declared.append(fields.EO_URI)
+    if mask.size_bytes is not None or mask.sha256 is not None:
+        declared.append(fields.FILE_URI)
+    return declared
 
 
 def describe_mask(
@@ -171,9 +182,16 @@ def read_mask_file(
                 bounds=bounds,
                 resolution_m=float(source.res[0]) if metres else None,
                 cloud_percent=_cloud_percent(source, cloud_values) if cloud_values else None,
+                size_bytes=path.stat().st_size,
+                sha256=_sha256(path),
             )
-    except RasterioError as err:
+    except (RasterioError, OSError) as err:
         raise ProductError(f"cannot read the mask {path}: {err}") from err
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _cloud_percent(source: Any, cloud_values: Sequence[int]) -> float | None:  # noqa: ANN401
@@ -212,6 +230,10 @@ def _properties(
         properties["gsd"] = mask.resolution_m
     if mask.cloud_percent is not None:
         properties["eo:cloud_cover"] = mask.cloud_percent
+    if origin.platform is not None:
+        properties["platform"] = origin.platform
+    if options.categorise:
+        properties["renders"] = {"mask": _render(style_scheme(options.output_style, entry.scheme))}
     if origin.process_graph is not None:
         properties["processing:expression"] = {
             "format": "openeo",
@@ -221,6 +243,18 @@ def _properties(
         created = origin.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         properties["created"] = properties["processing:datetime"] = created
     return properties
+
+
+def _render(scheme: ClassScheme) -> Json:
+    """Return how a map shows the classes: each in its colour, no-data not at all."""
+    colours = {str(item.value): [*bytes.fromhex(item.color), 255] for item in scheme.classes}
+    return {
+        "title": scheme.title,
+        "assets": ["mask"],
+        "colormap": colours,
+        "nodata": NODATA,
+        "resampling": "nearest",
+    }
 
 
 def _add_links(item: pystac.Item, entry: ModelEntry, origin: MaskOrigin) -> None:
@@ -247,6 +281,10 @@ def _mask_asset(mask: MaskFile, entry: ModelEntry, options: MaskOptions) -> pyst
         extra["unit"] = "%"
         extra["bands"] = [{"name": item.name, "description": item.title} for item in scheme.classes]
         title = f"Percentages: {scheme.title}"
+    if mask.size_bytes is not None:
+        extra["file:size"] = mask.size_bytes
+    if mask.sha256 is not None:
+        extra["file:checksum"] = fields.multihash(mask.sha256)
     return pystac.Asset(
         href=mask.href, title=title, media_type=COG, roles=["data"], extra_fields=extra
     )

@@ -164,23 +164,17 @@ def _model_output(entry: ModelEntry) -> Json:
             "dim_order": ["batch", "class", "height", "width"],
             "data_type": "float32",
         },
-        "classification:classes": class_objects(entry.scheme, described_as="description"),
+        "classification:classes": class_objects(entry.scheme),
     }
 
 
-def class_objects(scheme: ClassScheme, *, described_as: str = "title") -> list[Json]:
-    """Return ``classification:classes`` of a scheme.
-
-    Args:
-        scheme: the classes.
-        described_as: the key that the class's title goes to; the MLM tools read
-            ``description`` and refuse ``title``.
-    """
+def class_objects(scheme: ClassScheme) -> list[Json]:
+    """Return ``classification:classes`` of a scheme."""
     return [
         {
             "value": item.value,
             "name": item.name,
-            described_as: item.title,
+            "description": item.title,
             "color_hint": item.color,
         }
         for item in scheme.classes
@@ -366,7 +360,7 @@ def _page_type(url: str) -> str | None:
 NODATA_CLASS: Json = {
     "value": NODATA,
     "name": "no-data",
-    "title": "No data",
+    "description": "No data",
     "color_hint": "000000",
     "nodata": True,
 }

@@ -188,7 +188,7 @@ def _check_classes(properties: Json) -> str:
             f"properties.{ext.CLASS_SCHEME} is {name!r}; expected one of {', '.join(SCHEMES)}"
         )
     given = properties["mlm:output"][0]["classification:classes"]
-    expected = class_objects(SCHEMES[name], described_as="description")
+    expected = class_objects(SCHEMES[name])
     place = "properties.mlm:output[0].classification:classes"
     if not isinstance(given, list) or len(given) != len(expected):
         raise CatalogError(f"{place}: expected the {len(expected)} classes of {name!r}")

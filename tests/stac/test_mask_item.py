@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -63,11 +64,12 @@ def test_a_mask_item_is_valid_and_says_how_it_was_made(
         input_hrefs=("https://example.org/scene.json",),
         process_graph={"load1": {"process_id": "load_collection", "arguments": {}}},
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        platform="sentinel-2a",
     )
     path = write_mask(_values())
     item = describe_mask(path, options, item_id="a-mask", time=TIME, origin=origin)
     content = item.to_dict(include_self_link=False)
-    assert len(validate_dict(content, validator=validator)) == 6
+    assert len(validate_dict(content, validator=validator)) == 8
     properties = content["properties"]
     assert properties["datetime"] == "2021-09-08T04:27:01Z"
     assert properties["proj:code"] == "EPSG:32631"
@@ -75,6 +77,13 @@ def test_a_mask_item_is_valid_and_says_how_it_was_made(
     assert properties["proj:transform"] == [10, 0, 600000, 0, -10, 4900020]
     assert properties["gsd"] == 10
     assert properties["eo:cloud_cover"] == 25
+    assert properties["platform"] == "sentinel-2a"
+    asset = content["assets"]["mask"]
+    assert asset["file:size"] == path.stat().st_size
+    assert asset["file:checksum"] == "1220" + hashlib.sha256(path.read_bytes()).hexdigest()
+    render = properties["renders"]["mask"]
+    assert render["assets"] == ["mask"]
+    assert set(render["colormap"]) == {"0", "1", "2", "3"}
     assert properties["processing:software"] == {"openeo-cloudmask": __version__}
     assert properties["processing:expression"]["expression"] == origin.process_graph
     assert properties["processing:datetime"] == "2026-01-02T03:04:05Z"

@@ -43,6 +43,17 @@ class RunSpec:
         return self.output_dir.name
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputItem:
+    """A STAC item that a run loaded."""
+
+    href: str
+    day: str
+    """When it was taken, e.g. ``2024-05-01``."""
+    platform: str | None = None
+    """The satellite, e.g. ``sentinel-2a``; None where the item does not say it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """A run as it goes on, in the process that drives it."""
@@ -50,8 +61,8 @@ class Run:
     spec: RunSpec
     files: list[dict[str, Any]] = field(default_factory=list)
     """Result files written so far: name, media type, roles and STAC fields."""
-    inputs: list[tuple[str, str]] = field(default_factory=list)
-    """Addresses of the items that were loaded, each with its day (``2024-05-01``)."""
+    inputs: list[InputItem] = field(default_factory=list)
+    """The items that were loaded."""
 
 
 _current: contextvars.ContextVar[Run] = contextvars.ContextVar("openeo_cloudmask_run")

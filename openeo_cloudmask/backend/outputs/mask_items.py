@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
-from openeo_cloudmask.backend.jobs.runtime import Run
+from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
 from openeo_cloudmask.options import MaskOptions
 
 ITEM_TYPE = "application/geo+json"
@@ -44,6 +44,7 @@ def _write_item(
     from openeo_cloudmask.stac.mask_item import MaskOrigin, describe_mask
 
     path = run.spec.output_dir / file["name"]
+    inputs = _inputs(run, times)
     item = describe_mask(
         path,
         options,
@@ -52,7 +53,8 @@ def _write_item(
         href=f"./{path.name}",
         origin=MaskOrigin(
             model_href=_model_href(run, options.model),
-            input_hrefs=_input_hrefs(run, times),
+            input_hrefs=tuple(given.href for given in inputs),
+            platform=_platform(inputs),
             process_graph=graph,
             created=datetime.fromtimestamp(now_s(), UTC),
         ),
@@ -73,10 +75,16 @@ def _write_item(
     )
 
 
-def _input_hrefs(run: Run, times: tuple[datetime, datetime]) -> tuple[str, ...]:
-    """Return the addresses of the loaded items that were taken on the days of a mask."""
+def _inputs(run: Run, times: tuple[datetime, datetime]) -> list[InputItem]:
+    """Return the loaded items that were taken on the days of a mask, each once."""
     first, last = (str(time.date()) for time in times)
-    return tuple(dict.fromkeys(href for href, day in run.inputs if first <= day <= last))
+    return list(dict.fromkeys(item for item in run.inputs if first <= item.day <= last))
+
+
+def _platform(inputs: Sequence[InputItem]) -> str | None:
+    """Return the satellite that took all inputs; None where it is not known, or not one."""
+    found = {item.platform for item in inputs}
+    return found.pop() if len(found) == 1 else None
 
 
 def _model_href(run: Run, model: str) -> str | None:

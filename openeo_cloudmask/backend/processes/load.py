@@ -19,7 +19,7 @@ from openeo_cloudmask.backend.api.public_items import item_href
 from openeo_cloudmask.backend.cubes.collections import CollectionStore, chosen_bands
 from openeo_cloudmask.backend.cubes.read import DateCube, FilesRef, Part, ProductRef, build_cube
 from openeo_cloudmask.backend.jobs import runtime
-from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
+from openeo_cloudmask.backend.jobs.runtime import InputItem, RunSpec, current_run
 from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.sensors import SENSORS
 
@@ -53,7 +53,12 @@ def load_collection(
     items = [_parse_item(item) for item in stored]
     if run.public_url is not None:
         current_run().inputs.extend(
-            (item_href(run.public_url, id, item.id), str(item.when)[:10]) for item in items
+            InputItem(
+                href=item_href(run.public_url, id, item.id),
+                day=str(item.when)[:10],
+                platform=given["properties"].get("platform"),
+            )
+            for item, given in zip(items, stored, strict=True)
         )
     labels = list(dict.fromkeys(label for item in items for label in item.labels))
     wanted = None if bands is None else _canonical(bands, stored, labels)
