@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -46,7 +47,8 @@ def predict(
 
     A window's grid is anchored at absolute pixel indices, so a scene cut into chunks gives the
     same answer as the whole scene wherever a chunk reaches at least ``window.size_px - 1`` pixels
-    beyond the pixels asked for (or the scene ends). Overlapping windows are averaged.
+    beyond the pixels asked for (or the scene ends). Overlapping windows are averaged, with weights
+    that taper towards a window's edge in the anchored layout.
 
     Args:
         cube: (band, y, x), reflectance 0-1, NaN where unseen; bands in the detector's order.
@@ -142,7 +144,7 @@ def _check_part(name: str, part: tuple[int, int] | None, length: int) -> tuple[i
 
 def _touching(plan: AxisPlan, first: int, stop: int, size: int) -> AxisPlan:
     starts = tuple(start for start in plan.starts if start < stop and start + size > first)
-    return AxisPlan(starts=starts, counts=plan.counts)
+    return replace(plan, starts=starts)
 
 
 def _clip(
@@ -168,6 +170,7 @@ def _strips(
     classes = len(detector.scheme.classes)
     total, done = len(rows.starts) * len(columns.starts), 0
     base = max(rows.starts[0], 0)
+    weights = np.outer(rows.weights, columns.weights)
     reader, space = _RowReader(cube, base, size), _Space(cube.shape[0], size)
     # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
     sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
@@ -179,14 +182,14 @@ def _strips(
             sums = np.concatenate([sums, more], axis=1)
         # Asked for anew: a detector that loads on first use knows its device only then.
         for batch in _batches(columns.starts, batch_size or detector.window.batch):
-            _add_batch(detector, block, valid, batch, start - top, sums[:, top - base :], space)
+            part = sums[:, top - base : bottom - base]
+            _add_batch(detector, block, valid, batch, start - top, part, weights, space)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
         final = rows.starts[index + 1] if index + 1 < len(rows.starts) else bottom
         if (count := min(final, height) - base) > 0:
-            weight = rows.counts[base : base + count, np.newaxis] * columns.counts
-            strip = np.divide(sums[:, :count], weight, dtype=np.float32)
+            strip = sums[:, :count] / np.outer(rows.sums[base : base + count], columns.sums)
             strip[:, ~valid[base - top : base - top + count]] = np.nan
             yield base, strip
             sums, base = sums[:, count:].copy(), base + count
@@ -220,15 +223,16 @@ def _add_batch(
     starts: tuple[int, ...],
     row: int,
     sums: NDArray[np.float32],
+    weights: NDArray[np.float32],
     space: _Space,
 ) -> None:
-    """Add the probabilities of the windows at ``starts`` to ``sums``, whose row 0 is the block's.
+    """Add the weighted probabilities of the windows at ``starts`` to ``sums``, as ``block`` lies.
 
     Windows are added one after the other in their order, so sums are the same, bit for bit,
     however they are batched.
     """
     window = detector.window
-    size, rim = window.size_px, window.rim_px
+    size = window.size_px
     if len(space.pixels) < len(starts):
         space.reserve(len(starts))
     filled: list[int] = []
@@ -250,13 +254,9 @@ def _add_batch(
     answer = detector.predict_windows(space.pixels[:count], space.seen[:count])
     height, width = valid.shape
     for start, probabilities in zip(filled, answer, strict=True):
-        left, right = max(start + rim, 0), min(start + size - rim, width)
-        top, bottom = max(row + rim, 0), min(row + size - rim, height)
-        if left >= right or top >= bottom:
-            continue
-        sums[:, top:bottom, left:right] += probabilities[
-            :, top - row : bottom - row, left - start : right - start
-        ]
+        left, right = max(start, 0), min(start + size, width)
+        place = slice(-min(row, 0), height - row), slice(left - start, right - start)
+        sums[:, :, left:right] += probabilities[:, *place] * weights[place]
 
 
 class _RowReader:

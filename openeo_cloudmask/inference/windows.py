@@ -21,14 +21,21 @@ class Layout(StrEnum):
     """As the published SEnSeIv2 code: the grid of windows is centred on the scene."""
 
 
+TAPER_PX = 32
+"""Pixels over which a window's weight rises from its edge. Networks know least at the edge, and a
+window that ended there with full weight would leave a line in the mask."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisPlan:
     """The windows along one axis."""
 
     starts: tuple[int, ...]
     """First pixel of each window, relative to the array; negative where it begins before it."""
-    counts: NDArray[np.int32]
-    """(length,) int32, how many windows cover each pixel; at least 1."""
+    weights: NDArray[np.float32]
+    """(size,) float32 0-1, what each pixel of a window counts; 0 in its rim."""
+    sums: NDArray[np.float32]
+    """(length,) float32, weights of all windows at each pixel together; above 0."""
 
 
 def plan_axis(
@@ -40,7 +47,10 @@ def plan_axis(
     layout: Layout,
     rim_px: int = 0,
 ) -> AxisPlan:
-    """Return the windows that touch ``length`` pixels.
+    """Return the windows that touch ``length`` pixels, and what their pixels count.
+
+    Anchored windows taper: their weights rise linearly over ``TAPER_PX`` pixels from the edge. The
+    published layout averages with equal weights.
 
     Args:
         length: number of pixels of the array along the axis.
@@ -68,10 +78,19 @@ def plan_axis(
         shift = (size_px + steps * stride_px - length) // 2
         starts = tuple(k * stride_px - shift for k in range(steps + 1))
         starts = tuple(start for start in starts if -size_px < start < length)
-    counts = np.zeros(length, np.int32)
+    weights = np.zeros(size_px, np.float32)
+    weights[rim_px : size_px - rim_px] = _taper(used) if layout is Layout.ANCHORED else 1
+    sums = np.zeros(length, np.float32)
     for start in starts:
-        counts[max(start + rim_px, 0) : max(start + size_px - rim_px, 0)] += 1
-    return AxisPlan(starts=starts, counts=counts)
+        first, stop = max(start, 0), min(start + size_px, length)
+        sums[first:stop] += weights[first - start : stop - start]
+    return AxisPlan(starts=starts, weights=weights, sums=sums)
+
+
+def _taper(length: int) -> NDArray[np.float32]:
+    """Return the weights of a window's used pixels; their sums are exact in float32."""
+    to_edge = np.minimum(np.arange(length), np.arange(length)[::-1])
+    return ((np.minimum(to_edge, TAPER_PX - 1) + 1) / TAPER_PX).astype(np.float32)
 
 
 def mirror_indices(first: int, last: int, size: int) -> NDArray[np.intp]:

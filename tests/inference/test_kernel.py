@@ -19,6 +19,10 @@ relaxed = settings(
 
 def brute_force(cube, detector, stride, origin_yx, layout):
     """Average every window's answer, one window at a time, without strips."""
+    ramp = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1]) + 1.0
+    if layout is Layout.CENTRED:
+        ramp[:] = 1
+    weight = np.outer(ramp, ramp)
     _, height, width = cube.shape
     valid = np.isfinite(cube).all(axis=0)
     total = np.zeros((4, height, width))
@@ -35,8 +39,9 @@ def brute_force(cube, detector, stride, origin_yx, layout):
             answer = detector.predict_windows(filled[0][None], filled[1][None])[0]
             for y in range(max(row, 0), min(row + SIZE, height)):
                 x0, x1 = max(column, 0), min(column + SIZE, width)
-                total[:, y, x0:x1] += answer[:, y - row, x0 - column : x1 - column]
-                count[y, x0:x1] += 1
+                w = weight[y - row, x0 - column : x1 - column]
+                total[:, y, x0:x1] += w * answer[:, y - row, x0 - column : x1 - column]
+                count[y, x0:x1] += w
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / count
     mean[:, ~valid] = np.nan

@@ -26,18 +26,31 @@ def test_anchored_windows_are_all_that_touch_the_axis(length, size, origin, data
         if k * stride - origin < length and k * stride - origin + size > 0
     ]
     assert list(plan.starts) == expected
-    assert plan.counts.min() >= 1
-    covered = np.zeros(length, int)
-    for pixel in range(length):
-        covered[pixel] = sum(start <= pixel < start + size for start in plan.starts)
-    np.testing.assert_array_equal(plan.counts, covered)
+    # A pixel counts 1/32 at the window's edge, 2/32 beside it, and 1 from the 32nd on.
+    weights = [min(k + 1, size - k, 32) / 32 for k in range(size)]
+    covered = [
+        sum(weights[pixel - start] for start in plan.starts if start <= pixel < start + size)
+        for pixel in range(length)
+    ]
+    np.testing.assert_array_equal(plan.weights, weights)
+    np.testing.assert_array_equal(plan.sums, covered)
+    assert plan.sums.min() > 0
 
 
 @given(length=st.integers(1, 300), size=st.integers(1, 100), data=st.data())
 def test_centred_windows_cover_every_pixel(length, size, data):
     stride = data.draw(st.integers(1, size))
     plan = plan_axis(length, size_px=size, stride_px=stride, layout=Layout.CENTRED)
-    assert plan.counts.min() >= 1
+    np.testing.assert_array_equal(plan.weights, np.ones(size))
+    assert plan.sums.min() >= 1
+
+
+def test_a_rim_counts_nothing_and_the_taper_begins_inside_it():
+    plan = plan_axis(100, size_px=80, stride_px=60, layout=Layout.ANCHORED, rim_px=8)
+    assert plan.weights[[0, 7, 8, 9, 39, 40, 70, 71, 72, 79]].tolist() == [
+        0, 0, 1 / 32, 2 / 32, 1, 1, 2 / 32, 1 / 32, 0, 0,
+    ]  # fmt: skip
+    assert plan.sums.min() > 0
 
 
 def test_centred_windows_sit_where_the_published_code_puts_them():
