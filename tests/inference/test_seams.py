@@ -12,7 +12,7 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.inference import Layout, Window, predict
 from openeo_cloudmask.inference.windows import plan_axis
 from openeo_cloudmask.models.load import load_detector
-from openeo_cloudmask.references.simulator import simulate_scene
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 
 class Moody:
