@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pystac.validation import validate_dict
 from starlette.testclient import TestClient
 
 from openeo_cloudmask.backend.api.errors import ApiError
@@ -15,6 +16,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.app import create_app
 from openeo_cloudmask.backend.jobs import clock
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
+from openeo_cloudmask.stac.schemas import SchemaValidator
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, write_scene
 
 DAY_S = 86400
@@ -53,14 +55,17 @@ def _create(client: TestClient, headers: dict[str, str], **fields: Any) -> str:
     return str(answer.headers["OpenEO-Identifier"])
 
 
-def _finish(client: TestClient, job_id: str, **fields: Any) -> None:
+def _finish(
+    client: TestClient, job_id: str, about: dict[str, Any] | None = None, **fields: Any
+) -> None:
     """Make a job one that has finished with the file a.tif."""
     state = _state(client)
     folder = state.settings.jobs_dir / "attempt"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.tif").write_bytes(b"0123456789")
     stored = state.storage.store(job_id, folder, ["a.tif"])
-    files = [{"name": "a.tif", "type": "image/tiff", "size": 10, "roles": ["data"], "about": {}}]
+    file = {"name": "a.tif", "type": "image/tiff", "size": 10, "roles": ["data"]}
+    files = [file | {"about": about or {}}]
     state.jobs.move(
         job_id, to="finished", allowed=("created",), files=files, stored_at=stored, **fields
     )
@@ -357,6 +362,31 @@ def test_items_of_a_collection_show_no_path_of_the_server(
         assert wrong.status_code == 400
         assert "expected" in wrong.json()["message"]
     assert client.get(f"/collections/{name}/items/none").status_code == 404
+
+
+def test_stac_documents_are_valid_by_the_published_schemas(
+    client: TestClient, shared: Callable[[str], Path]
+) -> None:
+    validator = SchemaValidator(shared("schemas"), skip_unknown=True)  # datacube's is not there
+    collection = client.get("/collections/S2").json()
+    items = client.get("/collections/S2/items").json()["features"]
+    headers = _headers(client)
+    job_id = _create(client, headers)
+    about = {
+        "bands": ["mask"],
+        "shape": [4, 4],
+        "bbox": [1, 2, 3, 4],
+        "dates": ["2024-05-01T00:00:00Z"],
+    }
+    _finish(client, job_id, about=about)
+    results = client.get(f"/jobs/{job_id}/results", headers=headers).json()
+    for document in (collection, *items, results):
+        found = validate_dict(document, validator=validator)
+        assert {uri for uri in document["stac_extensions"] if "datacube" not in uri} < set(found)
+    prefixes = {key.split(":")[0] for key in results["assets"]["a.tif"] if ":" in key}
+    assert prefixes == {"file", "proj"}
+    bands = {band["name"]: band for band in collection["summaries"]["bands"]}
+    assert bands["B04"]["eo:common_name"] == "red"
 
 
 def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(

@@ -17,6 +17,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
+from openeo_cloudmask.stac.fields import FILE_URI, PROJECTION_URI
 
 router = APIRouter()
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -143,12 +144,12 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     ]  # fmt: skip
     links += [
         {"rel": "item", "href": _link(state, base, job.id, item["name"], expires),
-         "type": ITEM_TYPE}
+         "type": ITEM_TYPE, "title": item["name"]}
         for item in files if item["type"] == ITEM_TYPE and not item.get("href")
     ]  # fmt: skip
     document: dict[str, Any] = {
         "stac_version": "1.1.0",
-        "stac_extensions": ["https://stac-extensions.github.io/eo/v1.1.0/schema.json"],
+        "stac_extensions": [FILE_URI, PROJECTION_URI],
         "type": "Collection",
         "id": job.id,
         "description": job.description or f"Results of the batch job {job.id}",
@@ -180,7 +181,7 @@ def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
         "file:size": item["size"],
     }
     if "bands" in about:
-        asset["eo:bands"] = [{"name": name} for name in about["bands"]]
+        asset["bands"] = [{"name": name} for name in about["bands"]]
     if "shape" in about:
         asset["proj:shape"] = about["shape"]
     if "bbox" in about:

@@ -6,18 +6,17 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.stac.fields import EO_URI
 
 _ID = re.compile(r"[\w\-.~]{1,128}")
 DATACUBE = "https://stac-extensions.github.io/datacube/v2.2.0/schema.json"
-EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
-RASTER = "https://stac-extensions.github.io/raster/v1.1.0/schema.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def describe_collection(
     dates = sorted(date for item in items if (date := item["properties"].get("datetime")))
     interval: list[str | None] = [dates[0], dates[-1]] if dates else [None, None]
     bands = _merge_bands(items)
-    summaries: dict[str, Any] = {"eo:bands": bands}
+    summaries: dict[str, Any] = {"bands": bands}
     for key in ("platform", "instruments", "cloudmask:sensor", "gsd"):
         values = sorted({_hashable(v) for item in items if (v := item["properties"].get(key))})
         if values:
@@ -107,7 +106,7 @@ def describe_collection(
             summaries[key] = flat[0] if key == "instruments" else flat
     return {
         "stac_version": "1.1.0",
-        "stac_extensions": [DATACUBE, EO],
+        "stac_extensions": [DATACUBE, EO_URI],
         "type": "Collection",
         "id": collection_id,
         "title": title or collection_id,
@@ -130,7 +129,7 @@ def _dimensions(
     bands: list[str],
 ) -> dict[str, Any]:
     properties = [item["properties"] for item in items]
-    codes = {p.get("proj:epsg") for p in properties} - {None}
+    codes = {epsg_code(p) for p in properties} - {None}
     code = next(iter(codes)) if len(codes) == 1 else 4326
     extents = {"x": [bbox[0], bbox[2]], "y": [bbox[1], bbox[3]]}
     spatial: dict[str, Any] = {}
@@ -150,6 +149,12 @@ def _dimensions(
         "t": {"type": "temporal", "extent": interval},
         "bands": {"type": "bands", "values": bands},
     }
+
+
+def epsg_code(properties: Mapping[str, Any]) -> int | None:
+    """Return the EPSG code of an item's ``proj:code``; None where it has none."""
+    authority, _, code = str(properties.get("proj:code") or "").partition(":")
+    return int(code) if authority == "EPSG" and code.isdecimal() else None
 
 
 def _merge_bands(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

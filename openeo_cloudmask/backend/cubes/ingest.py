@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from affine import Affine
 
@@ -13,9 +13,10 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor
+from openeo_cloudmask.stac import fields
 
-PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
-EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 
 def ingest_product(  # noqa: PLR0913 - options of a command line
@@ -87,13 +88,15 @@ def describe_item(
         bbox=bbox,
         datetime=when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when,
         properties=_properties(scene),
-        stac_extensions=[PROJECTION, EO],
+        stac_extensions=[fields.PROJECTION_URI],
         collection=collection_id,
     )
-    fields = {key: value for key, value in opened.items() if value is not None}
+    if "eo:cloud_cover" in item.properties:  # the schema refuses items that have no field of it
+        item.stac_extensions.append(fields.EO_URI)
+    given = {key: value for key, value in opened.items() if value is not None}
     item.add_asset(
         "product",
-        pystac.Asset(href=str(path), roles=["data"], extra_fields={"cloudmask:open": fields}),
+        pystac.Asset(href=str(path), roles=["data"], extra_fields={"cloudmask:open": given}),
     )
     return item.to_dict(include_self_link=False, transform_hrefs=False)
 
@@ -106,15 +109,15 @@ def _properties(scene: Scene) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": label}
         if band is not None:
             if band.common_name and band.common_name in _COMMON_NAMES:
-                entry["common_name"] = band.common_name
+                entry["eo:common_name"] = band.common_name
             if band.centre_nm is not None and band.min_nm is not None and band.max_nm is not None:
-                entry["center_wavelength"] = round(band.centre_nm / 1000, 6)
-                entry["full_width_half_max"] = round((band.max_nm - band.min_nm) / 1000, 6)
+                entry["eo:center_wavelength"] = round(band.centre_nm / 1000, 6)
+                entry["eo:full_width_half_max"] = round((band.max_nm - band.min_nm) / 1000, 6)
         bands.append(entry)
     properties: dict[str, Any] = {
         "cloudmask:bands": bands,
         "proj:shape": list(grid.shape_yx),
-        "proj:epsg": grid.crs.to_epsg() if grid.crs is not None else None,
+        "proj:code": _authority_code(grid.crs),
     }
     if grid.crs is not None:
         properties["proj:wkt2"] = grid.crs.to_wkt()
@@ -134,6 +137,12 @@ def _properties(scene: Scene) -> dict[str, Any]:
     if isinstance(platform, str):
         properties["platform"] = platform.lower()
     return properties
+
+
+def _authority_code(crs: CRS | None) -> str | None:
+    """Return e.g. ``EPSG:32631``; None where the reference system has no authority's code."""
+    code = crs.to_authority() if crs is not None else None
+    return ":".join(code) if code else None
 
 
 _COMMON_NAMES = frozenset(
