@@ -35,7 +35,7 @@ from openeo_cloudmask.alcd.types import (
     Samples,
 )
 from openeo_cloudmask.classes import ALCD
-from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.errors import ProductError, ReferenceDataError
 from openeo_cloudmask.products.scene import Grid
 
 
@@ -199,17 +199,18 @@ class _SceneReader:
             return None
 
     def raster(self, name: str) -> tuple[NDArray[np.uint8], Grid]:
-        import rasterio
         from rasterio.errors import RasterioError
         from rasterio.io import MemoryFile
 
+        from openeo_cloudmask.products.drivers import open_raster
+
         content = self.content(name)
         try:
-            with rasterio.Env(), MemoryFile(content) as memory, memory.open() as data:
+            with MemoryFile(content) as memory, open_raster(memory.name) as data:
                 bands, kind = data.count, data.dtypes[0]
                 values = data.read(1)
                 grid = Grid(shape_yx=data.shape, transform=data.transform, crs=data.crs)
-        except RasterioError as err:
+        except (RasterioError, ProductError) as err:
             raise self.error(name, f"is no readable GeoTIFF: {err}") from err
         if bands != 1 or kind != "uint8":
             raise self.error(name, f"has {bands} bands of {kind}; expected one of uint8")

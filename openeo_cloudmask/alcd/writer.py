@@ -197,8 +197,9 @@ def _write_files(folder: Path, scene: AlcdScene) -> None:
 
 
 def _write_raster(path: Path, values: NDArray[np.uint8], grid: Grid, *, is_classes: bool) -> None:
-    import rasterio
     from rasterio.errors import RasterioError
+
+    from openeo_cloudmask.products.drivers import create_raster
 
     height, width = values.shape
     profile = {
@@ -212,7 +213,7 @@ def _write_raster(path: Path, values: NDArray[np.uint8], grid: Grid, *, is_class
         "compress": "deflate",
     }
     try:
-        with rasterio.open(path, "w", **profile) as data:
+        with create_raster(path, **profile) as data:
             data.write(values, 1)
             if is_classes:
                 data.write_colormap(1, {item.value: item.rgba for item in ALCD.classes})

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.products.drivers import create_raster, open_raster
 
 if TYPE_CHECKING:
     from openeo_cloudmask.simulator.scene import SimulatedScene
@@ -45,7 +46,6 @@ def run_on_server(
         BackendError: the server does not start, or the job fails.
     """
     import openeo
-    import rasterio
 
     path = _write_scene(folder / "scene.tif", scene)
     password = secrets.token_urlsafe(16)
@@ -60,17 +60,15 @@ def run_on_server(
         files = job.get_results().download_files(folder / "downloaded", include_stac_metadata=False)
     mask = next(file for file in files if file.suffix == ".tif")
     echo(f"downloaded {mask}")
-    with rasterio.open(mask) as dataset:
+    with open_raster(mask) as dataset:
         labels: NDArray[np.uint8] = dataset.read(1)
     return labels
 
 
 def _write_scene(path: Path, scene: SimulatedScene) -> Path:
-    import rasterio
-
     bands, height, width = scene.cube.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype="float32",
+    with create_raster(
+        path, driver="GTiff", count=bands, height=height, width=width, dtype="float32",
         crs=scene.crs, transform=scene.transform, nodata=float("nan"), tiled=True,
         compress="deflate",
     ) as dataset:  # fmt: skip

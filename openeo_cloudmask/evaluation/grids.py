@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, SCHEMES, ClassScheme, OutputStyle, mapping
-from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.errors import OptionError, ProductError, ReferenceDataError
 from openeo_cloudmask.evaluation.cases import VIEWS
 from openeo_cloudmask.products.scene import Grid
 
@@ -295,17 +295,18 @@ def read_mask(path: Path, *, scheme: ClassScheme | None = None) -> GridMask:
     """Return the mask in a raster file: class values, or percentages of each class.
 
     Args:
-        path: a GeoTIFF (or any raster GDAL reads) of uint8.
+        path: a GeoTIFF or JPEG 2000 of uint8.
         scheme: its classes; None takes what the file's tags say, or else the four classes.
 
     Raises:
         ReferenceDataError: it cannot be read, or does not hold classes of the scheme.
     """
-    import rasterio
     from rasterio.errors import RasterioError
 
+    from openeo_cloudmask.products.drivers import open_raster
+
     try:
-        with rasterio.open(path) as data:
+        with open_raster(path) as data:
             values: NDArray[Any] = data.read()
             tags, nodata = data.tags(), data.nodata
             grid = Grid(
@@ -313,7 +314,7 @@ def read_mask(path: Path, *, scheme: ClassScheme | None = None) -> GridMask:
                 transform=data.transform if data.crs is not None else None,
                 crs=data.crs,
             )
-    except RasterioError as err:
+    except (RasterioError, ProductError) as err:
         raise ReferenceDataError(f"the mask {path} cannot be read: {err}") from err
     if scheme is None:
         scheme = SCHEMES.get(tags.get("CLASS_SCHEME", ""), SCHEMES["4-class"])

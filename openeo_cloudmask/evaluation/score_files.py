@@ -25,7 +25,7 @@ from openeo_cloudmask.evaluation.evaluate import (
 from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.evaluation.report import Picture, ScoreReport, make_report
 
-RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".jp2")
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 Load = Callable[[], Reference]
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
@@ -21,7 +20,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
-from openeo_cloudmask.errors import InputError, OutputError
+from openeo_cloudmask.errors import InputError, OutputError, ProductError
+from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.products.scene import Grid
 
 BLOCK_PX = 512
@@ -92,7 +92,7 @@ def write_cog(
     try:
         with _as_output_error(path):
             plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-            with rasterio.open(plain, "w", **_profile(grid, bands)) as dataset:
+            with create_raster(plain, **_profile(grid, bands)) as dataset:
                 _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
                 for window, block in _blocks(strips, grid, bands):
                     dataset.write(block, window=window)
@@ -192,7 +192,7 @@ def _convert(plain: Path, cog: Path, *, categorise: bool) -> None:
         OVERVIEW_RESAMPLING=resampling,
         BIGTIFF="IF_SAFER",
     )
-    with rasterio.open(cog) as dataset:  # a full disk may show only when the file is read again
+    with open_raster(cog) as dataset:  # a full disk may show only when the file is read again
         last = max(dataset.height - 1, 0)
         dataset.read(window=Window(0, last, dataset.width, 1))
         for factor in dataset.overviews(1):
@@ -205,7 +205,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except RasterioError as err:
+    except (RasterioError, ProductError) as err:
         raise OutputError(
             f"cannot write {path}: {err}. Is the disk full, or the folder not writable?"
         ) from err

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.mtl import Mtl, parse_mtl
 from openeo_cloudmask.products.safe import map_axes
@@ -23,7 +24,6 @@ from openeo_cloudmask.products.stack import (
     Fill,
     Plane,
     RasterStack,
-    open_raster,
     raster_grid,
 )
 from openeo_cloudmask.sensors import (

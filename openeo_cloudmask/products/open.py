@@ -27,7 +27,7 @@ def open_product(
     """Return the scene at ``path``; no pixels are read yet.
 
     Known are Sentinel-2 SAFE folders and zips (L1C, L2A, and the names before December 2016),
-    Landsat Collection 2 Level-1 folders and tars, NetCDF and Zarr, and any raster GDAL opens.
+    Landsat Collection 2 Level-1 folders and tars, NetCDF and Zarr, GeoTIFF and JPEG 2000.
 
     Args:
         path: a file or folder; for a product also its main metadata file.

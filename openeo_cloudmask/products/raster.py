@@ -1,4 +1,4 @@
-"""Rasters of any sensor: GeoTIFF, COG, and what else GDAL opens as one file with bands."""
+"""Rasters of any sensor: GeoTIFF (COG) and JPEG 2000 with bands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from rasterio.enums import MaskFlags
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Floats, Scene
-from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, open_raster, raster_grid
+from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
 from openeo_cloudmask.sensors import (
     Band,
     BandKind,

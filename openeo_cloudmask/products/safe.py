@@ -24,11 +24,12 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.raster import decoder
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Grid, Scene
-from openeo_cloudmask.products.stack import Plane, RasterStack, open_raster, raster_grid
+from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import find_text, parse_xml
 from openeo_cloudmask.sensors import Sensor, get_sensor
 

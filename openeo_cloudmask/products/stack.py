@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.scene import Floats, Grid
 
@@ -145,23 +145,6 @@ class RasterStack:
                 f"cannot read pixels of {path}: {err}. The file may be damaged or incomplete; "
                 "download it again"
             ) from err
-
-
-def open_raster(path: str) -> Any:  # noqa: ANN401 - rasterio has no types
-    """Return an open dataset.
-
-    Raises:
-        ProductError: GDAL cannot open it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
-    except RasterioError as err:
-        raise ProductError(
-            f"cannot open {path} as a raster: {err}. Expected a GeoTIFF, JPEG 2000 or another "
-            "format that GDAL reads"
-        ) from err
 
 
 def raster_grid(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types

@@ -12,6 +12,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError, OutputError
+from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.products.publish import publish_folder
 from openeo_cloudmask.sensors import Band, BandKind, get_sensor
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
@@ -131,7 +132,6 @@ def _write_raster(
     nodata: float | None = None,
 ) -> None:
     """Write pixels of any resolution whose upper left corner is the scene's, atomically."""
-    import rasterio
     from rasterio.errors import RasterioError
 
     step = scene.cube.shape[2] / pixels.shape[2]
@@ -142,9 +142,8 @@ def _write_raster(
     )
     scratch = path.with_name(f".{path.name}.part{path.suffix}")
     try:
-        with rasterio.open(
+        with create_raster(
             scratch,
-            "w",
             driver=driver,
             count=len(pixels),
             height=pixels.shape[1],

@@ -164,12 +164,13 @@ def read_mask_file(
     Raises:
         ProductError: it is no raster.
     """
-    import rasterio
     from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds
 
+    from openeo_cloudmask.products.drivers import open_raster
+
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             placed = source.crs is not None
             bounds = transform_bounds(source.crs, "EPSG:4326", *source.bounds) if placed else None
             code = source.crs.to_authority() if placed else None

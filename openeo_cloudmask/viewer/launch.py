@@ -18,6 +18,7 @@ from pathlib import Path
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.products.drivers import SKIP_VARIABLE, skipped_drivers
 from openeo_cloudmask.viewer.names import (
     ALLOW_PATHS_VARIABLE,
     BACKEND_DATA_VARIABLE,
@@ -125,6 +126,7 @@ def viewer_environment(
         LOGIN_VARIABLE: None if login is None else str(login),
         BACKEND_DATA_VARIABLE: str(plan.data / "backend") if plan.embedded else None,
         ALLOW_PATHS_VARIABLE: "1" if plan.allow_paths else None,
+        SKIP_VARIABLE: skipped_drivers(),
         # Streamlit finds .streamlit/config.toml beside the script only from some releases on.
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "STREAMLIT_SERVER_HEADLESS": "true",

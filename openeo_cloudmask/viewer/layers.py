@@ -11,6 +11,7 @@ from pathlib import Path
 
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import OptionError, ProductError
+from openeo_cloudmask.products.drivers import open_raster
 
 MAX_LAYERS = 2000
 """Layers a server keeps open to its sessions; the oldest go first."""
@@ -122,7 +123,7 @@ def read_bounds(path: Path, indexes: tuple[int, ...] = (1,)) -> Bounds:
     from rasterio.warp import transform_bounds
 
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             if source.crs is None:
                 raise ProductError(
                     f"{path.name} has no coordinate reference system, so it has no place on a map; "

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import rasterio
 from rasterio.errors import RasterioError
 
 from openeo_cloudmask.errors import ProductError
@@ -14,6 +13,7 @@ from openeo_cloudmask.inference import Detector, predict
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.viewer.scenes import open_scene, pixel_at
 
 
@@ -35,7 +35,7 @@ def model_of_mask(path: Path) -> str | None:
         ProductError: the file cannot be read.
     """
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             tags = source.tags()
     except RasterioError as err:
         raise ProductError(f"{path.name} cannot be read: {err}") from err

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
@@ -19,6 +18,7 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, Scene, open_product
+from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -125,8 +125,8 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
     }
     try:
         plain, cog = scratch / "plain.tif", scratch / "cog.tif"
-        with rasterio.open(
-            plain, "w", **{key: value for key, value in profile.items() if value is not None}
+        with create_raster(
+            plain, **{key: value for key, value in profile.items() if value is not None}
         ) as out:
             for row in range(0, height, STRIP_PX):
                 rows = min(STRIP_PX, height - row)

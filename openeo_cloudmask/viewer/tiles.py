@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.viewer.layers import STORE, Layer, LayerStore
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def render_tile(layer: Layer, z: int, x: int, y: int) -> bytes | None:
     classes = layer.colors is not None
     sampling: Any = "nearest" if classes else "bilinear"
     try:
-        with Reader(str(layer.path)) as reader:
+        with (
+            open_raster(layer.path) as dataset,
+            Reader(str(layer.path), dataset=dataset) as reader,
+        ):
             image = reader.tile(
                 x,
                 y,

@@ -8,14 +8,15 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.errors import InputError, OptionError, ProductError
+from openeo_cloudmask.products import open_product
+from openeo_cloudmask.products.drivers import open_raster
 
 MAX_UPLOAD_BYTES = 2 * 1024**3
 MAX_UNPACKED_BYTES = 8 * 1024**3
 MAX_RATIO = 200
 """Unpacked by packed size of a zip; JPEG 2000 and GeoTIFF hardly shrink, a zip bomb does."""
 SUFFIXES = (".tif", ".tiff", ".nc", ".zip")
-DRIVERS = ("GTiff", "COG", "netCDF", "JP2OpenJPEG")
 _COPY_BYTES = 1 << 20
 
 
@@ -44,7 +45,7 @@ def save_upload(stream: IO[bytes], name: str, size: int, folder: Path) -> Path:
             "be uploaded. Give the path of the file on this machine instead, or use a back end"
         )
     target = folder / clean
-    part = folder / f".{clean}.part"
+    part = folder / f".part-{clean}"  # its suffix says how it is read
     try:
         with part.open("wb") as out:
             shutil.copyfileobj(stream, out, _COPY_BYTES)
@@ -89,14 +90,15 @@ def check_raster(path: Path, name: str) -> None:
     Raises:
         InputError: it is none.
     """
-    import rasterio
-
     try:
-        with rasterio.open(path, driver=None) as dataset:
-            driver = dataset.driver
-    except rasterio.errors.RasterioError as err:
+        if path.suffix.lower() == ".nc":
+            open_product(path).close()
+        else:
+            open_raster(path).close()
+    except OptionError:
+        return  # of several dates, one is chosen later
+    except ProductError as err:
+        reason = str(err).replace(str(path), name)
         raise InputError(
-            f"{name} is no raster that can be read ({err}); expected a GeoTIFF or NetCDF"
+            f"{name} is no raster that can be read ({reason}); expected a GeoTIFF or NetCDF-4"
         ) from err
-    if driver not in DRIVERS:
-        raise ProductError(f"{name} is a {driver} file; expected a GeoTIFF or NetCDF")

@@ -10,15 +10,17 @@ from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.jobs.runtime import TOPIC
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.products.drivers import SKIP_VARIABLE, skipped_drivers
 
 _log = logging.getLogger(__name__)
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 _CONFIG = {
     # A task that was on three workers when they died is at fault, not the workers.
     "distributed.scheduler.allowed-failures": 2,
     "distributed.comm.timeouts.connect": "20s",
     # Dask's default has workers hand freed memory back at once (MALLOC_TRIM_THRESHOLD_), which
     # doubles the time of small networks: each window's arrays are mapped and zeroed anew.
-    "distributed.nanny.pre-spawn-environ": {
+    _ENVIRONMENT: {
         "OMP_NUM_THREADS": 1,
         "MKL_NUM_THREADS": 1,
         "OPENBLAS_NUM_THREADS": 1,
@@ -45,6 +47,8 @@ class Cluster:
         from distributed import Client, LocalCluster
 
         dask.config.set(_CONFIG)
+        # Whatever a stranger's file says, a worker has no driver that reads another for it.
+        dask.config.set({f"{_ENVIRONMENT}.{SKIP_VARIABLE}": skipped_drivers()})
         self._local: Any = None
         try:
             if settings.scheduler is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 import xarray as xr
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -22,9 +21,10 @@ from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
 from openeo_cloudmask.classes import SCHEMES
-from openeo_cloudmask.errors import InputError, OutputError
+from openeo_cloudmask.errors import InputError, OutputError, ProductError
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.products.cog import BLOCK_PX, write_cog
+from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.products.scene import Grid
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -94,7 +94,7 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
     try:
         with _as_output_error(path.name):
             plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-            with rasterio.open(plain, "w", **_profile(scene, dtype)) as dataset:
+            with create_raster(plain, **_profile(scene, dtype)) as dataset:
                 for number, label in enumerate(scene["bands"].to_numpy(), start=1):
                     dataset.set_band_description(number, str(label))
                 for row, values in read_strips(scene):
@@ -105,7 +105,7 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
                 OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
                 BIGTIFF="IF_SAFER",
             )  # fmt: skip
-            with rasterio.open(cog) as dataset:  # a full disk may show only now
+            with open_raster(cog) as dataset:  # a full disk may show only now
                 dataset.read(window=Window(0, dataset.height - 1, dataset.width, 1))
             cog.replace(path)
     finally:
@@ -134,7 +134,7 @@ def _as_output_error(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except RasterioError as err:
+    except (RasterioError, ProductError) as err:
         raise OutputError(f"cannot write {name}: is the disk of the results full?") from err
 
 

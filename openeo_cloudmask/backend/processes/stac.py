@@ -25,13 +25,15 @@ from openeo_cloudmask.backend.processes.load import (
     parse_grid,
     parse_interval,
 )
+from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.scene import Grid
 
 MAX_ITEMS = 500
 MAX_BYTES = 32 * 2**20
 _TIMEOUT_S = 30
 _MAX_REDIRECTS = 5
-_RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+_RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,16 +229,14 @@ def _asset_grid(
     fields = {**item["properties"], **asset}
     if fields.get("proj:shape") and fields.get("proj:transform"):
         return parse_grid(fields)
-    import rasterio
-
     try:
-        with rasterio.open(_gdal_path(urljoin(where, str(asset["href"])), reader)) as dataset:
+        with open_raster(_gdal_path(urljoin(where, str(asset["href"])), reader)) as dataset:
             return Grid(
                 shape_yx=(dataset.height, dataset.width),
                 transform=Affine(*dataset.transform[:6]),
                 crs=CRS.from_user_input(dataset.crs) if dataset.crs else None,
             )
-    except rasterio.errors.RasterioError as err:
+    except ProductError as err:
         raise _bad(f"an asset of item {item.get('id')} cannot be opened as a raster") from err
 
 

@@ -1,0 +1,99 @@
+"""The one place that opens raster files, and the formats that it opens.
+
+A file is what its content says, never what its name says. Two formats are read through GDAL:
+GeoTIFF (a COG is one) and JPEG 2000. GDAL knows some 150 more, and among them are those that read
+other files or addresses that the file names (VRT, GTI, STACIT, WMS, ...): whoever may have a file
+opened could have any file of the machine read. NetCDF and Zarr are read without GDAL
+(``products/netcdf.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from openeo_cloudmask.errors import ProductError
+
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""GDAL drivers that may open a file."""
+
+KEPT = frozenset({*DRIVERS, "COG", "MEM", "PNG"})
+"""Drivers that a server's processes need: those above, and what masks and map tiles are written
+with."""
+
+SKIP_VARIABLE = "GDAL_SKIP"
+"""Environment variable by which GDAL is told to do without some of its drivers."""
+
+_REFERRING = ("OVERVIEWS", "GEOLOCATION")
+"""Metadata by which even a GeoTIFF makes GDAL open something else: ``OVERVIEW_FILE`` may be any
+path, or a whole VRT, and is read as the file's overview."""
+
+
+def open_raster(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - rasterio has no types
+    """Return an open dataset; files beside it (``.aux.xml``, ``.ovr``, ``.msk``) are not read.
+
+    Args:
+        path: a file, or a path of one of GDAL's virtual file systems (``/vsizip/``, ...).
+
+    Raises:
+        ProductError: it is no GeoTIFF and no JPEG 2000, is damaged, or refers to other files.
+    """
+    name = os.fspath(path)
+    try:
+        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = DatasetReader(name, driver=list(DRIVERS), sharing=False)
+    except RasterioError as err:
+        raise ProductError(
+            f"cannot open {name} as a raster: {str(err).rstrip('.')}. Expected a GeoTIFF or JPEG "
+            f"2000{_hint(name)}"
+        ) from err
+    if found := [domain for domain in _REFERRING if dataset.tags(ns=domain)]:
+        dataset.close()
+        raise ProductError(
+            f"{name} takes pixels from other files (its metadata {found[0]}); expected a file that "
+            "holds its own"
+        )
+    return dataset
+
+
+def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa: ANN401
+    """Return a dataset to write to, with rasterio's ``profile`` (driver, height, width, ...).
+
+    Raises:
+        RasterioError: it cannot be created.
+    """
+    return rasterio.open(path, "w", **profile)
+
+
+def skipped_drivers() -> str:
+    """Return the value of ``GDAL_SKIP`` that leaves a new process the drivers in ``KEPT`` only.
+
+    ``open_raster`` opens no other format anyhow; this closes the ways around it, for processes
+    that read what strangers give: the viewer, and the workers of the back end.
+    """
+    with rasterio.Env() as env:
+        names = set(env.drivers())
+    given = os.environ.get(SKIP_VARIABLE, "")
+    names |= set(given.split("," if "," in given else None))
+    return ",".join(sorted(names - KEPT))
+
+
+def _hint(name: str) -> str:
+    try:
+        with Path(name).open("rb") as file:
+            start = file.read(1024)
+    except OSError:
+        return ""
+    if b"<VRTDataset" not in start:
+        return ""
+    return (
+        ". It is a VRT, which reads other files; write their pixels to a file: "
+        f"gdal_translate {Path(name).name} {Path(name).stem}.tif"
+    )
