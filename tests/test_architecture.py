@@ -82,6 +82,35 @@ def test_no_asserts_and_no_unsafe_loading(path):
                 assert keywords.get("weights_only") == "True", f"{path}:{node.lineno}"
 
 
+OPENERS = {
+    "rasterio.open", "rasterio.io.DatasetReader", "DatasetReader", "memory.open", "MemoryFile.open",
+    "WarpedVRT", "rasterio.vrt.WarpedVRT", "xr.open_dataset", "xarray.open_dataset", "xr.open_zarr",
+    "xr.open_mfdataset", "rioxarray.open_rasterio", "gdal.Open", "gdal.OpenEx", "h5py.File",
+    "h5netcdf.File", "odc.stac.load", "stackstac.stack", "COGReader", "STACReader",
+}  # fmt: skip
+"""Whatever opens a raster by a name."""
+OPENING_MODULES = {"products/drivers.py", "products/netcdf.py"}
+VIEWER = sorted((PACKAGE.parent / "viewer").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*MODULES, *VIEWER], ids=lambda path: str(path)[-40:])
+def test_rasters_are_opened_in_one_place(path):
+    if path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).as_posix() in OPENING_MODULES:
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tiler = any(
+        isinstance(node, ast.ImportFrom) and node.module == "rio_tiler.io"
+        for node in ast.walk(tree)
+    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            writes = any(isinstance(item, ast.Constant) and item.value == "w" for item in node.args)
+            assert called not in OPENERS or writes, f"{path}:{node.lineno}: use products.drivers"
+            if tiler and called == "Reader":
+                assert "dataset" in {item.arg for item in node.keywords}, f"{path}:{node.lineno}"
+
+
 def test_importing_the_package_is_light():
     code = (
         "import sys; before = set(sys.modules); import openeo_cloudmask; "

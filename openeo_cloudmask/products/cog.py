@@ -192,7 +192,21 @@ def _convert(plain: Path, cog: Path, *, categorise: bool) -> None:
         OVERVIEW_RESAMPLING=resampling,
         BIGTIFF="IF_SAFER",
     )
-    with open_raster(cog) as dataset:  # a full disk may show only when the file is read again
+    check_written(cog)
+
+
+def check_written(path: Path) -> None:
+    """Make sure that a COG can be read again: a full disk may show only now.
+
+    Raises:
+        OutputError: it cannot be opened.
+        RasterioError: its pixels cannot be read.
+    """
+    try:
+        dataset = open_raster(path)
+    except ProductError as err:
+        raise OutputError(f"{path.name} is not there as it was written: is the disk full?") from err
+    with dataset:
         last = max(dataset.height - 1, 0)
         dataset.read(window=Window(0, last, dataset.width, 1))
         for factor in dataset.overviews(1):
@@ -205,7 +219,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, ProductError) as err:
+    except RasterioError as err:
         raise OutputError(
             f"cannot write {path}: {err}. Is the disk full, or the folder not writable?"
         ) from err

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,16 @@ _REFERRING = ("OVERVIEWS", "GEOLOCATION")
 path, or a whole VRT, and is read as the file's overview."""
 
 
-def open_raster(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - rasterio has no types
+Opener = Callable[..., Any]
+"""From a name to a binary file object, as rasterio's ``opener``."""
+
+
+def open_raster(path: str | os.PathLike[str], *, opener: Opener | None = None) -> Any:  # noqa: ANN401
     """Return an open dataset; files beside it (``.aux.xml``, ``.ovr``, ``.msk``) are not read.
 
     Args:
         path: a file, or a path of one of GDAL's virtual file systems (``/vsizip/``, ...).
+        opener: opens the file in GDAL's stead; None leaves it to GDAL.
 
     Raises:
         ProductError: it is no GeoTIFF and no JPEG 2000, is damaged, or refers to other files.
@@ -48,7 +55,7 @@ def open_raster(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - rasterio
     try:
         with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = DatasetReader(name, driver=list(DRIVERS), sharing=False)
+            dataset = _open(name, opener)
     except RasterioError as err:
         raise ProductError(
             f"cannot open {name} as a raster: {str(err).rstrip('.')}. Expected a GeoTIFF or JPEG "
@@ -61,6 +68,15 @@ def open_raster(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401 - rasterio
             "holds its own"
         )
     return dataset
+
+
+def _open(name: str, opener: Opener | None) -> Any:  # noqa: ANN401
+    if opener is None:
+        return DatasetReader(name, driver=list(DRIVERS), sharing=False)
+    for driver in DRIVERS[:-1]:
+        with suppress(RasterioError):
+            return rasterio.open(name, driver=driver, sharing=False, opener=opener)
+    return rasterio.open(name, driver=DRIVERS[-1], sharing=False, opener=opener)
 
 
 def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa: ANN401

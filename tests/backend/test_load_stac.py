@@ -113,3 +113,46 @@ def test_hosts_inside_the_network_are_refused(catalog: str, tmp_path: Path) -> N
     code, message = _run(tmp_path, f"{catalog}/item.json", hosts=()).error
     assert code == "ProcessParameterInvalid"
     assert "inside the server's network" in message
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["shape stated", "shape read"])
+def test_an_asset_that_is_a_vrt_is_refused(catalog: str, tmp_path: Path, *, stated: bool) -> None:
+    secret = tmp_path / "secret.key"
+    secret.write_bytes(bytes(64 * 64))
+    (tmp_path / "evil.tif").write_text(
+        '<VRTDataset rasterXSize="64" rasterYSize="64"><SRS>EPSG:32633</SRS>'
+        "<GeoTransform>600000,10,0,5400000,0,-10</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
+        f'<SourceFilename relativetoVRT="0">{secret}</SourceFilename><ImageOffset>0</ImageOffset>'
+        "<PixelOffset>1</PixelOffset><LineOffset>64</LineOffset></VRTRasterBand></VRTDataset>"
+    )
+    shape = {"proj:shape": [64, 64], "proj:transform": [10, 0, 600_000, 0, -10, 5_400_000],
+             "proj:epsg": 32633}  # fmt: skip
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": "evil", "links": [], "geometry": None,
+        "properties": {"datetime": "2024-05-01T10:00:00Z", **(shape if stated else {})},
+        "assets": {"B02": {"href": "./evil.tif", "type": "image/tiff"}},
+    }  # fmt: skip
+    (tmp_path / "evil.json").write_text(json.dumps(item))
+    answer = _run(tmp_path, f"{catalog}/evil.json")
+    assert answer.error is not None
+    assert "raster" in answer.error[1]
+    assert not answer.files
+
+
+def test_workers_have_no_driver_that_reads_other_files() -> None:
+    from openeo_cloudmask.backend.jobs.cluster import Cluster
+    from openeo_cloudmask.backend.settings import Settings
+    from openeo_cloudmask.products.drivers import KEPT
+
+    cluster = Cluster(Settings(data_dir=Path("unused"), workers=1), lambda _: None)
+    try:
+        drivers = cluster.submit(_drivers, None, key="drivers").result(timeout=60)
+    finally:
+        cluster.close()
+    assert set(drivers) <= KEPT
+
+
+def _drivers(_: object) -> list[str]:
+    with rasterio.Env() as env:
+        return sorted(env.drivers())

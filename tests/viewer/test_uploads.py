@@ -23,9 +23,27 @@ def test_a_raster_is_kept(write_classes, tmp_path):
     assert path.read_bytes() == content
 
 
+def test_a_netcdf_is_kept(tmp_path):
+    pytest.importorskip("h5netcdf", reason="the extra netcdf is not installed")
+    import xarray as xr
+
+    bands = xr.DataArray(
+        np.full((2, 8, 8), 0.1, np.float32), dims=("bands", "y", "x"),
+        coords={"bands": ["B02", "B03"]}, name="reflectance",
+    )  # fmt: skip
+    source = tmp_path / "made.nc"
+    bands.to_netcdf(source, engine="h5netcdf")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    path = save(source.read_bytes(), "scene.nc", folder)
+    assert path == folder / "scene.nc"
+    assert path.read_bytes() == source.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("text.nc", b"this is no raster", "no raster that can be read"),
         ("note.txt", b"hello", r"ends in \.txt"),
         ("noend", b"hello", "ends in nothing"),
         ("text.tif", b"this is no raster", "no raster that can be read"),

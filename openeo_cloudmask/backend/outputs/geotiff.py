@@ -21,10 +21,10 @@ from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
 from openeo_cloudmask.classes import SCHEMES
-from openeo_cloudmask.errors import InputError, OutputError, ProductError
+from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.models import get_model
-from openeo_cloudmask.products.cog import BLOCK_PX, write_cog
-from openeo_cloudmask.products.drivers import create_raster, open_raster
+from openeo_cloudmask.products.cog import BLOCK_PX, check_written, write_cog
+from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.products.scene import Grid
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -105,8 +105,7 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
                 OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
                 BIGTIFF="IF_SAFER",
             )  # fmt: skip
-            with open_raster(cog) as dataset:  # a full disk may show only now
-                dataset.read(window=Window(0, dataset.height - 1, dataset.width, 1))
+            check_written(cog)
             cog.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -134,7 +133,7 @@ def _as_output_error(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, ProductError) as err:
+    except RasterioError as err:
         raise OutputError(f"cannot write {name}: is the disk of the results full?") from err
 
 
