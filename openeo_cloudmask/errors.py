@@ -49,6 +49,21 @@ class WeightsError(CloudMaskError, ValueError):
     code = "CloudMaskWeightsInvalid"
 
 
+PUBLISHED = False
+"""Whether a package registry has the package; ``docs/release.md`` says what changes on that day."""
+
+
+def install_command(*extras: str) -> str:
+    """Return the pip command that installs the package with ``extras``.
+
+    Before publication it is run in a checkout of the repository.
+    """
+    names = f"[{','.join(extras)}]" if extras else ""
+    return f'pip install "{"openeo-cloudmask" if PUBLISHED else "."}{names}"' + (
+        "" if PUBLISHED else "  (in a checkout of openeo-cloudmask)"
+    )
+
+
 class MissingExtraError(CloudMaskError, ImportError):
     """An optional dependency is not installed; the message holds the pip line."""
 
@@ -59,7 +74,7 @@ class MissingExtraError(CloudMaskError, ImportError):
         """Return the error that tells how to install ``extra``."""
         return cls(
             f"{needed_for} needs the extra {extra!r}, which is not installed. "
-            f'Install it with: pip install "openeo-cloudmask[{extra}]"'
+            f"Install it with: {install_command(extra)}"
         )
 
 

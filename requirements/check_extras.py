@@ -194,7 +194,7 @@ def find_problem(said: subprocess.CompletedProcess[str], extra: str) -> str:
         return f"status {said.returncode} in place of 2"
     if "Traceback" in said.stdout:
         return "a traceback"
-    if f'pip install "openeo-cloudmask[{extra}]"' not in said.stdout:
+    if f'pip install ".[{extra}]"' not in said.stdout:
         return f"the extra {extra!r} is not named"
     return ""
 

@@ -22,6 +22,7 @@ import typer
 from openeo.internal.graph_building import PGNode
 
 from openeo_cloudmask.cli import build_app
+from openeo_cloudmask.errors import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -287,6 +288,18 @@ def links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text))
 
 
+def test_install_lines_say_where_the_package_is():
+    """A page that names a package no registry has sends its reader into a dead end."""
+    wrong = r'pip install "?\.\[' if PUBLISHED else r"pip install .*openeo-cloudmask(?!\S*whl)"
+    found = [
+        f"{name_of(page)}: {line}"
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.search(wrong, line)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=name_of)
 def test_links_lead_somewhere(page):
     for link in links(page):
@@ -326,7 +339,7 @@ def test_links_of_the_catalog_lead_somewhere():
 # --- words --------------------------------------------------------------------------------------
 
 SPELLING = {
-    r"(?<![:\w])(OpenEO|OPENEO|openeo)\b(?!-)": "openEO",
+    r"(?<![:\w.])(OpenEO|OPENEO|openeo)\b(?!-)": "openEO",
     r"\bdata[ -]cubes?\b": "datacube",
     r"\bnodata\b": "no-data",
     r"\bSentinel 2\b": "Sentinel-2",
