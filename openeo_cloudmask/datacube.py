@@ -6,8 +6,9 @@ absolute pixel indices that the coordinates give, so that chunks of one cube get
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,18 +22,10 @@ from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.inputs import ModelInput, select_input
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.sensors import (
-    BandKind,
-    dn_to_reflectance,
-    normalise_temperature,
-    resolve_bands,
-)
+from openeo_cloudmask.sensors import Decoder, band_decoder, mark_declared, resolve_bands
 
 MASK_LABEL = "mask"
 """Band label of a categorised mask."""
-
-KELVIN_FROM = 10.0
-"""Thermal values above this are kelvin; normalised ones lie in 0-1."""
 
 _DIMENSIONS = {
     "t": ("t", "time", "temporal"),
@@ -57,8 +50,9 @@ def mask_datacube(
         cube: dimensions ``bands``, ``y``, ``x`` and perhaps ``t`` in any order; bands labelled with
             names that the sensor knows, extra ones ignored. NumPy or dask, any real type.
             ``value * options.scale + options.offset`` is reflectance 0-1; thermal bands hold
-            kelvin or normalised brightness temperature and are not scaled. No data: NaN, the
-            array's ``_FillValue`` or ``nodata`` attribute, and pixels that are 0 in all bands.
+            kelvin or normalised brightness temperature and are not scaled. No-data is told by
+            ``sensors.decode``; declared are the array's attributes ``_FillValue``,
+            ``missing_value`` and ``nodata``.
         options: what to run and how to write it down.
         load: how to get the detector.
         neighborhood: size and overlap, pixels, where ``cube`` is one of the neighbourhoods of
@@ -99,7 +93,7 @@ def mask_datacube(
     origin_yx = (pixel_origin(cube, names["y"]), pixel_origin(cube, names["x"]))
     masks = [
         _mask_scene(
-            _Reader(scene[indices], inputs, options),
+            CubeReader(scene[indices].variable, inputs, options, nodata_values(cube)),
             detector,
             options,
             origin_yx,
@@ -155,38 +149,47 @@ def pixel_origin(cube: xr.DataArray, dim: str) -> int:
     return int(np.floor(values[0] / step + 1e-3))
 
 
-class _Reader:
-    """Reads reflectance of one date, part by part."""
+class CubeReader:
+    """Reads and decodes the bands of one date, part by part."""
 
-    def __init__(self, scene: xr.DataArray, inputs: ModelInput, options: MaskOptions) -> None:
-        self._scene = scene.variable
-        self._bands = [inputs.sensor.band(name) for name in inputs.band_names]
-        self._options = options
-        self._nodata = _nodata_values(scene)
-        self.shape = scene.shape
+    def __init__(
+        self,
+        array: Any,  # noqa: ANN401 - NumPy, dask or an xarray variable
+        inputs: ModelInput,
+        options: MaskOptions,
+        nodata: Sequence[float] = (),
+    ) -> None:
+        """Wrap ``array``, (band, y, x) of any real type, whose bands are those of ``inputs``."""
+        self._array, self._nodata = array, nodata
+        self._decoder = Decoder(
+            band_decoder(inputs.sensor.band(name), options.scale, options.offset)
+            for name in inputs.band_names
+        )
+        self.shape: tuple[int, int, int] = array.shape
+
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+        return self._decoder.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
         """Return (band, y, x) float32, NaN where unseen."""
-        stored = self._scene[key].to_numpy()
+        part = self._array[key]
+        # A task that waits for other tasks of its own cluster might wait for ever.
+        stored = np.asarray(
+            part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
+        )
         if stored.dtype.kind not in "fiub":
             raise InputError(
                 f"the cube holds values of type {stored.dtype}; expected numbers (reflectance)"
             )
-        unseen = (stored == 0).all(axis=0)
-        for value in self._nodata:
-            unseen |= (stored == value).any(axis=0)
         pixels = stored.astype(np.float32)
-        for plane, band in zip(pixels, self._bands[key[0]], strict=True):
-            if band.kind is BandKind.OPTICAL:
-                plane[:] = dn_to_reflectance(plane, self._options.scale, self._options.offset)
-            elif band.kind is BandKind.THERMAL and (kelvin := plane > KELVIN_FROM).any():
-                plane[kelvin] = normalise_temperature(plane[kelvin], band.name)
-        pixels[:, unseen] = np.nan
-        return pixels
+        mark_declared(pixels, self._nodata)
+        return self._decoder.decode(pixels, range(*key[0].indices(self.shape[0])))
 
 
 def _mask_scene(
-    reader: _Reader,
+    reader: CubeReader,
     detector: Detector,
     options: MaskOptions,
     origin_yx: tuple[int, int],
@@ -257,7 +260,8 @@ def _band_labels(cube: xr.DataArray, dim: str) -> list[str]:
     return [str(label) for label in cube.coords[dim].to_numpy()]
 
 
-def _nodata_values(cube: xr.DataArray) -> tuple[float, ...]:
+def nodata_values(cube: xr.DataArray) -> tuple[float, ...]:
+    """Return the values that the cube's attributes declare no-data."""
     given = (value for key in _NODATA_ATTRIBUTES for value in np.ravel(cube.attrs.get(key, ())))
     numbers = (float(value) for value in given if isinstance(value, int | float | np.number))
     return tuple(dict.fromkeys(value for value in numbers if np.isfinite(value)))

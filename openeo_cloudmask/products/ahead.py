@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,11 @@ class ReadAhead:
     def shape(self) -> tuple[int, int, int]:
         """(band, y, x)."""
         return self._cube.shape
+
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+        return self._cube.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, NaN where unseen."""

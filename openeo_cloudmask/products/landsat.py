@@ -19,15 +19,10 @@ from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.mtl import Mtl, parse_mtl
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Grid, Scene
-from openeo_cloudmask.products.stack import (
-    Decode,
-    Fill,
-    Plane,
-    RasterStack,
-    raster_grid,
-)
+from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
 from openeo_cloudmask.sensors import (
     Band,
+    BandDecoder,
     BandKind,
     Sensor,
     brightness_temperature,
@@ -165,7 +160,7 @@ def _plane(path: str, band: Band, own: Grid, grid: Grid, mtl: Mtl) -> Plane:
     return Plane(path=path, decode=_decoder(band, mtl), unseen=0, rows=rows, columns=columns)
 
 
-def _decoder(band: Band, mtl: Mtl) -> Decode:
+def _decoder(band: Band, mtl: Mtl) -> BandDecoder:
     number = band.name[1:]
     if band.kind is BandKind.THERMAL:
         constants = (
@@ -178,15 +173,11 @@ def _decoder(band: Band, mtl: Mtl) -> Decode:
         def decode_thermal(dn: Floats) -> Floats:
             return normalise_temperature(brightness_temperature(dn, *constants), band.name)
 
-        return decode_thermal
+        return BandDecoder(convert=decode_thermal, optical=False)
     mult = mtl.number(_RESCALING, f"REFLECTANCE_MULT_BAND_{number}")
     add = mtl.number(_RESCALING, f"REFLECTANCE_ADD_BAND_{number}")
     elevation = mtl.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")
-
-    def decode(dn: Floats) -> Floats:
-        return landsat_reflectance(dn, mult, add, elevation)
-
-    return decode
+    return BandDecoder(convert=lambda dn: landsat_reflectance(dn, mult, add, elevation))
 
 
 def _find_fill(files: ProductFiles, images: dict[str, str], grid: Grid) -> Fill:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,8 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
-from openeo_cloudmask.products.raster import decoder
 from openeo_cloudmask.products.scene import Floats, Grid, Scene
-from openeo_cloudmask.sensors import Sensor
+from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,8 +40,7 @@ def open_netcdf_scene(
 
     It holds one variable with a dimension of bands, or one variable a band; each has dimensions y
     and x and perhaps t. Scale, offset and fill value that the file states are applied by xarray;
-    ``scale`` and ``offset`` come after them. Unseen are NaN, and pixels that are 0 in all bands
-    that are read.
+    ``scale`` and ``offset`` come after them. No-data is told by ``sensors.decode``.
 
     Args:
         path: the file (or folder, for Zarr).
@@ -76,7 +74,7 @@ def open_netcdf_scene(
         source=_ArraySource(
             dataset,
             arrays,
-            [decoder(band, scale or 1.0, offset or 0.0) for band in found],
+            Decoder(band_decoder(band, scale, offset) for band in found),
             flip=flip,
         ),
         grid=grid,
@@ -94,13 +92,18 @@ class _ArraySource:
         self,
         dataset: xr.Dataset,
         arrays: Sequence[xr.DataArray],
-        decoders: Sequence[Any],
+        decoder: Decoder,
         *,
         flip: bool,
     ) -> None:
-        self._dataset, self._arrays, self._decoders = dataset, arrays, decoders
+        self._dataset, self._arrays, self._decoder = dataset, arrays, decoder
         self._flip = flip
         self._lock = threading.Lock()  # HDF5 is not for several threads at once
+
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+        return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
         """Return (band, y, x) float32, NaN where unseen."""
@@ -109,11 +112,7 @@ class _ArraySource:
         with self._lock:
             for plane, number in zip(out, planes, strict=True):
                 plane[:] = self._read_plane(number, rows, columns)
-        unseen = (out == 0).all(axis=0)
-        for plane, number in zip(out, planes, strict=True):
-            plane[unseen] = np.nan
-            plane[:] = self._decoders[number](plane)
-        return out
+        return self._decoder.decode(out, planes)
 
     def _read_plane(self, number: int, rows: slice, columns: slice) -> Any:  # noqa: ANN401
         array = self._arrays[number]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,10 @@ from rasterio.enums import MaskFlags
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap
-from openeo_cloudmask.products.scene import Floats, Scene
+from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
-from openeo_cloudmask.sensors import (
-    Band,
-    BandKind,
-    Sensor,
-    dn_to_reflectance,
-    normalise_temperature,
-)
+from openeo_cloudmask.sensors import Band, Sensor, band_decoder
 
-KELVIN_FROM = 10.0
-"""Thermal values above this are kelvin; normalised ones lie in 0-1."""
 NAMELESS_HINT = "Name the layers of the file in their order, e.g. --bands B02,B03,B04,B08"
 
 
@@ -39,10 +31,8 @@ def open_raster_scene(
 
     Bands are named by the file's band descriptions, or by ``bands``. Reflectance is
     ``value * scale + offset``, from the arguments or else from the file's own tags. Thermal bands
-    of ``sensor`` hold kelvin or normalised temperature, by the file's own tags. Unseen are:
-    NaN, the file's no-data value (in each band by itself), pixels outside the file's mask or
-    alpha band, and, in a file of integers without a no-data value, pixels that are 0 in all bands
-    that are read.
+    of ``sensor`` hold kelvin or normalised temperature, by the file's own tags. No-data are pixels
+    outside the file's mask or alpha band, and those of ``sensors.decode``.
 
     Args:
         path: the file.
@@ -78,13 +68,8 @@ def open_raster_scene(
             for number, label in zip(numbers, labels, strict=True)
         ]
         masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
-        has_nodata = any(value is not None for value in dataset.nodatavals)
-        fill = Fill(
-            zeros=kind in "iu" and not has_nodata and not masked,
-            mask_path=str(path) if masked else None,
-        )
         return Scene(
-            source=RasterStack(planes, fill),
+            source=RasterStack(planes, Fill(mask_path=str(path) if masked else None)),
             grid=raster_grid(dataset),
             band_labels=labels,
             sensor=sensor,
@@ -117,16 +102,16 @@ def _plane(
     offset: float | None,
     band: Band | None,
 ) -> Plane:
-    thermal = band is not None and band.kind is BandKind.THERMAL
     return Plane(
         path=str(path),
         index=number,
-        decode=decoder(
+        decode=band_decoder(
             band,
-            dataset.scales[number - 1] if scale is None or thermal else scale,
-            dataset.offsets[number - 1] if offset is None or thermal else offset,
+            scale,
+            offset,
+            own_scale=dataset.scales[number - 1],
+            own_offset=dataset.offsets[number - 1],
         ),
-        unseen=dataset.nodatavals[number - 1],
         rows=AxisMap(step=1.0, length=dataset.height),
         columns=AxisMap(step=1.0, length=dataset.width),
     )
@@ -134,20 +119,3 @@ def _plane(
 
 def _find(sensor: Sensor | None, label: str) -> Band | None:
     return None if sensor is None else sensor.find_band(label)
-
-
-def decoder(band: Band | None, scale: float, offset: float) -> Callable[[Floats], Floats]:
-    """Return the function from stored numbers to reflectance, or to normalised temperature.
-
-    Thermal bands hold kelvin or normalised brightness temperature, once scaled.
-    """
-
-    def decode(dn: Floats) -> Floats:
-        values = dn_to_reflectance(dn, scale, offset)
-        if band is not None and band.kind is BandKind.THERMAL:
-            kelvin = values > KELVIN_FROM
-            if kelvin.any():
-                values[kelvin] = normalise_temperature(values[kelvin], band.name)
-        return values
-
-    return decode

@@ -3,7 +3,7 @@
 Reflectance is ``(DN + offset) / quantification``; both numbers come from the product's metadata,
 never from its date or name: reprocessed products of old dates have an offset too. DN 0 is no-data
 and is found before the offset is added. A saturated pixel (DN 65535) is the brightest there is and
-stays seen, with a reflectance above 6.
+stays seen, with a reflectance above 6, unless all bands hold that number.
 
 The grid is that of the 10 m bands. Bands of 20 m and 60 m are interpolated bilinearly between
 pixel centres, which is a choice of this package: it leaves no steps at the edges of coarse pixels.
@@ -26,12 +26,11 @@ from rasterio.errors import CRSError
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
-from openeo_cloudmask.products.raster import decoder
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Grid, Scene
 from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import find_text, parse_xml
-from openeo_cloudmask.sensors import Sensor, get_sensor
+from openeo_cloudmask.sensors import Sensor, band_decoder, get_sensor
 
 _MAIN = re.compile(r"(MTD_MSIL(1C|2A)|S2._(OPER|USER)_MTD_SAFL(1C|2A)_.*)\.xml", re.IGNORECASE)
 _GRANULE_METADATA = re.compile(r"(MTD_TL|S2._.*_MTD_L(1C|2A)_TL_.*)\.xml", re.IGNORECASE)
@@ -280,7 +279,7 @@ def _plane(
     rows, columns = map_axes(own, grid, step=OUTPUT_M / image.resolution_m)
     return Plane(
         path=files.gdal_path(image.name),
-        decode=decoder(
+        decode=band_decoder(
             None,
             1 / radiometry.quantification,
             radiometry.offsets[band] / radiometry.quantification,

@@ -54,6 +54,10 @@ def _index(edge: float, step: float) -> int:
 class PixelSource(Protocol):
     """Where a scene's pixels come from; may be read from several threads."""
 
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
         """Return (band, y, x) float32 of the output grid, NaN where unseen."""
 
@@ -74,6 +78,11 @@ class SceneCube:
     def shape(self) -> tuple[int, int, int]:
         """(band, y, x)."""
         return (len(self.planes), *self.shape_yx)
+
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+        return self.source.fills
 
     @property
     def ndim(self) -> int:

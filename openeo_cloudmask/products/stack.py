@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,7 @@ from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.scene import Floats, Grid
-
-Decode = Callable[[Floats], Floats]
-"""From stored numbers, NaN where unseen, to reflectance or normalised temperature."""
+from openeo_cloudmask.sensors import BandDecoder, Decoder, mark_declared
 
 CACHE_BYTES = 512 * 2**20
 """Decoded blocks that are kept: a row of JPEG 2000 tiles of all 13 bands of Sentinel-2 is 170 MB,
@@ -35,9 +33,9 @@ class Plane:
     """What GDAL opens."""
     index: int = 1
     """Band of the file, from 1."""
-    decode: Decode
+    decode: BandDecoder
     unseen: float | None = None
-    """Stored number that means no-data; NaN always does."""
+    """Stored number that metadata declare no-data; the file's own and NaN always are."""
     rows: AxisMap
     columns: AxisMap
 
@@ -46,8 +44,6 @@ class Plane:
 class Fill:
     """Where no plane is seen, told apart from the planes' own values."""
 
-    zeros: bool = False
-    """Pixels that are 0 in all planes read are no-data."""
     mask_path: str | None = None
     """A raster whose own mask (a mask band, or alpha) holds for all planes."""
     flag_path: str | None = None
@@ -60,8 +56,14 @@ class RasterStack:
     def __init__(self, planes: Sequence[Plane], fill: Fill | None = None) -> None:
         self._planes = tuple(planes)
         self._fill = fill or Fill()
+        self._decoder = Decoder(plane.decode for plane in self._planes)
         self._open: dict[str, Any] = {}
         self._lock = threading.Lock()  # GDAL datasets are not for several threads at once
+
+    @property
+    def fills(self) -> Mapping[str, int]:
+        """Why -> pixels read so far that are no-data though nobody declared it."""
+        return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
         """Return (band, y, x) float32, NaN where unseen.
@@ -77,13 +79,8 @@ class RasterStack:
             seen = self._read_seen(rows, columns)
             for group in _groups([self._planes[number] for number in planes]):
                 self._read_group(group, rows, columns, out)
-        chosen = [self._planes[number] for number in planes]
-        if self._fill.zeros:
-            seen = seen & ~(out == 0).all(axis=0)
-        for plane, pixels in zip(chosen, out, strict=True):
-            pixels[~seen] = np.nan
-            pixels[:] = plane.decode(pixels)
-        return out
+        out[:, ~seen] = np.nan
+        return self._decoder.decode(out, planes)
 
     def close(self) -> None:
         """Close the files."""
@@ -112,8 +109,7 @@ class RasterStack:
             )
             blocks = self._read(plane.path, indexes, window)
         for (place, item), block in zip(group, blocks, strict=True):
-            if item.unseen is not None:
-                block[block == np.float32(item.unseen)] = np.nan
+            mark_declared(block, (item.unseen, self._open[item.path].nodatavals[item.index - 1]))
             out[place] = (
                 block if plane.rows.whole and plane.columns.whole else resample(block, down, across)
             )

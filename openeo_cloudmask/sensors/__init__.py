@@ -2,6 +2,7 @@
 
 from openeo_cloudmask.sensors.bands import Band, BandKind, Sensor, resolve_bands
 from openeo_cloudmask.sensors.custom import parse_sensor, read_sensor, resolve_sensor
+from openeo_cloudmask.sensors.decode import BandDecoder, Decoder, band_decoder, mark_declared
 from openeo_cloudmask.sensors.radiometry import (
     brightness_temperature,
     dn_to_reflectance,
@@ -13,12 +14,16 @@ from openeo_cloudmask.sensors.tables import SENSORS, get_sensor
 __all__ = [
     "SENSORS",
     "Band",
+    "BandDecoder",
     "BandKind",
+    "Decoder",
     "Sensor",
+    "band_decoder",
     "brightness_temperature",
     "dn_to_reflectance",
     "get_sensor",
     "landsat_reflectance",
+    "mark_declared",
     "normalise_temperature",
     "parse_sensor",
     "read_sensor",

@@ -74,8 +74,9 @@ def test_integers_that_are_zero_in_all_bands_are_unseen(write_raster, digits):
     assert pixels[0, 3, 3] == np.float32(-0.1)
 
 
-def test_zero_reflectance_in_floats_is_seen_and_nan_is_not(write_raster):
-    pixels = np.zeros((2, 3, 3), np.float32)
+def test_zero_in_one_band_of_floats_is_seen_and_nan_is_not(write_raster):
+    pixels = np.full((2, 3, 3), 0.1, np.float32)
+    pixels[0] = 0
     pixels[1, 2, 2] = np.nan
     path = write_raster(pixels, labels=("B02", "B03"))
     with open_product(path) as scene:

@@ -24,26 +24,19 @@ from openeo_cloudmask.backend.cubes.read import DateCube, find_dates
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.classes import apply_style, style_scheme
-from openeo_cloudmask.datacube import output_labels, pixel_origin
+from openeo_cloudmask.datacube import CubeReader, nodata_values, output_labels, pixel_origin
 from openeo_cloudmask.inference import Cube, Detector, predict_strips
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.inputs import ModelInput
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
-from openeo_cloudmask.sensors import (
-    SENSORS,
-    BandKind,
-    dn_to_reflectance,
-    normalise_temperature,
-    resolve_bands,
-)
+from openeo_cloudmask.sensors import SENSORS, resolve_bands
 
 MIN_WINDOW_ROWS = 4
 """Window rows a strip has at least: a strip computes one more than its share, so with four the
 work of a scene that is shared out grows by a quarter at most."""
 _PROGRESS_S = 1.0
-_KELVIN_FROM = 10.0
 _WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MASK_ATTRIBUTE = "cloudmask"
 """Attribute of masks: what they are of; ``save_result`` writes class names and colours by it."""
@@ -58,52 +51,11 @@ class StripSpec:
     sensor: str
     band_names: tuple[str, ...]
     pixels: Any
-    """``DateCube``, or a ``LazyPixels``."""
+    """``DateCube``, or a ``CubeReader``."""
     origin_yx: tuple[int, int]
     rows: tuple[int, int]
     part: int
     parts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LazyPixels:
-    """One date of a dask cube, read chunk row by chunk row within the task that needs it.
-
-    Values are made reflectance as the user-defined function does: ``value * scale + offset``,
-    thermal bands kelvin or normalised, no data where a value is ``nodata`` or all bands are 0.
-    """
-
-    array: Any
-    """dask array (band, y, x)."""
-    kinds: tuple[BandKind, ...]
-    band_names: tuple[str, ...]
-    scale: float
-    offset: float
-    nodata: tuple[float, ...]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(band, y, x)."""
-        bands, height, width = self.array.shape
-        return bands, height, width
-
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
-        """Return (band, y, x) float32, NaN where unseen."""
-        part = self.array[key]
-        stored = np.asarray(
-            part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
-        )
-        unseen = (stored == 0).all(axis=0)
-        for value in self.nodata:
-            unseen |= (stored == value).any(axis=0)
-        pixels = stored.astype(np.float32)
-        for plane, kind, name in zip(pixels, self.kinds, self.band_names, strict=True):
-            if kind is BandKind.OPTICAL:
-                plane[:] = dn_to_reflectance(plane, self.scale, self.offset)
-            elif kind is BandKind.THERMAL and (kelvin := plane > _KELVIN_FROM).any():
-                plane[kelvin] = normalise_temperature(plane[kelvin], name)
-        pixels[:, unseen] = np.nan
-        return pixels
 
 
 def parse_client_options(context: Mapping[str, Any] | None, run: RunSpec) -> MaskOptions:
@@ -280,7 +232,7 @@ def _pixels_of(
     indices: list[int],
     chosen: ModelInput,
     options: MaskOptions,
-) -> DateCube | LazyPixels:
+) -> DateCube | CubeReader:
     plain = options.scale == 1 and options.offset == 0
     dates = find_dates(cube)
     if dates is not None and plain:
@@ -291,13 +243,7 @@ def _pixels_of(
     array = one.isel(bands=indices).data
     if not isinstance(array, da.Array):
         array = da.from_array(array, chunks=(-1, 512, -1))
-    nodata = cube.attrs.get("nodata")
-    known = isinstance(nodata, int | float) and math.isfinite(nodata)
-    kinds = tuple(chosen.sensor.band(name).kind for name in chosen.band_names)
-    return LazyPixels(
-        array=array.rechunk({0: -1, 2: -1}), kinds=kinds, band_names=chosen.band_names,
-        scale=options.scale, offset=options.offset, nodata=(float(nodata or 0),) if known else (),
-    )  # fmt: skip
+    return CubeReader(array.rechunk({0: -1, 2: -1}), chosen, options, nodata_values(cube))
 
 
 def _ordered(data: xr.DataArray) -> xr.DataArray:

@@ -19,8 +19,8 @@ from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Grid, PixelSource
-from openeo_cloudmask.products.stack import Fill, Plane, RasterStack
-from openeo_cloudmask.sensors import dn_to_reflectance
+from openeo_cloudmask.products.stack import Plane, RasterStack
+from openeo_cloudmask.sensors import band_decoder
 
 CHUNK_ROWS = 512
 _OPEN_MAX = 16
@@ -79,23 +79,14 @@ class FilesRef:
             Plane(
                 path=item.path,
                 index=item.index,
-                decode=_Scale(scale=item.scale, offset=item.offset),
+                decode=band_decoder(None, item.scale, item.offset),
                 unseen=item.nodata,
                 rows=AxisMap(step=item.step, length=item.shape_yx[0]),
                 columns=AxisMap(step=item.step, length=item.shape_yx[1]),
             )
             for item in self.files
         ]
-        return RasterStack(planes, Fill())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
-    scale: float
-    offset: float
-
-    def __call__(self, stored: Floats) -> Floats:
-        return dn_to_reflectance(stored, self.scale, self.offset)
+        return RasterStack(planes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
