@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
-from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.errors import OptionError, WeightsError
 from openeo_cloudmask.inference import Window
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+"""A part of a path on the hub; no ``..``, backslash or percent sign."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +28,11 @@ class Licence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsSource:
-    """A published weights file on the Hugging Face hub."""
+    """A published weights file on the Hugging Face hub.
+
+    Raises:
+        WeightsError: a part is no plain name, such as one that leads out of the cache folder.
+    """
 
     repo: str
     file: str
@@ -34,6 +42,16 @@ class WeightsSource:
     sha256: str | None = None
     """None where none is published: the first download's digest is recorded and kept to."""
     size_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts are names, since they become paths of the cache."""
+        parts = [*self.repo.split("/"), *self.file.split("/"), self.revision]
+        if self.repo.count("/") != 1 or not all(map(_NAME.fullmatch, parts)):
+            raise WeightsError(
+                f"the weights are {self.repo!r}, {self.revision!r}, {self.file!r}; expected an "
+                "owner/repository, a revision and a file whose names have letters, digits and "
+                "._- only and do not begin with a dot"
+            )
 
     @property
     def url(self) -> str:

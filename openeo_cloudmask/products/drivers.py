@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,8 +36,8 @@ _REFERRING = ("OVERVIEWS", "GEOLOCATION")
 path, or a whole VRT, and is read as the file's overview."""
 
 
-Opener = Callable[..., Any]
-"""From a name to a binary file object, as rasterio's ``opener``."""
+Opener = Any
+"""From a name to a binary file object: a function or a file container, as rasterio takes them."""
 
 
 def open_raster(path: str | os.PathLike[str], *, opener: Opener | None = None) -> Any:  # noqa: ANN401

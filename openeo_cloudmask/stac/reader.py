@@ -96,6 +96,7 @@ def load_item_detector(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
+    trust: bool = False,
 ) -> Detector:
     """Return the detector of the model that an item describes, ready to run.
 
@@ -108,21 +109,46 @@ def load_item_detector(
         weights: a weights file or folder instead of the item's asset.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto``, ``fp32`` or ``bf16``.
+        trust: run code of whoever wrote the item: weights in TorchScript are a program. Those of
+            the package's own models need no such word, nor do other formats.
 
     Raises:
-        CatalogError: see ``read_model_item``.
+        CatalogError: see ``read_model_item``; or the weights are a program of a stranger.
         WeightsError: the weights are not those whose digest the item gives.
     """
     from openeo_cloudmask.models.load import load_detector
 
+    entry = read_model_item(source)
+    if weights is None:
+        _check_program(entry, trust=trust)
     return load_detector(
-        read_model_item(source),
+        entry,
         sensor=sensor,
         bands=bands,
         weights=weights,
         device=device,
         precision=precision,
     )
+
+
+def _check_program(entry: ModelEntry, *, trust: bool) -> None:
+    """Check that a TorchScript file of a stranger is the one meant, and that the user trusts it."""
+    from openeo_cloudmask.models.registry import MODELS
+
+    source = entry.weights
+    own = {known.weights for known in MODELS.values() if known.kind == entry.kind}
+    if entry.kind != "torchscript" or source is None or source in own:
+        return
+    if source.sha256 is None:
+        raise CatalogError(
+            f"{entry.id}: assets.model has no file:checksum; expected one, as {source.url} is "
+            "TorchScript, a program"
+        )
+    if not trust:
+        raise CatalogError(
+            f"{entry.id}: {source.url} is TorchScript, a program that would run with your rights; "
+            "if you trust whoever published it, pass trust=True"
+        )
 
 
 def _as_json(source: Path | Json | pystac.Item) -> dict[str, Any]:

@@ -216,3 +216,48 @@ def test_an_items_own_additions_do_no_harm(item_of: ItemOf) -> None:
     content["links"].append({"rel": "about", "href": "https://example.org"})
     content["stac_extensions"].append("https://example.org/unknown/v1.0.0/schema.json")
     assert read_model_item(pystac.Item.from_dict(content)) == MODELS["cloudsen12"]
+
+
+HUB = "https://huggingface.co/some/repository/resolve/main/"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "../../../../evil.pt", "a/../b.pt", "%2e%2e/evil.pt", "..%2fevil.pt", "a\\..\\evil.pt",
+        "/etc/evil.pt", "a//evil.pt", ".hidden.pt", "evil.pt?download=1", "evil.pt\nx",
+    ],
+)  # fmt: skip
+def test_weights_that_lead_out_of_the_cache_are_refused(item_of: ItemOf, file: str) -> None:
+    content = item_of("cloudsen12l2a")
+    content["assets"]["model"]["href"] = HUB + file
+    with pytest.raises(CatalogError, match=r"plain names|letters, digits|expected a file of the"):
+        load_item_detector(content, trust=True)
+
+
+def test_a_program_of_a_stranger_needs_a_checksum_and_a_word(
+    item_of: ItemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    (tmp_path / "evil.pt").write_bytes(b"some program")
+    content = item_of("cloudsen12l2a")
+    model = content["assets"]["model"]
+    model["href"] = HUB + "evil.pt"
+    for key in ("file:checksum", "file:size"):
+        model.pop(key, None)
+    with pytest.raises(CatalogError, match=r"no file:checksum.*TorchScript, a program"):
+        load_item_detector(content, trust=True)
+    model["file:checksum"] = "1220" + "0" * 64
+    with pytest.raises(CatalogError, match=r"would run with your rights.*trust=True"):
+        load_item_detector(content)
+    with pytest.raises(WeightsError, match="is not the file that was published"):
+        load_item_detector(content, trust=True)
+
+
+def test_the_packages_own_programs_need_no_word(
+    item_of: ItemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))
+    (tmp_path / "landsat30.pt").write_bytes(b"not the published weights")
+    with pytest.raises(WeightsError, match="is not the file that was published"):
+        load_item_detector(item_of("landsat30"), sensor="landsat-8-9-l1")
