@@ -156,7 +156,7 @@ def _read_grid(path: str) -> Grid:
 
 
 def _plane(path: str, band: Band, own: Grid, grid: Grid, mtl: Mtl) -> Plane:
-    rows, columns = map_axes(own, grid, step=30 / band.resolution_m)
+    rows, columns = map_axes(own, grid, step=30 / band.resolution_m, name=path)
     return Plane(path=path, decode=_decoder(band, mtl), unseen=0, rows=rows, columns=columns)
 
 
@@ -164,18 +164,18 @@ def _decoder(band: Band, mtl: Mtl) -> BandDecoder:
     number = band.name[1:]
     if band.kind is BandKind.THERMAL:
         constants = (
-            mtl.number(_RESCALING, f"RADIANCE_MULT_BAND_{number}"),
-            mtl.number(_RESCALING, f"RADIANCE_ADD_BAND_{number}"),
-            mtl.number(_THERMAL, f"K1_CONSTANT_BAND_{number}"),
-            mtl.number(_THERMAL, f"K2_CONSTANT_BAND_{number}"),
+            mtl.positive(_RESCALING, f"RADIANCE_MULT_BAND_{number}", most=1),
+            mtl.number(_RESCALING, f"RADIANCE_ADD_BAND_{number}", most=1000),
+            mtl.positive(_THERMAL, f"K1_CONSTANT_BAND_{number}", most=1e5),
+            mtl.positive(_THERMAL, f"K2_CONSTANT_BAND_{number}", most=1e5),
         )
 
         def decode_thermal(dn: Floats) -> Floats:
             return normalise_temperature(brightness_temperature(dn, *constants), band.name)
 
         return BandDecoder(convert=decode_thermal, optical=False)
-    mult = mtl.number(_RESCALING, f"REFLECTANCE_MULT_BAND_{number}")
-    add = mtl.number(_RESCALING, f"REFLECTANCE_ADD_BAND_{number}")
+    mult = mtl.positive(_RESCALING, f"REFLECTANCE_MULT_BAND_{number}", most=1)
+    add = mtl.number(_RESCALING, f"REFLECTANCE_ADD_BAND_{number}", most=1)
     elevation = mtl.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION")
     return BandDecoder(convert=lambda dn: landsat_reflectance(dn, mult, add, elevation))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,17 +34,32 @@ class Mtl:
             )
         return value
 
-    def number(self, group: str, key: str) -> float:
-        """Return a value as a number.
+    def number(self, group: str, key: str, *, most: float = math.inf) -> float:
+        """Return a value as a number of a size up to ``most``.
 
         Raises:
-            ProductError: it is missing or no number.
+            ProductError: it is missing, no number, or too large.
         """
         text = self.text(group, key)
         try:
-            return float(text)
-        except ValueError as err:
-            raise ProductError(f"{self.name}: {key} is {text!r}; expected a number") from err
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and abs(value) <= most):
+            limit = "" if most == math.inf else f" of at most {most:g}"
+            raise ProductError(f"{self.name}: {key} is {text!r}; expected a number{limit}")
+        return value
+
+    def positive(self, group: str, key: str, *, most: float) -> float:
+        """Return a value as a number above 0 and at most ``most``.
+
+        Raises:
+            ProductError: it is missing, or something else.
+        """
+        value = self.number(group, key, most=most)
+        if value <= 0:
+            raise ProductError(f"{self.name}: {key} is {value:g}; expected more than 0")
+        return value
 
 
 def parse_mtl(content: bytes, name: str) -> Mtl:

@@ -36,6 +36,9 @@ _MAIN = re.compile(r"(MTD_MSIL(1C|2A)|S2._(OPER|USER)_MTD_SAFL(1C|2A)_.*)\.xml",
 _GRANULE_METADATA = re.compile(r"(MTD_TL|S2._.*_MTD_L(1C|2A)_TL_.*)\.xml", re.IGNORECASE)
 _IMAGE = re.compile(r".*_(B\d[\dA])(?:_(\d\d)m)?\.(?:jp2|tiff?)", re.IGNORECASE)
 OUTPUT_M = 10
+_QUANTIFICATION = (100.0, 1e6)
+"""Counts of reflectance 1 that can be meant; published products have 1000 or 10000."""
+_LARGEST_DN = 65535
 # RADIO_ADD_OFFSET and BOA_ADD_OFFSET count the bands in this order, B10 included.
 _BAND_ORDER = get_sensor("sentinel-2-l1c").band_names
 _SENSORS = {"S2MSI1C": "sentinel-2-l1c", "S2MSI2A": "sentinel-2-l2a", "S2MSI2AP": "sentinel-2-l2a"}
@@ -149,23 +152,29 @@ def _read_radiometry(root: ET.Element, sensor: Sensor, main: str) -> _Radiometry
         }
     except ValueError as err:
         raise ProductError(f"{main}: a radiometric number is no number: {err}") from err
-    if not quantification > 0:
+    if not _QUANTIFICATION[0] <= quantification <= _QUANTIFICATION[1]:
         raise ProductError(f"{main}: {value_tags[0]} is {quantification}; expected 10000 or so")
+    if strange := [value for value in listed.values() if not abs(value) <= quantification]:
+        raise ProductError(
+            f"{main}: {offset_tag} is {strange[0]}; expected -1000 or so, counts of less than "
+            f"reflectance 1 ({quantification:g})"
+        )
     offsets = {}
     for number, band in enumerate(_BAND_ORDER):
         if listed and number not in listed and band in sensor.band_names:
             raise ProductError(f"{main} lists {offset_tag} but none for band_id {number} ({band})")
         offsets[band] = listed.get(number, 0.0)  # no list at all before baseline 04.00
-    return _Radiometry(quantification=quantification, offsets=offsets, nodata=_read_nodata(root))
+    nodata = _read_nodata(root, main)
+    return _Radiometry(quantification=quantification, offsets=offsets, nodata=nodata)
 
 
-def _read_nodata(root: ET.Element) -> float:
+def _read_nodata(root: ET.Element, main: str) -> float:
     for item in root.iter("Special_Values"):
         if (item.findtext("SPECIAL_VALUE_TEXT") or "").strip() == "NODATA":
-            try:
-                return float(item.findtext("SPECIAL_VALUE_INDEX") or "")
-            except ValueError:
-                break
+            text = (item.findtext("SPECIAL_VALUE_INDEX") or "").strip()
+            if not (text.isascii() and text.isdecimal() and int(text) <= _LARGEST_DN):
+                raise ProductError(f"{main}: NODATA is {text!r}; expected a count such as 0")
+            return float(text)
     return 0.0
 
 
@@ -276,7 +285,7 @@ def _plane(
     grid: Grid,
     radiometry: _Radiometry,
 ) -> Plane:
-    rows, columns = map_axes(own, grid, step=OUTPUT_M / image.resolution_m)
+    rows, columns = map_axes(own, grid, step=OUTPUT_M / image.resolution_m, name=image.name)
     return Plane(
         path=files.gdal_path(image.name),
         decode=band_decoder(
@@ -290,13 +299,17 @@ def _plane(
     )
 
 
-def map_axes(own: Grid, grid: Grid, *, step: float) -> tuple[AxisMap, AxisMap]:
+def map_axes(own: Grid, grid: Grid, *, step: float, name: str) -> tuple[AxisMap, AxisMap]:
     """Return how the rows and columns of ``grid`` lie on a raster with the grid ``own``.
 
     Args:
         own: grid of the raster that is read.
         grid: grid of the output.
         step: source pixels per output pixel, used where one of them has no georeference.
+        name: of the raster, for the error.
+
+    Raises:
+        ProductError: the raster does not cover the grid.
     """
     height, width = own.shape_yx
     shift_y = shift_x = 0.0
@@ -307,10 +320,23 @@ def map_axes(own: Grid, grid: Grid, *, step: float) -> tuple[AxisMap, AxisMap]:
         # Six digits drop the rounding noise of coordinates, so that whole pixels stay whole.
         shift_y = round((target.f - source.f) / source.e, 6)
         shift_x = round((target.c - source.c) / source.a, 6)
-    return (
+    axes = (
         AxisMap(step=step_y, shift=shift_y, length=height),
         AxisMap(step=step_x, shift=shift_x, length=width),
     )
+    if not all(map(_covers, axes, grid.shape_yx)):
+        raise ProductError(
+            f"{name} has {height} x {width} pixels (y, x), which do not cover the "
+            f"{grid.shape_yx[0]} x {grid.shape_yx[1]} pixels of the product's grid; it may be cut "
+            "off, or of another product"
+        )
+    return axes
+
+
+def _covers(axis: AxisMap, length: int) -> bool:
+    # Of a coarser or finer band, the last pixel may lie partly beyond the grid or fall short of it.
+    slack = 0.0 if axis.whole else max(1.0, axis.step)
+    return -slack <= axis.shift and axis.shift + length * axis.step <= axis.length + slack
 
 
 def _exact(step: float) -> float:

@@ -205,3 +205,24 @@ def test_real_metadata(shared, write_landsat, form, name, elevation, kelvin_cons
     )
     kelvin = kelvin_constants[1] / np.log(kelvin_constants[0] / radiance + 1)
     np.testing.assert_allclose(thermal, np.clip((kelvin - 132) / 117, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("REFLECTANCE_MULT_BAND_2", "0"), ("REFLECTANCE_MULT_BAND_2", "inf"),
+        ("REFLECTANCE_MULT_BAND_2", "1e300"), ("REFLECTANCE_ADD_BAND_2", "nan"),
+        ("REFLECTANCE_ADD_BAND_2", "1e300"), ("RADIANCE_MULT_BAND_10", "-1"),
+        ("RADIANCE_ADD_BAND_10", "1e300"),
+    ],
+)  # fmt: skip
+def test_rescaling_that_cannot_be_is_refused(write_landsat, key, value):
+    path, _ = write_landsat(changes={"LEVEL1_RADIOMETRIC_RESCALING": {key: value}})
+    with pytest.raises(ProductError, match=f"{key} is .*; expected"):
+        open_product(path)
+
+
+def test_a_band_of_the_wrong_size_is_refused(write_landsat):
+    path, _ = write_landsat(counts={3: np.full((40, 49), 9000, np.uint16)})
+    with pytest.raises(ProductError, match="has 40 x 49 pixels"):
+        open_product(path)

@@ -240,3 +240,40 @@ def test_a_folder_of_something_else_is_not_searched_for_ever(tmp_path, monkeypat
         (tmp_path / f"{number}.txt").touch()
     with pytest.raises(ProductError, match="more than 3 files; expected the folder of one product"):
         open_product(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan", "-10000", "1", "9e999"])
+def test_a_quantification_that_cannot_be_is_refused(write_safe, value):
+    path, _ = write_safe()
+    main = path / "MTD_MSIL1C.xml"
+    main.write_text(main.read_text().replace(">10000<", f">{value}<"))
+    with pytest.raises(ProductError, match="QUANTIFICATION_VALUE is .*; expected 10000 or so"):
+        open_product(path)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300", "-20000"])
+def test_an_offset_that_cannot_be_is_refused(write_safe, value):
+    path, _ = write_safe()
+    main = path / "MTD_MSIL1C.xml"
+    main.write_text(main.read_text().replace(">-1000<", f">{value}<"))
+    with pytest.raises(ProductError, match="RADIO_ADD_OFFSET is .*; expected -1000 or so"):
+        open_product(path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "70000", "nothing", ""])
+def test_a_no_data_value_that_cannot_be_is_refused(write_safe, value):
+    path, _ = write_safe()
+    main = path / "MTD_MSIL1C.xml"
+    main.write_text(main.read_text().replace("INDEX>0<", f"INDEX>{value}<"))
+    with pytest.raises(ProductError, match="NODATA is .*; expected a count such as 0"):
+        open_product(path)
+
+
+@pytest.mark.parametrize(
+    ("band", "shape"),
+    [("B03", (100, 100)), ("B03", (240, 299)), ("B11", (100, 150)), ("B11", (12, 15))],
+)
+def test_a_band_of_the_wrong_size_is_refused(write_safe, band, shape):
+    path, _ = write_safe(counts={band: np.full(shape, 3000, np.uint16)})
+    with pytest.raises(ProductError, match=rf"{band}.*has {shape[0]} x {shape[1]} pixels"):
+        open_product(path)
