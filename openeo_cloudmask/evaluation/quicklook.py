@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError
+from openeo_cloudmask.products.publish import publish_file
 
 PANEL_PX = 512
 _GAP, _TITLE, _CAPTION, _LEGEND = 20, 46, 30, 44
@@ -120,14 +121,11 @@ def write_quicklook(path: Path, picture: Image.Image) -> Path:
     """
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(buffer.getvalue())
-        part.replace(path)
+        with publish_file(path) as part:
+            part.write_bytes(buffer.getvalue())
     except OSError as err:
         raise OutputError(f"cannot write the picture {path}: {err}") from err
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -19,6 +19,7 @@ from openeo_cloudmask.alcd.archive import Failure
 from openeo_cloudmask.errors import OutputError
 from openeo_cloudmask.evaluation.cases import iterate_numbers
 from openeo_cloudmask.evaluation.evaluate import Pooled, SceneResult, ScoreSettings, pool_results
+from openeo_cloudmask.products.publish import publish_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -124,15 +125,12 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         OutputError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with publish_file(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as err:
         raise OutputError(f"cannot write {path}: {err}") from err
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from rasterio.windows import Window
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError, ProductError
 from openeo_cloudmask.products.drivers import create_raster, open_raster
+from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.products.scene import Grid
 
 BLOCK_PX = 512
@@ -85,21 +84,14 @@ def write_cog(
     """
     check_output(path, overwrite=overwrite)
     bands = 1 if categorise else len(scheme.classes)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    except OSError as err:
-        raise OutputError(f"cannot write in {path.parent}: {err}") from err
-    try:
-        with _as_output_error(path):
-            plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-            with create_raster(plain, **_profile(grid, bands)) as dataset:
-                _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
-                for window, block in _blocks(strips, grid, bands):
-                    dataset.write(block, window=window)
-            _convert(plain, cog, categorise=categorise)
-            cog.replace(path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_beside(path.parent) as scratch, _as_output_error(path):
+        plain, cog = scratch / "strips.tif", scratch / "cog.tif"
+        with create_raster(plain, **_profile(grid, bands)) as dataset:
+            _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
+            for window, block in _blocks(strips, grid, bands):
+                dataset.write(block, window=window)
+        _convert(plain, cog, categorise=categorise)
+        cog.replace(path)
     return path
 
 

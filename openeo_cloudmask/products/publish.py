@@ -1,14 +1,60 @@
-"""Folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, even when the process is killed.
+
+They are made in a hidden folder beside their place and renamed in one step. Its name does not
+depend on theirs, so that any name the file system allows can be used. Such folders of killed
+processes are removed by whoever writes there next: a lock, which ends with its process, tells them
+from those in use.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from openeo_cloudmask.errors import OutputError
+
+_PREFIX, _SUFFIX = ".cloudmask-", ".tmp"
+_LOCK = "lock"
+
+
+@contextmanager
+def scratch_beside(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder on the same disk as ``folder``, in it; it goes at the end.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    _sweep(folder)
+    try:
+        hidden = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder))
+        inner = hidden / "new"
+        inner.mkdir()
+        lock = _hold(hidden)
+    except OSError as err:
+        raise OutputError(f"cannot write in {folder}: {err}") from err
+    try:
+        yield inner
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        lock.close()
+
+
+@contextmanager
+def publish_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which gets the name ``path`` when that went well.
+
+    Raises:
+        OutputError: the folder of ``path`` cannot be written to.
+    """
+    with scratch_beside(path.parent) as scratch:
+        part = scratch / f"file{path.suffix}"
+        yield part
+        part.replace(path)
 
 
 def publish_folder(target: Path, fill: Callable[[Path], None], *, overwrite: bool = False) -> Path:
@@ -26,17 +72,43 @@ def publish_folder(target: Path, fill: Callable[[Path], None], *, overwrite: boo
         raise OutputError(f"{target} exists; remove it or choose another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        )
-        try:
+        with scratch_beside(target.parent) as scratch:
             fill(scratch)
-            scratch.chmod(0o755)  # mkdtemp makes folders for its owner alone
             if target.exists():
                 shutil.rmtree(target)
             os.replace(scratch, target)  # noqa: PTH105 - one step, also over an empty folder
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    except OutputError:
+        raise
     except OSError as err:
         raise OutputError(f"cannot write {target}: {err}") from err
     return target
+
+
+def _hold(hidden: Path) -> IO[bytes]:
+    """Return the open lock of a folder; it has its name only once it is locked."""
+    early = hidden / f"{_LOCK}.new"
+    lock = early.open("wb")
+    _lock(lock)
+    early.rename(hidden / _LOCK)
+    return lock
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file, and return whether no other process has; False where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows: nothing is swept there
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in ``folder``."""
+    for hidden in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError), (hidden / _LOCK).open("rb") as lock:
+            if _lock(lock):
+                shutil.rmtree(hidden, ignore_errors=True)

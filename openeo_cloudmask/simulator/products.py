@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.products.drivers import create_raster
-from openeo_cloudmask.products.publish import publish_folder
+from openeo_cloudmask.products.publish import publish_file, publish_folder
 from openeo_cloudmask.sensors import Band, BandKind, get_sensor
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
 from openeo_cloudmask.simulator.scene import SimulatedScene
@@ -140,29 +139,27 @@ def _write_raster(
         if driver == "JP2OpenJPEG"
         else {"compress": "deflate", "tiled": True, "blockxsize": 256, "blockysize": 256}
     )
-    scratch = path.with_name(f".{path.name}.part{path.suffix}")
     try:
-        with create_raster(
-            scratch,
-            driver=driver,
-            count=len(pixels),
-            height=pixels.shape[1],
-            width=pixels.shape[2],
-            dtype=pixels.dtype,
-            crs=scene.crs,
-            transform=scene.transform * Affine.scale(step),
-            nodata=nodata,
-            **extra,
-        ) as dataset:
+        with (
+            publish_file(path) as part,
+            create_raster(
+                part,
+                driver=driver,
+                count=len(pixels),
+                height=pixels.shape[1],
+                width=pixels.shape[2],
+                dtype=pixels.dtype,
+                crs=scene.crs,
+                transform=scene.transform * Affine.scale(step),
+                nodata=nodata,
+                **extra,
+            ) as dataset,
+        ):
             dataset.write(pixels)
             for number, name in enumerate(names, start=1):
                 dataset.set_band_description(number, name)
-        os.replace(scratch, path)  # noqa: PTH105 - the same step everywhere in this package
     except (RasterioError, OSError) as err:
         raise OutputError(f"cannot write {path}: {err}") from err
-    finally:
-        scratch.unlink(missing_ok=True)
-        scratch.with_name(scratch.name + ".aux.xml").unlink(missing_ok=True)
 
 
 def _own_resolution(plane: NDArray[np.float32], band: Band, pixel_m: float) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products.publish import publish_file
 
 if TYPE_CHECKING:
     import openeo
@@ -271,9 +272,8 @@ def download_results(connection: openeo.Connection, job_id: str, folder: Path) -
             name = Path(asset.name).name
             if not name.lower().endswith((".tif", ".tiff")):
                 continue
-            part = folder / f".{name}.part"
-            asset.download(part)
-            part.replace(folder / name)
+            with publish_file(folder / name) as part:
+                asset.download(part)
             paths.append(folder / name)
     return paths
 
@@ -296,13 +296,11 @@ def register_scene(path: Path, backend_data: Path, *, sensor: str | None = None)
     folder = backend_data / "scenes"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
-    part = folder / f".{path.name}.part"
-    try:
-        os.link(path, part)  # free where both lie on one disk
-    except OSError:
-        shutil.copyfile(path, part)
-    part.replace(target)
-    part.unlink(missing_ok=True)  # renaming a link to itself leaves both names
+    with publish_file(target) as part:
+        try:
+            os.link(path, part)  # free where both lie on one disk
+        except OSError:
+            shutil.copyfile(path, part)
     store = CollectionStore(Settings(data_dir=backend_data).prepare().collections_dir)
     collection, _ = ingest_product(target, store, sensor=sensor)
     return collection

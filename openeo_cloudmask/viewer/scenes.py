@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from rasterio.windows import Window
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, Scene, open_product
 from openeo_cloudmask.products.drivers import create_raster
+from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -106,7 +105,6 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
     height, width = scene.grid.shape_yx
     limits = [_limits(plane) for plane in _sample(cube, height, width)]
     target = folder / f"picture-{len(names)}.tif"
-    scratch = Path(tempfile.mkdtemp(prefix=".picture.", dir=folder))
     profile = {
         "driver": "GTiff",
         "height": height,
@@ -124,25 +122,24 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         "interleave": "band",
     }
     try:
-        plain, cog = scratch / "plain.tif", scratch / "cog.tif"
-        with create_raster(
-            plain, **{key: value for key, value in profile.items() if value is not None}
-        ) as out:
-            for row in range(0, height, STRIP_PX):
-                rows = min(STRIP_PX, height - row)
-                strip = cube[:, row : row + rows, :]
-                drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
-                out.write(drawn, window=Window(0, row, width, rows))
-                if report is not None:
-                    report(0.9 * (row + rows) / height)
-        rasterio.shutil.copy(
-            plain, cog, driver="COG", compress="DEFLATE", level=1, overview_resampling="average"
-        )
-        cog.replace(target)
+        with scratch_beside(folder) as scratch:
+            plain, cog = scratch / "plain.tif", scratch / "cog.tif"
+            with create_raster(
+                plain, **{key: value for key, value in profile.items() if value is not None}
+            ) as out:
+                for row in range(0, height, STRIP_PX):
+                    rows = min(STRIP_PX, height - row)
+                    strip = cube[:, row : row + rows, :]
+                    drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
+                    out.write(drawn, window=Window(0, row, width, rows))
+                    if report is not None:
+                        report(0.9 * (row + rows) / height)
+            rasterio.shutil.copy(
+                plain, cog, driver="COG", compress="DEFLATE", level=1, overview_resampling="average"
+            )
+            cog.replace(target)
     except (RasterioError, OSError) as err:
         raise OutputError(f"cannot write the picture of the scene to {folder}: {err}") from err
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     if report is not None:
         report(1.0)
     return Picture(path=target, composites=composites, sensor_id=sensor.id, grid=scene.grid)

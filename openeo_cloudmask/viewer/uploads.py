@@ -11,6 +11,7 @@ from typing import IO
 from openeo_cloudmask.errors import InputError, OptionError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.publish import publish_file
 
 MAX_UPLOAD_BYTES = 2 * 1024**3
 MAX_UNPACKED_BYTES = 8 * 1024**3
@@ -45,17 +46,13 @@ def save_upload(stream: IO[bytes], name: str, size: int, folder: Path) -> Path:
             "be uploaded. Give the path of the file on this machine instead, or use a back end"
         )
     target = folder / clean
-    part = folder / f".part-{clean}"  # its suffix says how it is read
-    try:
+    with publish_file(target) as part:  # of the same suffix, which says how it is read
         with part.open("wb") as out:
             shutil.copyfileobj(stream, out, _COPY_BYTES)
         if suffix == ".zip":
             check_zip(part, clean)
         else:
             check_raster(part, clean)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 

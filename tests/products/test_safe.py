@@ -247,7 +247,7 @@ def test_a_quantification_that_cannot_be_is_refused(write_safe, value):
     path, _ = write_safe()
     main = path / "MTD_MSIL1C.xml"
     main.write_text(main.read_text().replace(">10000<", f">{value}<"))
-    with pytest.raises(ProductError, match="QUANTIFICATION_VALUE is .*; expected 10000 or so"):
+    with pytest.raises(ProductError, match=r"QUANTIFICATION_VALUE is .*; expected 10000 or so"):
         open_product(path)
 
 
@@ -256,7 +256,7 @@ def test_an_offset_that_cannot_be_is_refused(write_safe, value):
     path, _ = write_safe()
     main = path / "MTD_MSIL1C.xml"
     main.write_text(main.read_text().replace(">-1000<", f">{value}<"))
-    with pytest.raises(ProductError, match="RADIO_ADD_OFFSET is .*; expected -1000 or so"):
+    with pytest.raises(ProductError, match=r"RADIO_ADD_OFFSET is .*; expected -1000 or so"):
         open_product(path)
 
 
@@ -265,7 +265,7 @@ def test_a_no_data_value_that_cannot_be_is_refused(write_safe, value):
     path, _ = write_safe()
     main = path / "MTD_MSIL1C.xml"
     main.write_text(main.read_text().replace("INDEX>0<", f"INDEX>{value}<"))
-    with pytest.raises(ProductError, match="NODATA is .*; expected a count such as 0"):
+    with pytest.raises(ProductError, match=r"NODATA is .*; expected a count such as 0"):
         open_product(path)
 
 

@@ -21,6 +21,7 @@ def test_a_raster_is_kept(write_classes, tmp_path):
     path = save(content, "../../evil name.tif", folder)
     assert path == folder / "evil_name.tif"
     assert path.read_bytes() == content
+    assert save(content, f"{'n' * 250}.tif", folder).is_file()
 
 
 def test_a_netcdf_is_kept(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.products.publish import publish_file
 from openeo_cloudmask.stac.fields import EO_URI
 
 _ID = re.compile(r"[\w\-.~]{1,128}")
@@ -194,9 +194,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.replace(path)
+    with publish_file(path) as part:
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def chosen_bands(available: Iterable[str], wanted: Iterable[str] | None) -> list[str]:

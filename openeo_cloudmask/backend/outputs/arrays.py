@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from openeo_cloudmask.backend.jobs.tasks import compute
 from openeo_cloudmask.backend.outputs.strips import read_strips
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError
+from openeo_cloudmask.products.publish import publish_file, scratch_beside
 
 _EPOCH = "seconds since 1970-01-01"
 
@@ -28,32 +27,27 @@ def write_netcdf(path: Path, cube: xr.DataArray) -> None:
     """Write a cube (t?, bands, y, x) as netCDF 4, one variable a band, CF time and grid mapping."""
     import h5netcdf
 
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with h5netcdf.File(part, "w") as file:
-            dims = [str(dim) for dim in cube.dims if dim != "bands"]
-            file.dimensions = {dim: cube.sizes[dim] for dim in dims}
-            _write_coordinates(file, cube, dims)
-            dtype = np.dtype("uint8") if cube.dtype == bool else cube.dtype
-            labels = [str(label) for label in cube["bands"].to_numpy()]
-            for label in labels:
-                chunks = tuple(1 if dim == "t" else min(512, cube.sizes[dim]) for dim in dims)
-                variable = file.create_variable(
-                    label, tuple(dims), dtype, chunks=chunks, compression="gzip",
-                    compression_opts=1, fillvalue=_fill(cube, dtype),
-                )  # fmt: skip
-                if "spatial_ref" in cube.coords:
-                    variable.attrs["grid_mapping"] = "crs"
-            for date in range(cube.sizes.get("t", 1)):
-                scene = cube.isel(t=date) if "t" in cube.dims else cube
-                for row, values in read_strips(scene):
-                    rows = slice(row, row + values.shape[1])
-                    place = (date, rows, slice(None)) if "t" in dims else (rows, slice(None))
-                    for label, plane in zip(labels, values, strict=True):
-                        file.variables[label][place] = plane.astype(dtype)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with publish_file(path) as part, h5netcdf.File(part, "w") as file:
+        dims = [str(dim) for dim in cube.dims if dim != "bands"]
+        file.dimensions = {dim: cube.sizes[dim] for dim in dims}
+        _write_coordinates(file, cube, dims)
+        dtype = np.dtype("uint8") if cube.dtype == bool else cube.dtype
+        labels = [str(label) for label in cube["bands"].to_numpy()]
+        for label in labels:
+            chunks = tuple(1 if dim == "t" else min(512, cube.sizes[dim]) for dim in dims)
+            variable = file.create_variable(
+                label, tuple(dims), dtype, chunks=chunks, compression="gzip",
+                compression_opts=1, fillvalue=_fill(cube, dtype),
+            )  # fmt: skip
+            if "spatial_ref" in cube.coords:
+                variable.attrs["grid_mapping"] = "crs"
+        for date in range(cube.sizes.get("t", 1)):
+            scene = cube.isel(t=date) if "t" in cube.dims else cube
+            for row, values in read_strips(scene):
+                rows = slice(row, row + values.shape[1])
+                place = (date, rows, slice(None)) if "t" in dims else (rows, slice(None))
+                for label, plane in zip(labels, values, strict=True):
+                    file.variables[label][place] = plane.astype(dtype)
 
 
 def _write_coordinates(file: Any, cube: xr.DataArray, dims: list[str]) -> None:  # noqa: ANN401
@@ -91,8 +85,7 @@ def write_zarr(path: Path, cube: xr.DataArray) -> None:
     """Write a cube as a zipped Zarr store (``.zarr.zip``), readable without unpacking."""
     import zarr
 
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
+    with scratch_beside(path.parent) as scratch:
         store = scratch / "cube.zarr"
         plain = cube.copy(data=np.broadcast_to(np.zeros((), cube.dtype), cube.shape))
         plain.attrs = {key: value for key, value in cube.attrs.items() if _is_plain(value)}
@@ -114,8 +107,6 @@ def write_zarr(path: Path, cube: xr.DataArray) -> None:
                 if file.is_file():
                     archive.write(file, str(file.relative_to(store)))
         part.replace(path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_plain(value: object) -> bool:
@@ -141,7 +132,7 @@ def write_png(path: Path, scene: xr.DataArray, options: dict[str, Any]) -> None:
             palette[item.value] = item.rgba[:3]
         image = image.convert("P") if image.mode != "L" else image
         image.putpalette(palette.tobytes())
-        image.save(part := path.with_name(f".{path.name}.part"), "PNG", transparency=255)
+        more = {"transparency": 255}
     else:
         if values.shape[0] not in (1, 3):
             raise InputError(
@@ -153,15 +144,15 @@ def write_png(path: Path, scene: xr.DataArray, options: dict[str, Any]) -> None:
         scaled = (np.nan_to_num(values.astype(np.float32), nan=low) - low) / (high - low)
         bytes_yxb = np.moveaxis(np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8), 0, -1)
         image = Image.fromarray(bytes_yxb[..., 0] if values.shape[0] == 1 else bytes_yxb)
-        image.save(part := path.with_name(f".{path.name}.part"), "PNG")
-    part.replace(path)
+        more = {}
+    with publish_file(path) as part:
+        image.save(part, "PNG", **more)
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Write any value as JSON."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(to_json(value), allow_nan=False), encoding="utf-8")
-    part.replace(path)
+    with publish_file(path) as part:
+        part.write_text(json.dumps(to_json(value), allow_nan=False), encoding="utf-8")
 
 
 def to_json(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - a table of types

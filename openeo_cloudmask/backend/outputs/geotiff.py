@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.products.cog import BLOCK_PX, check_written, write_cog
 from openeo_cloudmask.products.drivers import create_raster
+from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.products.scene import Grid
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -90,25 +89,21 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
         dtype = np.dtype("float64")  # GeoTIFF readers seldom know 64-bit integers
     if dtype.name not in _TYPES:
         raise InputError(f"values of type {scene.dtype} cannot be written to a GeoTIFF")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        with _as_output_error(path.name):
-            plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-            with create_raster(plain, **_profile(scene, dtype)) as dataset:
-                for number, label in enumerate(scene["bands"].to_numpy(), start=1):
-                    dataset.set_band_description(number, str(label))
-                for row, values in read_strips(scene):
-                    height, width = values.shape[1:]
-                    dataset.write(values.astype(dtype), window=Window(0, row, width, height))
-            rasterio.shutil.copy(
-                plain, cog, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=BLOCK_PX,
-                OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
-                BIGTIFF="IF_SAFER",
-            )  # fmt: skip
-            check_written(cog)
-            cog.replace(path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_beside(path.parent) as scratch, _as_output_error(path.name):
+        plain, cog = scratch / "strips.tif", scratch / "cog.tif"
+        with create_raster(plain, **_profile(scene, dtype)) as dataset:
+            for number, label in enumerate(scene["bands"].to_numpy(), start=1):
+                dataset.set_band_description(number, str(label))
+            for row, values in read_strips(scene):
+                height, width = values.shape[1:]
+                dataset.write(values.astype(dtype), window=Window(0, row, width, height))
+        rasterio.shutil.copy(
+            plain, cog, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=BLOCK_PX,
+            OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
+            BIGTIFF="IF_SAFER",
+        )  # fmt: skip
+        check_written(cog)
+        cog.replace(path)
 
 
 def _profile(scene: xr.DataArray, dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products.publish import publish_file
 
 ITEM_TYPE = "application/geo+json"
 
@@ -61,9 +62,8 @@ def _write_item(
     )
     content = item.to_dict(include_self_link=False)
     target = path.with_suffix(".json")
-    part = target.with_name(f".{target.name}.part")
-    part.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    part.replace(target)
+    with publish_file(target) as part:
+        part.write_text(json.dumps(content, indent=2), encoding="utf-8")
     run.files.append(
         {
             "name": target.name,
