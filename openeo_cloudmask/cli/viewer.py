@@ -42,6 +42,13 @@ def viewer(
         bool,
         typer.Option("--allow-paths", help="Users may open any file of this machine by its path."),
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers may reach the viewer, e.g. that of a proxy before it.",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
     """Open the viewer in a browser at http://HOST:PORT/.
 
@@ -60,6 +67,7 @@ def viewer(
         embedded=backend is None and not no_backend,
         catalog=catalog,
         allow_paths=allow_paths,
+        allowed_hosts=tuple(allow_host or ()),
     )
     typer.echo(f"The viewer opens at http://{host}:{port}/ (stop it with Ctrl+C)", err=True)
     if status := launch(plan):

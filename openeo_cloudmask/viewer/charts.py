@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.evaluation.cases import CaseResult
@@ -14,8 +16,27 @@ from openeo_cloudmask.viewer.scenes import Spectrum
 if TYPE_CHECKING:
     import altair as alt
 
+    from openeo_cloudmask.classes import MaskClass
+    from openeo_cloudmask.viewer.cards import CardClass
+
 THERMAL_FROM_NM = 3000
 CELL_PX = 64
+
+
+def swatches(classes: Iterable[CardClass | MaskClass]) -> str:
+    """Return a line of HTML with each class's colour and title; whatever they hold is text."""
+    items = (
+        '<span style="white-space:nowrap;margin-right:1.1em"><span aria-hidden="true" '
+        'style="display:inline-block;width:.9em;height:.9em;'
+        f"background:{_hex(item.color)};border:1px solid #555;margin-right:.35em;"
+        f'vertical-align:-.05em"></span>{escape(item.title)}</span>'
+        for item in classes
+    )
+    return f'<div style="font-size:.85rem;line-height:1.5">{"".join(items)}</div>'
+
+
+def _hex(color: str) -> str:
+    return f"#{color}" if re.fullmatch("[0-9A-Fa-f]{6}", color) else "#888888"
 
 
 def draw_spectrum(spectrum: Spectrum) -> alt.LayerChart | None:

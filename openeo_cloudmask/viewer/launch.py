@@ -21,6 +21,7 @@ from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.products.drivers import SKIP_VARIABLE, skipped_drivers
 from openeo_cloudmask.viewer.names import (
     ALLOW_PATHS_VARIABLE,
+    ALLOWED_HOSTS_VARIABLE,
     BACKEND_DATA_VARIABLE,
     BACKEND_VARIABLE,
     CATALOG_VARIABLE,
@@ -49,6 +50,8 @@ class LaunchPlan:
     catalog: str | None = None
     allow_paths: bool = False
     """Users may open files by their path on this machine."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which browsers may reach the viewer, beside addresses and its machine's name."""
 
     @property
     def alone(self) -> bool:
@@ -126,6 +129,7 @@ def viewer_environment(
         LOGIN_VARIABLE: None if login is None else str(login),
         BACKEND_DATA_VARIABLE: str(plan.data / "backend") if plan.embedded else None,
         ALLOW_PATHS_VARIABLE: "1" if plan.allow_paths else None,
+        ALLOWED_HOSTS_VARIABLE: " ".join(plan.allowed_hosts),
         SKIP_VARIABLE: skipped_drivers(),
         # Streamlit finds .streamlit/config.toml beside the script only from some releases on.
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",

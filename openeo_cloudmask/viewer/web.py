@@ -17,7 +17,7 @@ from openeo_cloudmask.openeo.local_demo import default_model
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
-from openeo_cloudmask.viewer.cookies import COOKIE
+from openeo_cloudmask.viewer.cookies import find_name
 from openeo_cloudmask.viewer.local import State, Task
 from openeo_cloudmask.viewer.names import (
     BACKEND_DATA_VARIABLE,
@@ -49,7 +49,7 @@ def data_folder() -> Path:
 def session() -> Session:
     """Return what this browser has opened; it outlives a reload of the page."""
     if "session" not in st.session_state:
-        key = st.context.cookies.get(COOKIE)
+        key = find_name(st.context.cookies)
         st.session_state.session = SESSIONS.find(key, lambda: begin_session(data_folder()))
     current: Session = st.session_state.session
     return current

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from openeo_cloudmask.viewer.cookies import COOKIE, build_middleware
+from openeo_cloudmask.viewer.cookies import COOKIE, build_middleware, find_name, new_name
 from openeo_cloudmask.viewer.session import KEEP_SECONDS, SessionStore, begin_session
 
 
@@ -57,7 +57,9 @@ def client():
         Route("/", lambda _: HTMLResponse("page")),
         Route("/data", lambda _: PlainTextResponse("data")),
     ]
-    return TestClient(Starlette(routes=routes, middleware=build_middleware()))
+    return TestClient(
+        Starlette(routes=routes, middleware=build_middleware()), base_url="http://localhost"
+    )
 
 
 def test_pages_give_a_cookie_that_scripts_cannot_read(client):
@@ -66,6 +68,23 @@ def test_pages_give_a_cookie_that_scripts_cannot_read(client):
     assert "HttpOnly" in header
     assert "SameSite=Lax" in header
     assert "set-cookie" not in client.get("/").headers  # it has one now
+
+
+def test_a_name_that_the_visitor_chose_is_no_session(client):
+    chosen = "c" * 32
+    for value in (chosen, f"{chosen}.", f"{chosen}.{'0' * 64}", ""):
+        assert find_name({COOKIE: value}) is None
+        answer = client.get("/", headers={"cookie": f"{COOKIE}={value}"})
+        assert find_name({COOKIE: answer.headers["set-cookie"].split("=")[1].split(";")[0]})
+    given = new_name()
+    assert find_name({COOKIE: given}) == given.partition(".")[0]
+    assert find_name({COOKIE: f"x{given}"}) is None
+
+
+def test_over_https_no_other_server_can_set_the_cookie(client):
+    header = client.get("https://localhost/").headers["set-cookie"]
+    assert header.startswith(f"__Host-{COOKIE}=")
+    assert header.endswith("Path=/; Secure")
 
 
 def test_only_pages_give_a_cookie(client):

@@ -62,9 +62,11 @@ def test_each_tab_has_a_page_of_its_own():
         await socket.close()
 
     routes = [WebSocketRoute("/", speak)]
-    client = TestClient(Starlette(routes=routes, middleware=build_middleware()))
+    client = TestClient(
+        Starlette(routes=routes, middleware=build_middleware()), base_url="http://localhost"
+    )
     for _ in range(2):
-        with client.websocket_connect("/") as socket:
+        with client.websocket_connect("ws://localhost/") as socket:
             pages = [page_in(socket.receive_bytes()) for _ in range(2)]
             assert socket.receive_text() == "text"
         assert pages == ["compare", "compare"]

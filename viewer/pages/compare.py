@@ -17,6 +17,7 @@ from openeo_cloudmask.viewer.charts import (
     draw_probabilities,
     draw_spectrum,
     score_rows,
+    swatches,
 )
 from openeo_cloudmask.viewer.comparison import (
     ERROR_VIEW,
@@ -118,15 +119,8 @@ def collect(
 def legend(schemes: list[ClassScheme]) -> None:
     """Draw the classes of what is on the map."""
     for scheme in schemes:
-        swatches = "".join(
-            f'<span style="white-space:nowrap;margin-right:1.1em"><span aria-hidden="true" '
-            f'style="display:inline-block;width:.9em;height:.9em;background:#{item.color};'
-            f'border:1px solid #555;margin-right:.35em;vertical-align:-.05em"></span>'
-            f"{item.title}</span>"
-            for item in scheme.classes
-            if not (scheme.name == "alcd" and item.value < 2)
-        )
-        st.html(f'<div style="font-size:.85rem;line-height:1.5">{swatches}</div>')
+        shown = [item for item in scheme.classes if scheme.name != "alcd" or item.value >= 2]
+        st.html(swatches(shown))
 
 
 def choose_state(

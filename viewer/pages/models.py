@@ -5,6 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from openeo_cloudmask.viewer.cards import ModelCard
+from openeo_cloudmask.viewer.charts import swatches
 from openeo_cloudmask.viewer.web import cards, told
 
 THERMAL_FROM_NM = 3000
@@ -39,12 +40,7 @@ def draw_bands(card: ModelCard, sensor: str) -> None:
 
 def draw_classes(card: ModelCard) -> None:
     """Draw the classes with their colours."""
-    swatches = "".join(
-        f'<span style="display:inline-block;width:1em;height:1em;background:#{item.color};'
-        f'border:1px solid #555;margin:0 .3em 0 .8em;vertical-align:-.1em"></span>{item.title}'
-        for item in card.classes
-    )
-    st.html(f"<p>{swatches}</p>")
+    st.html(swatches(card.classes))
 
 
 def draw_card(card: ModelCard) -> None:
