@@ -22,6 +22,13 @@ class Biome:
     snow: float = 0.0
     """Chance of snow."""
     relief_m: float = 30.0
+    altitude_m: float = 800.0
+    """Height above the sea, up to."""
+    moisture: tuple[float, float] = (0.4, 1.6)
+    """Water vapour, 1 is the air of mid-latitudes in summer."""
+    sun_zenith_deg: tuple[float, float] = (15.0, 75.0)
+    glint: float = 0.15
+    """Chance that water mirrors the sun."""
     weight: float = 1.0
 
 
@@ -119,7 +126,41 @@ BIOMES: dict[str, Biome] = {
         wood=0.7,
         snow=0.7,
         relief_m=1500,
+        altitude_m=4000,
+        moisture=(0.15, 1.2),
         weight=1.6,
+    ),
+    "taiga-winter": Biome(
+        natural=("snow-medium", "snow-fine", "snow-old"),
+        crops=("snow-fine", "snow-medium", "snow-dirty"),
+        woods=("conifer", "deciduous-bare", "conifer"),
+        water=("snow-fine", "ice-sea", "water-dark"),
+        fields=0.4,
+        wood=0.95,
+        relief_m=150,
+        moisture=(0.08, 0.6),
+        sun_zenith_deg=(45, 80),
+        weight=0.8,
+    ),
+    "ice-sheet": Biome(
+        natural=("snow-polar", "snow-fine", "snow-medium"),
+        lakes=0.0,
+        town=0.0,
+        relief_m=25,
+        altitude_m=4000,
+        moisture=(0.02, 0.3),
+        sun_zenith_deg=(50, 80),
+        weight=1.2,
+    ),
+    "ocean": Biome(
+        natural=("water-ocean", "water-coastal", "water-turbid", "water-muddy", "water-green"),
+        water=("water-ocean", "water-coastal", "water-turbid"),
+        lakes=0.0,
+        town=0.0,
+        relief_m=0.0,
+        altitude_m=0.0,
+        glint=0.35,
+        weight=1.0,
     ),
     "arctic": Biome(
         natural=("tundra", "granite", "snow-medium", "ice-glacier"),
@@ -129,7 +170,9 @@ BIOMES: dict[str, Biome] = {
         sea=0.3,
         snow=0.9,
         relief_m=300,
-        weight=0.8,
+        moisture=(0.08, 0.7),
+        sun_zenith_deg=(40, 80),
+        weight=1.0,
     ),
     "city": Biome(
         natural=("grass-green", "soil-brown", "concrete"),
@@ -139,7 +182,7 @@ BIOMES: dict[str, Biome] = {
         wood=0.2,
         town=0.8,
         sea=0.2,
-        weight=1.0,
+        weight=1.4,
     ),
     "coast": Biome(
         natural=("grass-green", "shrub", "sand-beach", "soil-light"),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.simulator.noise import (
     blur,
+    cell_noise,
     fractal_noise,
     quantile,
     smoothstep,
@@ -90,7 +91,10 @@ def layer_optics(particles: Particles, sun_cosine: float) -> Optics:
 def build_deck(
     kind: str, rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, cover: float
 ) -> Deck:
-    """Return a deck of ``kind``, one of ``DECK_KINDS``, over about ``cover`` of the scene."""
+    """Return a deck of ``kind``, one of ``DECK_KINDS``, over about ``cover`` of the scene.
+
+    A ``cover`` of 1 is cloud from edge to edge.
+    """
     return DECK_KINDS[kind](rng, shape, pixel_m, cover)
 
 
@@ -99,9 +103,14 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _excess(field: Floats, cover: float) -> Floats:
-    """Return how far a field rises over the level that ``cover`` of it exceeds, 0-1."""
+    """Return how far a field rises over the level that ``cover`` of it exceeds, 0-1.
+
+    Edge to edge, even the lowest place lies well above that level.
+    """
     level = quantile(field, 1 - cover)
     top = max(quantile(field, 0.998), level + 0.2)
+    if cover >= 1:
+        level = float(field.min()) - 0.45 * (top - level)
     excess: Floats = np.clip((field - np.float32(level)) / np.float32(top - level), 0, 1.2)
     return excess
 
@@ -145,11 +154,13 @@ def _stratocumulus(
         stretch=float(rng.uniform(1.0, 1.6)),
         angle_rad=float(rng.uniform(0, np.pi)),
     )
+    if rng.random() < 0.6:
+        field = np.float32(0.5) * field + np.float32(0.9) * cell_noise(rng, shape, cell)
     field += fractal_noise(rng, shape, outer_px=cell * 6, beta=3.5) * np.float32(0.7)
     edge = smoothstep(_excess(field, cover), 0.0, float(rng.uniform(0.05, 0.35)))
     depth = edge * np.exp(field * np.float32(0.35)) * np.float32(_log_uniform(rng, 4, 30))
     base = _log_uniform(rng, 400, 2500)
-    top = np.float32(base + rng.uniform(150, 500)) + field * np.float32(rng.uniform(20, 90))
+    top = np.float32(base + rng.uniform(150, 500)) + field * np.float32(rng.uniform(20, 140))
     return Deck(kind="stratocumulus", depth=depth, base_m=base, top_m=top, ice=False)
 
 
@@ -165,6 +176,30 @@ def _stratus(
     base = _log_uniform(rng, 80, 2500)
     top = np.float32(base + rng.uniform(150, 600)) + grain * np.float32(25)
     return Deck(kind="stratus", depth=depth, base_m=base, top_m=top, ice=False)
+
+
+def _nimbostratus(
+    rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, cover: float
+) -> Deck:
+    """A deep rain cloud: a soft, even, very thick sheet, of water or of ice at its top."""
+    field = fractal_noise(rng, shape, outer_px=rng.uniform(1e4, 4e4) / pixel_m, beta=3.8)
+    soft = fractal_noise(rng, shape, outer_px=rng.uniform(2e3, 1e4) / pixel_m, beta=3.8)
+    edge = smoothstep(_excess(field + 0.1 * soft, cover), 0.0, float(rng.uniform(0.1, 0.5)))
+    depth = edge * np.exp(soft * np.float32(rng.uniform(0.05, 0.4)))
+    depth *= np.float32(_log_uniform(rng, 15, 110))
+    base = _log_uniform(rng, 300, 2000)
+    top = np.float32(base + rng.uniform(2000, 6000)) + soft * np.float32(rng.uniform(20, 150))
+    ice = rng.random() < 0.5
+    return Deck(kind="nimbostratus", depth=depth, base_m=base, top_m=top, ice=ice)
+
+
+def _mist(rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, cover: float) -> Deck:
+    """A faint low veil without a border: fog that lifts, haze over forest and water."""
+    field = fractal_noise(rng, shape, outer_px=rng.uniform(2e3, 2e4) / pixel_m, beta=3.4)
+    depth = smoothstep(_excess(field, cover), 0.0, 1.0) * np.float32(_log_uniform(rng, 0.4, 3))
+    base = float(rng.uniform(50, 800))
+    top = np.full(shape, base + 200, np.float32)
+    return Deck(kind="mist", depth=depth, base_m=base, top_m=top, ice=False)
 
 
 def _altocumulus(
@@ -231,6 +266,26 @@ def _tower(rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, cov
     return Deck(kind="tower", depth=depth, base_m=base, top_m=top, ice=thick > 6000)
 
 
+def _anvil(rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, cover: float) -> Deck:
+    """The ice top of deep convection: wide, thick, with domes and ripples."""
+    field = fractal_noise(rng, shape, outer_px=rng.uniform(8e3, 3e4) / pixel_m, beta=3.6)
+    fine = fractal_noise(
+        rng,
+        shape,
+        outer_px=rng.uniform(600, 4000) / pixel_m,
+        beta=float(rng.uniform(2.8, 3.8)),
+        stretch=float(rng.uniform(1.0, 1.8)),
+        angle_rad=float(rng.uniform(0, np.pi)),
+    )
+    edge = smoothstep(_excess(field + 0.2 * fine, cover), 0.0, float(rng.uniform(0.1, 0.6)))
+    depth = edge * np.exp(fine * np.float32(rng.uniform(0.1, 0.4)))
+    depth *= np.float32(_log_uniform(rng, 10, 110))
+    base = float(rng.uniform(5000, 9000))
+    domes = fine * np.float32(rng.uniform(20, 200))
+    top = np.float32(base + rng.uniform(1000, 5000)) + domes
+    return Deck(kind="anvil", depth=depth, base_m=base, top_m=top, ice=True)
+
+
 DECK_KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int], float, float], Deck]] = {
     "cumulus": _cumulus,
     "stratocumulus": _stratocumulus,
@@ -238,14 +293,20 @@ DECK_KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int], float, flo
     "altocumulus": _altocumulus,
     "cirrus": _cirrus,
     "tower": _tower,
+    "nimbostratus": _nimbostratus,
+    "anvil": _anvil,
+    "mist": _mist,
 }
 
 DECK_WEIGHTS: dict[str, float] = {
-    "cumulus": 0.46,
-    "stratocumulus": 0.12,
-    "stratus": 0.09,
-    "altocumulus": 0.10,
-    "cirrus": 0.16,
-    "tower": 0.07,
+    "cumulus": 0.31,
+    "stratocumulus": 0.13,
+    "stratus": 0.10,
+    "altocumulus": 0.09,
+    "cirrus": 0.14,
+    "tower": 0.06,
+    "nimbostratus": 0.05,
+    "anvil": 0.07,
+    "mist": 0.05,
 }
 """How often each kind is drawn where the caller names none."""

@@ -15,6 +15,9 @@ from openeo_cloudmask.simulator.surface import WATER, Surface
 
 Floats = NDArray[np.float32]
 
+_OZONE_BELOW_NM = 690
+"""At shorter wavelengths ozone is what absorbs; at longer ones mostly water vapour."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
@@ -71,19 +74,21 @@ def build_air(
     haze_depth: float,
     angstrom: float,
     moisture: float,
+    altitude_m: float = 0.0,
 ) -> Air:
     """Return the air over a scene; single scattering with a small allowance for more."""
-    rayleigh = rayleigh_depth(centres_nm)
+    rayleigh = rayleigh_depth(centres_nm) * np.float32(np.exp(-altitude_m / 8400))
     haze = aerosol_depth(centres_nm, haze_depth, angstrom)
     sun = np.float32(geometry.sun_cosine)
     view = np.float32(np.cos(np.radians(geometry.view_zenith_deg)))
     molecules = rayleigh * np.float32(0.75) * (1 + sun**2) / (4 * sun * view)
     dust = haze * np.float32(0.24) / (4 * sun * view)
     paths = 1 / sun + 1 / view
+    gas = gas_transmission(centres_nm) ** np.float32(moisture * paths / 2.0)
     return Air(
         path=(molecules * np.float32(1.15) + dust).astype(np.float32),
         passed=np.exp(-(0.4 * rayleigh + 0.12 * haze) * paths).astype(np.float32),
-        gas=(gas_transmission(centres_nm) ** np.float32(moisture * paths / 2.0)).astype(np.float32),
+        gas=gas_above(gas.astype(np.float32), centres_nm, altitude_m),
         diffuse=(1 - np.exp(-(0.55 * rayleigh + 0.5 * haze) / sun)).astype(np.float32),
         adjacency=np.clip(0.9 * rayleigh + 0.3 * haze + 0.02, 0, 0.35).astype(np.float32),
     )
@@ -93,13 +98,14 @@ def gas_above(gas: Floats, centres_nm: Sequence[float], height_m: float) -> Floa
     """Return (band,) float32, two-way transmission of the gases above ``height_m``.
 
     Water vapour thins out with a scale height of about 2 km. In the saturated band at 1375 nm
-    the little that is left aloft still counts, so it opens later.
+    the little that is left aloft still counts, so it opens later. Ozone lies above all clouds.
     """
     kilometres = height_m / 1000.0
     centres = np.asarray(centres_nm)
     saturated = (centres > 1330) & (centres < 1420)
+    ozone = centres < _OZONE_BELOW_NM
     aloft = float(np.exp(-((kilometres / 5.2) ** 2))), float(np.exp(-kilometres / 2.0))
-    left: Floats = np.where(saturated, *aloft).astype(np.float32)
+    left: Floats = np.where(ozone, 1, np.where(saturated, *aloft)).astype(np.float32)
     passed: Floats = gas**left
     return passed
 
@@ -112,6 +118,18 @@ def slope_light(surface: Surface, geometry: Geometry) -> Floats:
     facing = 1 - tangent * (slope_x * np.float32(sun_x) + slope_y * np.float32(sun_y))
     light: Floats = np.clip(facing / np.sqrt(1 + slope_x**2 + slope_y**2), 0.0, 2.2)
     light[surface.kind == WATER] = 1.0
+    return light * _house_light(surface.building_m, geometry)
+
+
+def _house_light(building_m: Floats, geometry: Geometry) -> Floats:
+    """Return (y, x) float32, 0 where a building stands between the ground and the sun, else 1."""
+    light = np.ones(building_m.shape, np.float32)
+    tallest = float(building_m.max())
+    length = float(np.hypot(*geometry.shadow_shift_px(tallest)))
+    for step in range(1, min(int(np.ceil(length)), 40) + 1):
+        level_m = tallest * step / np.ceil(length)
+        hides = roll(building_m, *geometry.shadow_shift_px(level_m)) > building_m + level_m
+        light[hides] = 0
     return light
 
 
@@ -185,10 +203,10 @@ def cloud_relief(decks: Sequence[Deck], geometry: Geometry, shape: tuple[int, in
         if deck.kind in ("cirrus", "altocumulus"):
             continue
         top = np.where(deck.depth > 0, deck.top_m, np.float32(deck.base_m)).astype(np.float32)
-        top = ndimage.uniform_filter(top, max(3, round(60 / geometry.pixel_m)), mode="wrap")
+        top = ndimage.uniform_filter(top, max(3, round(120 / geometry.pixel_m)), mode="wrap")
         rise_y = (np.roll(top, -1, 0) - np.roll(top, 1, 0)) / np.float32(2 * geometry.pixel_m)
         rise_x = (np.roll(top, -1, 1) - np.roll(top, 1, 1)) / np.float32(2 * geometry.pixel_m)
         facing = rise_x * np.float32(sun_x) + rise_y * np.float32(sun_y)
         facing *= np.float32(-0.55 * tangent)
-        light *= np.clip(1 + np.tanh(facing) * np.float32(0.5), 0.5, 1.35)
+        light *= np.clip(1 + np.tanh(facing) * np.float32(0.5), 0.4, 1.35)
     return light

@@ -65,6 +65,25 @@ def fractal_noise(
     return field / np.float32(field.std() + 1e-12)
 
 
+def cell_noise(rng: np.random.Generator, shape: tuple[int, int], size_px: float) -> Floats:
+    """Return closed cells of about ``size_px``: high in their middle, low along their borders.
+
+    The difference of the distances to the two nearest of scattered points (Worley, 1996, SIGGRAPH).
+
+    Returns:
+        (y, x) float32 with mean 0 and variance 1, periodic.
+    """
+    from scipy.spatial import cKDTree
+
+    count = int(np.clip(shape[0] * shape[1] / max(size_px, 2.0) ** 2, 4, 20_000))
+    tree = cKDTree(rng.uniform(0, 1, (count, 2)) * shape, boxsize=shape)
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
+    near, _ = tree.query(np.stack([rows.ravel(), columns.ravel()], axis=1), k=2)
+    field = (near[:, 1] - near[:, 0]).reshape(shape).astype(np.float32)
+    cells: Floats = (field - field.mean()) / np.float32(field.std() + 1e-12)
+    return cells
+
+
 def quantile(field: Floats, share: float) -> float:
     """Return the value below which ``share`` of a field lies, from every third pixel."""
     return float(np.quantile(field[::3, ::3], min(max(share, 0.0), 1.0)))

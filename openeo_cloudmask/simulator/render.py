@@ -43,17 +43,21 @@ class View:
     surface: Surface
     decks: tuple[Deck, ...]
     """From the lowest to the highest."""
+    smoke_depth: Floats
+    """(y, x) float32, optical depth of smoke at 550 nm, below all clouds."""
+    saturation: float
+    """Reflectance beyond which the sensor tells nothing."""
 
 
 def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
     """Return the cube as the sensor sees it, and the share of the sun's beam on the ground."""
     optical = [band for band in view.bands if band.kind is BandKind.OPTICAL]
     centres = [band.centre_nm or 0.0 for band in optical]
-    size = float(rng.uniform(0.6, 1.8))
+    size, grain = (float(np.exp(rng.uniform(np.log(0.4), np.log(top)))) for top in (2.2, 2.0))
     sun = view.geometry.sun_cosine
     optics = {
         False: layer_optics(droplets(centres, size), sun),
-        True: layer_optics(ice_crystals(centres, float(rng.uniform(0.6, 1.6))), sun),
+        True: layer_optics(ice_crystals(centres, grain), sun),
     }
     shape = view.surface.kind.shape
     beam, scattered = beam_through(view.decks, optics, view.geometry, (shape[0], shape[1]))
@@ -74,6 +78,7 @@ def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
         gas = np.float32(1) if corrected else view.air.gas[index]
         ground *= gas
         around *= gas
+        ground = _smoke(ground, view.smoke_depth, centres[index])
         for layer in layers:
             ground = layer.veil(ground, around, index, band, 1.0 if corrected else None)
         if corrected:
@@ -83,11 +88,20 @@ def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
             ground += view.air.path[index]
         ground = _resolve(ground, band, view.geometry.pixel_m)
         ground += noise * rng.standard_normal(ground.shape, dtype=np.float32)
-        planes[band.name] = np.maximum(ground, np.float32(0.0001))
+        planes[band.name] = np.clip(ground, np.float32(0.0001), np.float32(view.saturation))
     for band in view.bands:
         if band.kind is BandKind.THERMAL:
             planes[band.name] = _thermal(rng, view, band)
     return np.stack([planes[band.name] for band in view.bands]), beam
+
+
+def _smoke(ground: Floats, depth: Floats, centre_nm: float) -> Floats:
+    """Return the ground below smoke: fine and dark, so it fades towards the infrared."""
+    if not depth.any():
+        return ground
+    here = depth * np.float32((centre_nm / 550.0) ** -1.9)
+    seen: Floats = ground * np.exp(-0.5 * here) + np.float32(0.25) * (1 - np.exp(-0.6 * here))
+    return seen.astype(np.float32)
 
 
 def _split(decks: tuple[Deck, ...]) -> list[tuple[bool, tuple[Deck, ...]]]:

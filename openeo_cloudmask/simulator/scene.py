@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import BandError, OptionError
 from openeo_cloudmask.sensors import Band, BandKind, Sensor, get_sensor
-from openeo_cloudmask.simulator.biomes import BIOMES
+from openeo_cloudmask.simulator.biomes import BIOMES, Biome
 from openeo_cloudmask.simulator.clouds import DECK_KINDS, DECK_WEIGHTS, Deck, build_deck
 from openeo_cloudmask.simulator.light import Air, Geometry, build_air
+from openeo_cloudmask.simulator.noise import fractal_noise, quantile, smoothstep
 from openeo_cloudmask.simulator.render import View, render
 from openeo_cloudmask.simulator.surface import SNOW, WATER, Surface, build_surface
 
@@ -36,8 +37,10 @@ THICK_DEPTH = 3.0
 SHADOW_BEAM = 0.65
 """Share of the direct beam below which ground is in shadow."""
 
-# Deep and sheet clouds fill whole scenes easily: the larger, the less cover is drawn.
-_COVER_SKEW = {"tower": 4.0, "cirrus": 1.6, "altocumulus": 2.5}
+_CLEAR_SHARE, _OVERCAST_SHARE = 0.08, 0.16
+"""How often a drawn scene has no cloud at all, and cloud from edge to edge."""
+_SMOKE_SHARE, _SATURATED_SHARE = 0.05, 0.08
+NEVER_SATURATED = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,9 @@ class SimulatedScene:
     """(y, x) float32, of all clouds in the line of sight."""
     sun_beam: Floats
     """(y, x) float32, share of the sun's direct beam that clouds let through to the ground."""
+    smoke_depth: Floats
+    """(y, x) float32, optical depth of smoke at 550 nm. Smoke is not cloud: its truth is what lies
+    below it."""
     transform: Affine
     crs: str
     sun_zenith_deg: float
@@ -79,6 +85,8 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
     sun_azimuth_deg: float | None = None,
     haze: float | None = None,
     nodata_fraction: float = 0.0,
+    smoke: float | None = None,
+    saturation: float | None = None,
 ) -> SimulatedScene:
     """Return a scene that is the same for the same arguments.
 
@@ -90,11 +98,14 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
         bands: bands wanted, by name; None takes all.
         biome: a key of ``BIOMES``.
         decks: kinds of cloud, keys of ``DECK_KINDS``; empty for a clear sky.
-        cloud_fraction: share of the scene the decks cover, 0-1, before thin rims are cut off.
+        cloud_fraction: share of the scene the decks cover, 0-1, before thin rims are cut off; 1 is
+            cloud from edge to edge.
         sun_zenith_deg: 0-85.
         sun_azimuth_deg: clockwise from north.
         haze: aerosol optical depth at 550 nm.
         nodata_fraction: share of the scene beyond the edge of the swath.
+        smoke: greatest optical depth of smoke at 550 nm, 0 for none.
+        saturation: reflectance at which the optical bands saturate.
 
     Raises:
         OptionError: an argument is out of range or unknown.
@@ -105,18 +116,21 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
     instrument = get_sensor(sensor)
     shape = _check_size(size)
     chosen = _choose_bands(instrument, bands)
-    geometry = _draw_geometry(
-        rng, pixel_m or instrument.resolution_m, sun_zenith_deg, sun_azimuth_deg
-    )
     name = biome if biome is not None else _draw_biome(rng)
     if name not in BIOMES:
         raise OptionError(f"unknown biome {name!r}; expected one of {', '.join(BIOMES)}")
+    geometry = _draw_geometry(
+        rng, BIOMES[name], pixel_m or instrument.resolution_m, sun_zenith_deg, sun_azimuth_deg
+    )
     work = _work_shape(shape)
     layers = _draw_decks(rng, work, geometry.pixel_m, decks, cloud_fraction)
     centres = [band.centre_nm or 0.0 for band in chosen if band.kind is BandKind.OPTICAL]
     surface = build_surface(rng, work, geometry.pixel_m, centres, BIOMES[name])
-    haze_depth, air = _draw_air(rng, centres, geometry, haze)
-    cube, beam = render(rng, View(instrument, tuple(chosen), geometry, air, surface, layers))
+    haze_depth, air = _draw_air(rng, centres, geometry, BIOMES[name], haze)
+    smoke_depth = _draw_smoke(rng, work, geometry.pixel_m, smoke)
+    limit = _draw_saturation(rng, saturation)
+    view = View(instrument, tuple(chosen), geometry, air, surface, layers, smoke_depth, limit)
+    cube, beam = render(rng, view)
     depth: Floats = np.sum([deck.depth for deck in layers] or [np.zeros(work, np.float32)], axis=0)
     truth, alcd = _truth(layers, depth, beam, surface)
     seen = ~_unseen(rng, shape, nodata_fraction)
@@ -129,6 +143,7 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
         truth_alcd=np.where(seen, alcd[cut], np.uint8(0)),
         optical_depth=np.ascontiguousarray(depth[cut]),
         sun_beam=np.ascontiguousarray(beam[cut]),
+        smoke_depth=np.ascontiguousarray(smoke_depth[cut]),
         transform=_draw_place(rng, geometry.pixel_m),
         crs="EPSG:32631",
         sun_zenith_deg=geometry.sun_zenith_deg,
@@ -169,10 +184,14 @@ def _choose_bands(sensor: Sensor, names: Sequence[str] | None) -> list[Band]:
 
 
 def _draw_geometry(
-    rng: np.random.Generator, pixel_m: float, zenith: float | None, azimuth: float | None
+    rng: np.random.Generator,
+    biome: Biome,
+    pixel_m: float,
+    zenith: float | None,
+    azimuth: float | None,
 ) -> Geometry:
     """Draw angles as morning orbits meet them, both hemispheres; a share of any azimuth at all."""
-    drawn_zenith = float(np.clip(rng.normal(42, 15), 12, 76))
+    drawn_zenith = float(rng.uniform(*biome.sun_zenith_deg))
     morning = rng.uniform(120, 170) if rng.random() < 0.7 else rng.uniform(25, 110)
     drawn_azimuth = float(morning if rng.random() < 0.7 else rng.uniform(0, 360))
     sun = drawn_zenith if zenith is None else float(zenith)
@@ -193,7 +212,11 @@ def _draw_biome(rng: np.random.Generator) -> str:
 
 
 def _draw_air(
-    rng: np.random.Generator, centres_nm: Sequence[float], geometry: Geometry, haze: float | None
+    rng: np.random.Generator,
+    centres_nm: Sequence[float],
+    geometry: Geometry,
+    biome: Biome,
+    haze: float | None,
 ) -> tuple[float, Air]:
     """Return the optical depth of haze at 550 nm, and the air."""
     depth = float(np.exp(rng.normal(np.log(0.12), 0.7))) if haze is None else haze
@@ -203,9 +226,41 @@ def _draw_air(
         geometry,
         haze_depth=depth,
         angstrom=float(rng.uniform(0.8, 1.6)),
-        moisture=float(rng.uniform(0.5, 1.6)),
+        moisture=float(rng.uniform(*biome.moisture)),
+        altitude_m=float(rng.uniform(0, biome.altitude_m)),
     )
     return depth, air
+
+
+def _draw_smoke(
+    rng: np.random.Generator, shape: tuple[int, int], pixel_m: float, peak: float | None
+) -> Floats:
+    """Return the optical depth of plumes at 550 nm, drawn out along the wind."""
+    if peak is not None and peak < 0:
+        raise OptionError(f"smoke is {peak}; expected an optical depth of 0 or more")
+    if peak is None:
+        peak = float(rng.uniform(0.3, 4.0)) if rng.random() < _SMOKE_SHARE else 0.0
+    if peak == 0:
+        return np.zeros(shape, np.float32)
+    field_ = fractal_noise(
+        rng,
+        shape,
+        outer_px=rng.uniform(1.5e3, 1.2e4) / pixel_m,
+        beta=3.2,
+        stretch=float(rng.uniform(1.2, 3.0)),
+        angle_rad=float(rng.uniform(0, np.pi)),
+    )
+    low = quantile(field_, float(rng.uniform(0.2, 0.8)))
+    return smoothstep(field_, low, low + 2.5) * np.float32(peak)
+
+
+def _draw_saturation(rng: np.random.Generator, level: float | None) -> float:
+    if level is not None and level <= 0:
+        raise OptionError(f"saturation is {level}; expected a reflectance above 0")
+    if level is not None:
+        return level
+    drawn = float(rng.uniform(0.5, 1.2))
+    return drawn if rng.random() < _SATURATED_SHARE else NEVER_SATURATED
 
 
 def _draw_place(rng: np.random.Generator, pixel_m: float) -> Affine:
@@ -225,9 +280,9 @@ def _draw_decks(
     """Return the decks from the lowest to the highest."""
     if cover is not None and not 0 <= cover <= 1:
         raise OptionError(f"cloud_fraction is {cover}; expected 0 to 1")
+    named = kinds
     if kinds is None:
-        count = int(rng.choice((0, 1, 2, 3), p=(0.08, 0.55, 0.27, 0.1)))
-        count = max(count, 1) if cover else count
+        count = int(rng.choice((1, 2, 3), p=(0.6, 0.29, 0.11)))
         weights = np.asarray(list(DECK_WEIGHTS.values()))
         drawn = rng.choice(list(DECK_WEIGHTS), count, replace=False, p=weights / weights.sum())
         kinds = [str(kind) for kind in drawn]
@@ -236,17 +291,24 @@ def _draw_decks(
             raise OptionError(
                 f"unknown cloud deck {kind!r}; expected one of {', '.join(DECK_KINDS)}"
             )
+    if cover is None:
+        cover = _draw_cover(rng, may_be_clear=named is None)
     if cover == 0:
         kinds = []
     decks = []
     for kind in kinds:
-        share = (
-            rng.beta(1.0, _COVER_SKEW.get(kind, 2.2))
-            if cover is None
-            else 1 - (1 - cover) ** (1 / len(kinds))
-        )
-        decks.append(build_deck(kind, rng, shape, pixel_m, float(np.clip(share, 0.005, 0.999))))
+        share = 1 - (1 - cover) ** (1 / len(kinds))
+        decks.append(build_deck(kind, rng, shape, pixel_m, float(max(share, 0.005))))
     return tuple(sorted(decks, key=lambda deck: deck.base_m))
+
+
+def _draw_cover(rng: np.random.Generator, *, may_be_clear: bool) -> float:
+    draw = rng.random()
+    if draw < _OVERCAST_SHARE:
+        return 1.0
+    if may_be_clear and draw > 1 - _CLEAR_SHARE:
+        return 0.0
+    return float(rng.uniform(0.005, 1))
 
 
 def _truth(

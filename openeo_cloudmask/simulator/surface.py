@@ -42,6 +42,8 @@ class Surface:
     """Rise towards larger y and x, metres a metre."""
     warmth: Floats
     """(y, x) float32, how much warmer than the air the ground is, kelvin."""
+    building_m: Floats
+    """(y, x) float32, height of buildings, metres."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ def build_surface(
     other = _natural(rng, shape, pixel_m, biome, palette)
     _lay_fields(rng, pixel_m, biome, palette, cover, other)
     _lay_woods(rng, pixel_m, biome, palette, cover, other)
-    _lay_town(rng, pixel_m, biome, palette, cover, other)
+    building = _lay_town(rng, pixel_m, biome, palette, cover, other)
     _lay_water(rng, pixel_m, biome, palette, cover, other, height)
     _lay_snow(rng, pixel_m, biome, palette, cover, other, height)
     table = np.asarray(palette.rows, np.float32)
@@ -105,8 +107,32 @@ def build_surface(
     cube *= _texture(rng, shape, pixel_m, np.asarray(palette.rough, np.float32)[cover])
     kind = np.asarray(palette.kind, np.uint8)[cover]
     warmth = np.where(kind == LAND, 12.0, np.where(kind == WATER, 0.0, -8.0)).astype(np.float32)
+    if rng.random() < biome.glint:
+        cube += np.where(kind == WATER, _glint(rng, shape, pixel_m), np.float32(0))
     np.clip(cube, 0, 1.1, out=cube)
-    return Surface(reflectance=cube, kind=kind, slope_yx=(slope_y, slope_x), warmth=warmth)
+    return Surface(
+        reflectance=cube,
+        kind=kind,
+        slope_yx=(slope_y, slope_x),
+        warmth=warmth,
+        building_m=np.where(kind == LAND, building, np.float32(0)),
+    )
+
+
+def _glint(rng: np.random.Generator, shape: tuple[int, int], pixel_m: float) -> Floats:
+    """Return the sun mirrored in waves: white, brighter to one side, streaked by wind and swell."""
+    slow = fractal_noise(rng, shape, outer_px=2e4 / pixel_m, beta=4.0)
+    waves = fractal_noise(
+        rng,
+        shape,
+        outer_px=rng.uniform(60, 600) / pixel_m,
+        beta=float(rng.uniform(1.5, 3.0)),
+        stretch=float(rng.uniform(1.0, 2.5)),
+        angle_rad=float(rng.uniform(0, np.pi)),
+    )
+    level = np.exp(rng.uniform(np.log(0.01), np.log(0.2)))
+    strength = slow * np.float32(0.5) + waves * np.float32(rng.uniform(0.05, 0.4))
+    return np.minimum(np.float32(level) * np.exp(strength), np.float32(0.4))
 
 
 def _relief(
@@ -234,11 +260,16 @@ def _lay_town(
     palette: _Palette,
     cover: Labels,
     other: Labels,
-) -> None:
-    """Scatter houses, streets and halls over built-up areas, and some roofs elsewhere."""
+) -> Floats:
+    """Scatter houses, streets and halls over built-up areas, and some roofs elsewhere.
+
+    Returns:
+        (y, x) float32, height of the buildings, metres.
+    """
+    building = np.zeros(cover.shape, np.float32)
     share = biome.town * rng.uniform(0, 1.0)
     if share < 0.004:
-        return
+        return building
     field_ = fractal_noise(rng, cover.shape, outer_px=rng.uniform(800, 6000) / pixel_m, beta=2.8)
     inside = field_ > quantile(field_, 1 - share)
     places = np.asarray(
@@ -251,6 +282,10 @@ def _lay_town(
         draw = rng.choice(places, grid, p=shares / shares.sum())
         built = np.repeat(np.repeat(draw, size, 0), size, 1)[: cover.shape[0], : cover.shape[1]]
         target[inside] = built[inside]
+    tall = np.float32(np.exp(rng.uniform(np.log(4), np.log(60))))
+    roofs = np.isin(cover, places[np.repeat([name.startswith("roof") for name in _TOWN], 3)])
+    heights = rng.gamma(2.0, 0.5, len(palette.rows)).astype(np.float32) * tall
+    building = np.where(inside & roofs, heights[cover], building)
     for _ in range(int(rng.integers(0, 2 + int(60 * share)))):
         halls = (
             max(round(rng.uniform(20, 200) / pixel_m), 1),
@@ -262,6 +297,8 @@ def _lay_town(
         )
         cover[y : y + halls[0], x : x + halls[1]] = roof
         other[y : y + halls[0], x : x + halls[1]] = roof
+        building[y : y + halls[0], x : x + halls[1]] = rng.uniform(5, 15)
+    return building
 
 
 def _lay_water(
@@ -281,7 +318,7 @@ def _lay_water(
         field_ = fractal_noise(rng, shape, outer_px=rng.uniform(400, 5000) / pixel_m, beta=3.2)
         field_ -= height / np.float32(height.std() + 1e-6) * np.float32(0.5)
         wet |= field_ > quantile(field_, 1 - share)
-    if rng.random() < 0.35:
+    if biome.lakes and rng.random() < 0.35:
         course = fractal_noise(rng, shape, outer_px=rng.uniform(6e3, 2e4) / pixel_m, beta=3.8)
         slope = np.hypot(np.gradient(course, axis=0), np.gradient(course, axis=1)) + 1e-4
         half = np.exp(rng.uniform(np.log(8), np.log(300))) / pixel_m

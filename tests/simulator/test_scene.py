@@ -12,6 +12,7 @@ from openeo_cloudmask.simulator.clouds import (
     depth_steps,
     layer_optics,
 )
+from openeo_cloudmask.simulator.light import Geometry, slope_light
 from openeo_cloudmask.simulator.noise import fractal_noise
 from openeo_cloudmask.simulator.scene import (
     SHADOW_BEAM,
@@ -26,6 +27,7 @@ from openeo_cloudmask.simulator.spectra import (
     droplets,
     ice_crystals,
 )
+from openeo_cloudmask.simulator.surface import Surface
 
 SMALL = 96
 
@@ -176,14 +178,16 @@ def test_spectra_are_interpolated_between_the_tables_wavelengths():
 
 
 def test_clouds_reflect_more_the_thicker_and_never_more_than_they_get():
-    for particles in (droplets((490, 1610, 2190)), ice_crystals((490, 1610, 2190))):
+    wavelengths = (490, 1610, 2190)
+    # Water absorbs more at 2.2 than at 1.6 µm; ice, in snow as in cloud, a little less.
+    for particles, order in ((droplets(wavelengths), (1, 2)), (ice_crystals(wavelengths), (2, 1))):
         optics = layer_optics(particles, 0.8)
         assert (np.diff(optics.reflected, axis=1) >= -1e-6).all()
         total = optics.reflected + optics.image + optics.veiled
         assert total.max() <= 1 + 1e-5
         np.testing.assert_allclose(total[0], 1, atol=1e-3)  # hardly any absorption in the blue
         thick = optics.reflected[:, -1]
-        assert thick[0] > 0.8 > thick[1] > thick[2]
+        assert thick[0] > 0.8 > thick[order[0]] > thick[order[1]]
 
 
 @pytest.mark.parametrize("kind", list(DECK_KINDS))
@@ -195,6 +199,103 @@ def test_decks_cover_about_what_is_asked(kind):
     )
     assert small < large
     assert large == pytest.approx(0.6, abs=0.25)
+
+
+@pytest.mark.parametrize(
+    "kind", ["cumulus", "stratocumulus", "stratus", "nimbostratus", "tower", "anvil"]
+)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_cover_of_one_is_cloud_from_edge_to_edge(kind, seed):
+    scene = simulate_scene(
+        seed, size=SMALL, pixel_m=30, decks=(kind,), cloud_fraction=1, bands=("B03",), saturation=9
+    )
+    assert np.isin(scene.truth, (1, 2)).mean() > 0.99
+    assert scene.cube.std() > 0.001
+
+
+def test_drawn_skies_are_clear_overcast_and_everything_between():
+    shares = [
+        np.isin(simulate_scene(seed, size=64, pixel_m=60, bands=("B03",)).truth, (1, 2)).mean()
+        for seed in range(120)
+    ]
+    counts, _ = np.histogram(shares, bins=(0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.01))
+    assert counts.min() >= 6
+    assert sum(share == 0 for share in shares) >= 4
+    assert sum(share == 1 for share in shares) >= 8
+
+
+def test_ice_cloud_is_darker_than_water_cloud_in_the_short_wave_infrared():
+    bands = ("B04", "B10", "B11")
+    ratio = {}
+    for kind in ("anvil", "stratus"):
+        cubes = [
+            simulate_scene(
+                seed, size=SMALL, pixel_m=30, bands=bands, decks=(kind,), cloud_fraction=1
+            ).cube.mean(axis=(1, 2))
+            for seed in range(4)
+        ]
+        mean = np.mean(cubes, axis=0)
+        ratio[kind] = mean[2] / mean[0]
+        assert (mean[1] > 0.1) == (kind == "anvil")
+    assert ratio["anvil"] < 0.7 * ratio["stratus"]
+
+
+def test_smoke_hides_the_ground_in_blue_and_is_no_cloud():
+    arguments = {"size": SMALL, "biome": "forest", "cloud_fraction": 0, "bands": ("B02", "B11")}
+    clear, smoky = (simulate_scene(6, smoke=smoke, **arguments) for smoke in (0.0, 3.0))
+    assert (clear.smoke_depth == 0).all()
+    assert smoky.smoke_depth.max() > 1
+    assert (smoky.truth == 0).all()
+    thick = smoky.smoke_depth > 1
+    change = (smoky.cube - clear.cube)[:, thick].mean(axis=1)
+    assert change[0] > 0.03
+    assert abs(change[1]) < 0.03
+
+
+def test_nothing_is_brighter_than_where_the_sensor_saturates():
+    arguments = {"size": SMALL, "decks": ("tower",), "cloud_fraction": 1.0}
+    open_, cut = (simulate_scene(2, saturation=level, **arguments) for level in (9.0, 0.4))
+    assert open_.cube.max() > 0.6
+    assert cut.cube.max() == pytest.approx(0.4)
+
+
+def test_the_cirrus_band_sees_an_ice_sheet_through_dry_air():
+    arguments = {"size": SMALL, "cloud_fraction": 0, "bands": ("B02", "B10", "B11")}
+    seen = {
+        biome: [
+            simulate_scene(seed, biome=biome, **arguments).cube.mean(axis=(1, 2))
+            for seed in range(6)
+        ]
+        for biome in ("ice-sheet", "salt")
+    }
+    assert max(mean[1] for mean in seen["ice-sheet"]) > 0.08
+    assert max(mean[1] for mean in seen["salt"]) < 0.05
+    assert min(mean[0] for mean in seen["ice-sheet"]) > 0.6
+
+
+def test_houses_throw_shadows():
+    grid = np.zeros((40, 40), np.float32)
+    grid[18:22, 18:22] = 30
+    surface = Surface(
+        reflectance=np.full((1, 40, 40), 0.2, np.float32),
+        kind=np.zeros((40, 40), np.uint8),
+        slope_yx=(np.zeros((40, 40), np.float32), np.zeros((40, 40), np.float32)),
+        warmth=np.zeros((40, 40), np.float32),
+        building_m=grid,
+    )
+    geometry = Geometry(
+        sun_zenith_deg=60,
+        sun_azimuth_deg=180,
+        view_zenith_deg=0,
+        view_azimuth_deg=0,
+        pixel_m=10,
+    )
+    light = slope_light(surface, geometry)
+    assert (light[grid > 0] == 1).all()
+    dark = np.argwhere(light == 0)
+    assert len(dark) >= 12
+    assert dark[:, 0].max() < 18
+    assert set(dark[:, 1]) == {18, 19, 20, 21}
 
 
 def test_depth_steps_rise_with_depth_and_stay_in_the_tables():
@@ -250,6 +351,8 @@ def test_clouds_are_shifted_between_bands_and_the_ground_is_not():
         ({"cloud_fraction": 1.5}, OptionError, "expected 0 to 1"),
         ({"sun_zenith_deg": 95}, OptionError, "expected 0 to 85"),
         ({"nodata_fraction": 1.0}, OptionError, "nodata_fraction"),
+        ({"smoke": -1.0}, OptionError, "optical depth of 0 or more"),
+        ({"saturation": 0.0}, OptionError, "reflectance above 0"),
         ({"size": 3}, OptionError, "at least 8"),
         ({"bands": ("B99",)}, BandError, "B99"),
         ({"bands": ()}, BandError, "empty"),
