@@ -103,7 +103,9 @@ def draw(scenes: Path, kinds: list[tuple[str, dict[str, Any], str | None]]) -> I
     pen = ImageDraw.Draw(sheet)
     for number, (title, arguments, name) in enumerate(kinds):
         left, top = (number % 2) * pair, (number // 2) * (SIZE + 22)
-        pen.text((left + 2, top + 4), f"{title}  |  {name or 'no real scene at hand'}", fill="black")
+        pen.text(
+            (left + 2, top + 4), f"{title}  |  {name or 'no real scene at hand'}", fill="black"
+        )
         sheet.paste(Image.fromarray(stretched(simulated(arguments))), (left, top + 20))
         if name is not None:
             picture = Image.fromarray(stretched(real(scenes / f"{name}.npz")))
@@ -117,7 +119,6 @@ def main() -> None:
     for name, kinds in KINDS.items():
         path = folder / f"simulated-{name}.jpg"
         draw(scenes, kinds).save(path, quality=78, optimize=True)
-        print(path)
 
 
 if __name__ == "__main__":
