@@ -2,8 +2,8 @@
 
     python docs/make_simulator_pictures.py SCENES [FOLDER]     # default: docs/images
 
-SCENES is a folder of labelled scenes (``.npz`` with ``counts`` and ``bands``, see ``docs/mini.md``);
-a kind that has no real scene there stands alone. Red, green and blue share one stretch in each picture.
+SCENES is a folder of labelled scenes (``.npz`` with ``counts`` and ``bands``); a kind that has no
+real scene there stands alone. Red, green and blue share one stretch in each picture.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def draw(scenes: Path, kinds: list[tuple[str, dict[str, Any], str | None]]) -> I
 
 
 def main() -> None:
+    """Draw both pictures."""
     scenes = Path(sys.argv[1])
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parent / "images"
     for name, kinds in KINDS.items():
