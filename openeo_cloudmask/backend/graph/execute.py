@@ -1,9 +1,8 @@
 """Runs a process graph: nodes in order, callbacks as functions.
 
-``openeo-pg-parser-networkx`` gives the types of bounding boxes and time intervals that the
-standard processes expect. Its evaluator is not used: it turns every text that looks like a year,
-a date or a duration into one (so that ``text_begins("2020", ...)`` fails), keeps the results of
-callbacks between calls, and writes down the provenance of every array.
+The evaluator of ``openeo-pg-parser-networkx`` is not used: it turns every text that looks like a
+year, a date or a duration into one (so that ``text_begins("2020", ...)`` fails), keeps the results
+of callbacks between calls, and writes down the provenance of every array.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.graph.validate import result_node, run_order, schemas_of
+from openeo_cloudmask.backend.graph.validate import result_node, run_order
 
 MAX_CALLS_DEPTH = 40
 
@@ -105,10 +104,8 @@ class Executor:
             return self._call_stored(process_id, arguments)
         for parameter in process.spec["parameters"]:
             name = parameter["name"]
-            if name in arguments:
-                arguments[name] = _convert(parameter, arguments[name])
-                if arguments[name] is None and parameter.get("optional"):
-                    del arguments[name]
+            if arguments.get(name, 0) is None and parameter.get("optional"):
+                del arguments[name]
         handed = {name: value for name, value in extra.items() if name in process.accepts}
         return process.function(**(handed | arguments))
 
@@ -144,60 +141,72 @@ class Executor:
             return [self._resolve(item, results, parameters) for item in value]
         return value
 
-    def _callback(
-        self, graph: Mapping[str, Any], outer: Mapping[str, Any]
-    ) -> Callable[..., Any]:  # fmt: skip
-        """Return a child graph as the function that the standard processes expect."""
-
-        def call(
-            *values: Any,  # noqa: ANN401
-            positional_parameters: Mapping[str, int] | None = None,
-            named_parameters: Mapping[str, Any] | None = None,
-            **extra: Any,  # noqa: ANN401
-        ) -> Any:  # noqa: ANN401
-            given = {name: values[at] for name, at in (positional_parameters or {}).items()}
-            inner = {**outer, **(named_parameters or {}), **given}
-            if "context" in extra:
-                inner.setdefault("context", extra["context"])
-            return self.run(graph, inner, extra)
-
-        call.process_graph = graph  # type: ignore[attr-defined]
-        call.parameters = dict(outer)  # type: ignore[attr-defined]
-        call.library = self._library  # type: ignore[attr-defined]
-        return call
+    def _callback(self, graph: Mapping[str, Any], outer: Mapping[str, Any]) -> Callback:
+        return Callback(graph, outer, self._library, self)
 
 
-def _convert(parameter: Mapping[str, Any], value: Any) -> Any:  # noqa: ANN401
-    """Return a literal as the type the standard processes expect for its openEO subtype."""
-    from openeo_pg_parser_networkx.pg_schema import (
-        BoundingBox,
-        TemporalInterval,
-        TemporalIntervals,
-    )
+class Callback:
+    """A child graph as the function that processes call.
 
-    subtypes = {option.get("subtype") for option in schemas_of(parameter)}
-    try:
-        if isinstance(value, dict) and {"west", "south", "east", "north"} <= set(value):
-            return BoundingBox(**value)
-        if isinstance(value, list) and "temporal-interval" in subtypes:
-            _check_interval(value)
-            return TemporalInterval(list(value))
-        if isinstance(value, list) and "temporal-intervals" in subtypes:
-            return TemporalIntervals([list(item) for item in value])
-    except (ValueError, TypeError) as err:
-        reason = " ".join(str(err).split())[:200]
-        raise ApiError(
-            "ProcessParameterInvalid", f"parameter {parameter['name']!r} is invalid: {reason}"
-        ) from err
-    return value
+    It can be pickled: what calls it in a worker process has its graph, the user-defined processes
+    that it may use, and those parameters of outer graphs that are JSON.
+
+    Args:
+        process_graph: nodes by name.
+        parameters: of outer graphs.
+        library: user-defined processes.
+        executor: evaluates it.
+    """
+
+    def __init__(
+        self,
+        process_graph: Mapping[str, Any],
+        parameters: Mapping[str, Any],
+        library: Mapping[str, dict[str, Any]],
+        executor: Executor,
+    ) -> None:
+        self.process_graph = process_graph
+        self.parameters = parameters
+        self.library = library
+        self._executor = executor
+
+    def __call__(
+        self,
+        *values: Any,  # noqa: ANN401
+        positional_parameters: Mapping[str, int] | None = None,
+        named_parameters: Mapping[str, Any] | None = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Return the child graph's result.
+
+        Args:
+            values: of the parameters in ``positional_parameters``, which says where each is.
+            positional_parameters: see ``values``.
+            named_parameters: values by the parameters' names.
+            extra: arguments handed to every function that takes them, such as ``axis``.
+        """
+        given = {name: values[at] for name, at in (positional_parameters or {}).items()}
+        inner = {**self.parameters, **(named_parameters or {}), **given}
+        if "context" in extra:
+            inner.setdefault("context", extra["context"])
+        return self._executor.run(self.process_graph, inner, extra)
+
+    def __reduce__(self) -> tuple[Callable[..., Callback], tuple[Any, ...]]:
+        """Pickle without the processes, which every worker has."""
+        plain = {key: value for key, value in self.parameters.items() if is_json(value)}
+        return _restore, (dict(self.process_graph), plain, dict(self.library))
 
 
-def _check_interval(value: list[Any]) -> None:
-    """Raise openEO's own error where a time range is empty; other faults are found later."""
-    import contextlib
+def _restore(
+    graph: dict[str, Any], parameters: dict[str, Any], library: dict[str, dict[str, Any]]
+) -> Callback:
+    from openeo_cloudmask.backend.jobs.runtime import check_cancelled
+    from openeo_cloudmask.backend.processes.registry import predefined_processes
 
-    from openeo_cloudmask.backend.processes.load import parse_interval
+    executor = Executor(predefined_processes(), library, lambda _: check_cancelled())
+    return Callback(graph, parameters, library, executor)
 
-    if all(isinstance(end, str | None) for end in value):
-        with contextlib.suppress(ValueError):
-            parse_interval(value)
+
+def is_json(value: object) -> bool:
+    """Return whether a value is of a type that JSON has."""
+    return isinstance(value, str | int | float | bool | list | dict | None)

@@ -71,6 +71,7 @@ class Planner:
             weights_dir=self._settings.data_dir / "weights",
             allow_any_udf=self._settings.allow_any_udf,
             stac_hosts=self._settings.stac_hosts,
+            synchronous=synchronous,
             max_pixels=self._settings.sync_max_pixels if synchronous else None,
             log_level=log_level,
             public_url=self._settings.public_url,

@@ -31,6 +31,8 @@ class RunSpec:
     """Weights files that users may name."""
     allow_any_udf: bool = False
     stac_hosts: tuple[str, ...] = ()
+    synchronous: bool = False
+    """Whether somebody waits for the answer, which is one file."""
     max_pixels: int | None = None
     """Most pixels times bands times dates that may be loaded; None for no limit."""
     log_level: str = "info"

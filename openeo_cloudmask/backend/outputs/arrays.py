@@ -20,6 +20,8 @@ from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.products.publish import publish_file, scratch_beside
 
+_REFLECTANCE_MAX = 2.0
+"""Values beyond are no reflectance: a picture takes them for numbers from 0 to 255."""
 _EPOCH = "seconds since 1970-01-01"
 
 
@@ -51,6 +53,8 @@ def write_netcdf(path: Path, cube: xr.DataArray) -> None:
 
 
 def _write_coordinates(file: Any, cube: xr.DataArray, dims: list[str]) -> None:  # noqa: ANN401
+    import h5py
+
     for dim in dims:
         if dim not in cube.coords:
             continue
@@ -60,6 +64,9 @@ def _write_coordinates(file: Any, cube: xr.DataArray, dims: list[str]) -> None: 
             variable = file.create_variable(dim, (dim,), "f8", data=seconds)
             variable.attrs["units"] = _EPOCH
             variable.attrs["standard_name"] = "time"
+        elif values.dtype.kind in "OUS":
+            texts = np.array([str(value) for value in values], dtype=object)
+            file.create_variable(dim, (dim,), h5py.string_dtype(), data=texts)
         elif values.dtype.kind in "fiu":
             variable = file.create_variable(dim, (dim,), values.dtype, data=values)
             if dim in ("x", "y"):
@@ -116,7 +123,8 @@ def _is_plain(value: object) -> bool:
 def write_png(path: Path, scene: xr.DataArray, options: dict[str, Any]) -> None:
     """Write a scene (bands, y, x) as a picture: a mask in its colours, else 1 or 3 bands.
 
-    Values are stretched from ``options`` min and max (0 and 1 by default) to 0-255.
+    Values are stretched from ``options`` min and max to 0-255; without them from 0 and 1, or 255
+    where values are larger than 2.
 
     Raises:
         InputError: the number of bands is neither 1 nor 3.
@@ -138,7 +146,9 @@ def write_png(path: Path, scene: xr.DataArray, options: dict[str, Any]) -> None:
             raise InputError(
                 f"a PNG has 1 or 3 bands; the cube has {values.shape[0]}. Choose with filter_bands"
             )
-        low, high = float(options.get("min", 0)), float(options.get("max", 1))
+        low, high = float(options.get("min") or 0), options.get("max")
+        if high is None:
+            high = 255.0 if np.nanmax(values, initial=0) > _REFLECTANCE_MAX else 1.0
         if not high > low:
             raise InputError(f"PNG options min {low} and max {high}: expected min < max")
         scaled = (np.nan_to_num(values.astype(np.float32), nan=low) - low) / (high - low)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import Sealed, mask_lazily, parse_client_options
+from openeo_cloudmask.backend.graph.execute import is_json
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, current_run
 from openeo_cloudmask.backend.jobs.tasks import compute
@@ -197,7 +198,7 @@ def _plan_piece(
         pads=pads,
         keep=keep,
         graph=json.loads(json.dumps(process.process_graph)),  # type: ignore[attr-defined]
-        parameters={key: value for key, value in outer.items() if _is_json(value)} | parameters,
+        parameters={key: value for key, value in outer.items() if is_json(value)} | parameters,
         library=getattr(process, "library", {}),
     )
 
@@ -246,10 +247,6 @@ def _pixels(data: xr.DataArray, argument: list[dict[str, Any]], name: str) -> di
 
 def _refers(value: object, name: str) -> bool:
     return value == {"from_parameter": name}
-
-
-def _is_json(value: object) -> bool:
-    return isinstance(value, str | int | float | bool | list | dict | None)
 
 
 def _invalid(name: str, reason: str) -> ApiError:

@@ -156,6 +156,18 @@ def _array_element(
     raise errors.ArrayElementNotAvailable(f"the array has no element {index}")
 
 
+def text_find(
+    data: str | None, pattern: str, case_sensitive: bool = True  # noqa: FBT001, FBT002
+) -> int | None:  # fmt: skip
+    """Return where a text first holds another one, from 0; null where it does not."""
+    if data is None:
+        return None
+    if not case_sensitive:
+        data, pattern = data.lower(), pattern.lower()
+    place = data.find(pattern)
+    return None if place < 0 else place
+
+
 PLAIN: dict[str, Callable[..., Json]] = {
     "all": _all,
     "any": _any,

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.backend.graph.execute import Process
+from openeo_cloudmask.backend.processes.descriptions import own_specs
 from openeo_cloudmask.errors import MissingExtraError
 
 _LIBRARY = "openeo_processes_dask"
 _LEFT_OUT = frozenset(
     {
         "load_url",  # reads any URL, inside the server's network too
-        "load_stac",  # ours keeps to public addresses and needs no network to check schemas
-        "apply_neighborhood_intertwin",  # ours is openEO's own
+        "apply_neighborhood_intertwin",  # experimental
         "ddmc",  # experimental, writes files
         "save_ml_model",
         "load_ml_model",
@@ -55,6 +55,27 @@ _BOOLEAN = frozenset(
     }
 )
 """Processes that openEO has return true, false or null."""
+
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "apply": ("apply", "apply_dimension", "apply_kernel", "reduce_dimension", "reduce_spatial"),
+    "combine": ("mask", "merge_cubes"),
+    "geometries": ("load_geojson",),
+    "indices": ("create_data_cube", "ndvi"),
+    "labels": ("add_dimension", "dimension_labels", "drop_dimension", "filter_bands",
+               "filter_bbox", "filter_labels", "filter_temporal", "rename_dimension",
+               "rename_labels", "trim_cube"),
+    "load": ("load_collection",),
+    "mask": ("cloud_mask",),
+    "neighborhood": ("apply_neighborhood",),
+    "periods": ("aggregate_temporal", "aggregate_temporal_period"),
+    "plain": ("text_find",),
+    "resample": ("resample_cube_spatial", "resample_cube_temporal", "resample_spatial"),
+    "results": ("save_result",),
+    "stac": ("load_stac",),
+    "udf": ("run_udf",),
+    "zonal": ("aggregate_spatial", "apply_polygon", "filter_spatial", "mask_polygon"),
+}  # fmt: skip
+"""Module -> our functions in it, each named as its process."""
 
 _LIMITS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "aggregate_temporal": {"labels": {"uniqueItems": True}},
@@ -104,6 +125,7 @@ def predefined_specs() -> Mapping[str, dict[str, Any]]:
                 described[spec["id"]] = spec
     for name, limits in _LIMITS.items():
         _narrow(described[name], limits)
+    described |= own_specs(described)
     described["cloud_mask"] = _cloud_mask_spec()
     names = {*_library_functions(), *_own_functions()}
     return {name: described[name] for name in sorted(names) if name in described}
@@ -117,22 +139,12 @@ def _narrow(spec: dict[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> No
 
 
 def _own_functions() -> dict[str, Callable[..., Any]]:
-    from openeo_cloudmask.backend.processes import standard
-    from openeo_cloudmask.backend.processes.load import load_collection
-    from openeo_cloudmask.backend.processes.mask import cloud_mask
-    from openeo_cloudmask.backend.processes.neighborhood import apply_neighborhood
-    from openeo_cloudmask.backend.processes.results import save_result
-    from openeo_cloudmask.backend.processes.stac import load_stac
-    from openeo_cloudmask.backend.processes.udf import run_udf
-
+    """Return our functions; those that the library has as well do not work there as openEO says."""
+    folder = "openeo_cloudmask.backend.processes"
     return {
-        **standard.REPLACEMENTS,
-        "apply_neighborhood": apply_neighborhood,
-        "cloud_mask": cloud_mask,
-        "load_collection": load_collection,
-        "load_stac": load_stac,
-        "run_udf": run_udf,
-        "save_result": save_result,
+        name: getattr(importlib.import_module(f"{folder}.{module}"), name)
+        for module, names in _OWN.items()
+        for name in names
     }
 
 
@@ -148,13 +160,11 @@ def _library_functions() -> dict[str, Callable[..., Any]]:
         module = importlib.import_module(f"{_LIBRARY}.process_implementations")
         dates = importlib.import_module(f"{_LIBRARY}.process_implementations.dates")
         constants = importlib.import_module(f"{_LIBRARY}.process_implementations.math")
-        polygons = importlib.import_module(f"{_LIBRARY}.process_implementations.cubes.apply")
     found: dict[str, Callable[..., Any]] = {}
     for source, names in (
         (module, None),
         (dates, dates.__all__),
         (constants, ["e"]),
-        (polygons, ["apply_polygon"]),
     ):
         for name, function in inspect.getmembers(source, inspect.isfunction):
             process_id = name.strip("_")

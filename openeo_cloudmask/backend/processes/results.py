@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,21 +24,37 @@ from openeo_cloudmask.backend.outputs.arrays import (
     write_zarr,
 )
 from openeo_cloudmask.backend.outputs.geotiff import find_mask, write_geotiff
-from openeo_cloudmask.backend.processes.dims import ALIASES, name_dimensions
+from openeo_cloudmask.backend.outputs.tables import (
+    write_csv,
+    write_geojson,
+    write_parquet,
+    write_plain_netcdf,
+)
+from openeo_cloudmask.backend.processes.blocks import plain_labels
+from openeo_cloudmask.backend.processes.dims import (
+    ALIASES,
+    find_dimension,
+    is_raster,
+    kind_of,
+    name_dimensions,
+)
 
 _PIXEL = {"type": "number", "subtype": "pixel-value"}
 
 FORMATS: dict[str, dict[str, Any]] = {
     "GTiff": {
         "title": "Cloud optimized GeoTIFF",
-        "description": "One file a date; masks with the names, values and colours of classes.",
+        "description": (
+            "One file a date in batch jobs; masks with the names, values and colours of classes. "
+            "A synchronous request gets one file, with a band for each date and band."
+        ),
         "gis_data_types": ["raster"],
         "parameters": {},
     },
     "netCDF": {
         "title": "netCDF 4 (CF)",
         "description": "One file with all dates; one variable a band.",
-        "gis_data_types": ["raster"],
+        "gis_data_types": ["raster", "vector", "table"],
         "parameters": {},
     },
     "Zarr": {
@@ -52,8 +69,32 @@ FORMATS: dict[str, dict[str, Any]] = {
         "gis_data_types": ["raster"],
         "parameters": {
             "min": {**_PIXEL, "description": "Drawn as 0.", "default": 0},
-            "max": {**_PIXEL, "description": "Drawn as 255.", "default": 1},
+            "max": {
+                **_PIXEL,
+                "description": (
+                    "Drawn as 255. Without it 1 (reflectance), or 255 where values are larger "
+                    "than 2, as after linear_scale_range to 0-255."
+                ),
+            },
         },
+    },
+    "CSV": {
+        "title": "Table (CSV)",
+        "description": "One row for each date and geometry, one column a band.",
+        "gis_data_types": ["vector", "table"],
+        "parameters": {},
+    },
+    "Parquet": {
+        "title": "Table (Parquet, with geometries GeoParquet)",
+        "description": "One row for each date and geometry, one column a band.",
+        "gis_data_types": ["vector", "table"],
+        "parameters": {},
+    },
+    "GeoJSON": {
+        "title": "GeoJSON",
+        "description": "Geometries with the values as properties, named date~band.",
+        "gis_data_types": ["vector"],
+        "parameters": {},
     },
     "JSON": {
         "title": "JSON",
@@ -62,14 +103,19 @@ FORMATS: dict[str, dict[str, Any]] = {
         "parameters": {},
     },
 }
-_NAMES = {"cog": "GTiff", "geotiff": "GTiff", "gtif": "GTiff", "nc": "netCDF", "netcdf4": "netCDF"}
+_NAMES = {"cog": "GTiff", "geotiff": "GTiff", "gtif": "GTiff", "nc": "netCDF", "netcdf4": "netCDF",
+          "geoparquet": "Parquet"}  # fmt: skip
 _TYPES = {
     "GTiff": (".tif", "image/tiff; application=geotiff; profile=cloud-optimized"),
     "netCDF": (".nc", "application/x-netcdf"),
     "Zarr": (".zarr.zip", "application/zip"),
     "PNG": (".png", "image/png"),
+    "CSV": (".csv", "text/csv"),
+    "Parquet": (".parquet", "application/vnd.apache.parquet"),
+    "GeoJSON": (".geojson", "application/geo+json"),
     "JSON": (".json", "application/json"),
 }
+_TABLES = {"CSV": write_csv, "Parquet": write_parquet, "GeoJSON": write_geojson}
 _JSON_BYTES = 64 * 2**20
 
 
@@ -113,16 +159,21 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
             check_loadable(data, _JSON_BYTES)
         _write(run, "openEO", kind, lambda path: write_json(path, data), {})
         return
-    cube = _as_raster(data)
+    if isinstance(data, xr.DataArray) and (kind in _TABLES or not is_raster(data)):
+        _write_table(data, kind, run)
+        return
+    cube = _as_raster(data, kind)
     whole = _describe(cube)
     if kind in ("netCDF", "Zarr"):
         write = write_netcdf if kind == "netCDF" else write_zarr
         _write(run, "openEO", kind, lambda path: write(path, cube), whole)
         return
+    if run.spec.synchronous and cube.sizes.get("t", 1) > 1:
+        cube = _dates_as_bands(cube, kind)
     for date in range(cube.sizes.get("t", 1)):
         scene = cube.isel(t=date) if "t" in cube.dims else cube
-        when = _date_text(scene)
-        name = "openEO" if when is None else f"openEO_{when[:10]}"
+        when, label = _date_text(scene), _file_label(scene)
+        name = f"openEO_{label}" if label else "openEO"
         about = whole | ({"datetime": when} if when else {})
         if kind == "PNG":
             _write(run, name, kind, partial(write_png, scene=scene, options=options), about)
@@ -151,19 +202,65 @@ def _write(
     runtime.log(run.spec, "info", f"wrote {name} ({size} bytes)")
 
 
-def _as_raster(data: Any) -> xr.DataArray:  # noqa: ANN401
-    """Return a cube with the dimensions bands, y, x and perhaps t."""
+def _write_table(data: xr.DataArray, kind: str, run: Run) -> None:
+    """Write a cube without x and y.
+
+    Raises:
+        ApiError: the format is for rasters.
+    """
+    writers = _TABLES | {"netCDF": write_plain_netcdf}
+    if kind not in writers:
+        raise ApiError(
+            "FormatUnsuitable",
+            f"{kind} is for rasters; the cube has the dimensions "
+            f"{', '.join(map(str, data.dims)) or '(none)'}. Save it as {', '.join(writers)}, JSON",
+        )
+    about = {"bands": _band_labels(data)} if any(
+        kind_of(data, str(dim)) == "bands" for dim in data.dims
+    ) else {}  # fmt: skip
+    _write(run, "openEO", kind, lambda path: writers[kind](path, data), about)
+
+
+def _band_labels(data: xr.DataArray) -> list[str]:
+    return [str(label) for label in plain_labels(data, find_dimension(data, "bands"))]
+
+
+def _as_raster(data: Any, kind: str) -> xr.DataArray:  # noqa: ANN401
+    """Return a cube with the dimensions bands, y, x and perhaps t; without bands one, ``var``."""
     if not isinstance(data, xr.DataArray):
         raise ApiError(
             "FormatUnsuitable",
-            f"a value of type {type(data).__name__} cannot be saved as a raster; save it as JSON",
+            f"a value of type {type(data).__name__} cannot be saved as {kind}; save it as JSON",
         )
     bands = ALIASES["bands"]
     if not any(str(dim).lower() in bands for dim in data.dims):
-        data = data.expand_dims(bands=[str(data.name or "value")])
+        data = data.drop_vars("bands", errors="ignore").expand_dims(bands=["var"])
     elif "bands" in data.dims and "bands" not in data.coords:
         data = data.assign_coords(bands=[str(number) for number in range(data.sizes["bands"])])
     return name_dimensions(data)
+
+
+def _dates_as_bands(cube: xr.DataArray, kind: str) -> xr.DataArray:
+    """Return one scene with a band for each date and band, named such as ``2024-05-01 B04``.
+
+    Raises:
+        ApiError: a picture of several dates is asked for.
+    """
+    if kind == "PNG":
+        raise ApiError(
+            "FormatUnsuitable",
+            f"the cube has {cube.sizes['t']} dates and a picture shows one; choose or reduce the "
+            "dates (filter_temporal, reduce_dimension), or run a batch job for a picture of each",
+        )
+    names = [
+        f"{_file_label(cube.isel(t=date))} {label}"
+        for date in range(cube.sizes["t"])
+        for label in cube["bands"].to_numpy()
+    ]
+    scenes = [cube.isel(t=date, drop=True) for date in range(cube.sizes["t"])]
+    whole = xr.concat(scenes, "bands", coords="minimal", compat="override", join="override")
+    whole.attrs = dict(cube.attrs)
+    return whole.assign_coords(bands=names)
 
 
 def _describe(cube: xr.DataArray) -> dict[str, Any]:
@@ -173,8 +270,8 @@ def _describe(cube: xr.DataArray) -> dict[str, Any]:
         about["bbox"] = [float(value) for value in bounds]
     about["shape"] = [cube.sizes["y"], cube.sizes["x"]]
     if "t" in cube.coords:
-        dates = [str(np.datetime_as_string(v, unit="s")) + "Z" for v in cube["t"].to_numpy()]
-        about["dates"] = [date for date in dates if not date.startswith("NaT")]
+        scenes = [cube.isel(t=at) for at in range(cube.sizes["t"])] if "t" in cube.dims else [cube]
+        about["dates"] = [date for scene in scenes if (date := _date_text(scene))]
     return about
 
 
@@ -185,3 +282,11 @@ def _date_text(scene: xr.DataArray) -> str | None:
     if value.dtype.kind != "M" or np.isnat(value):
         return None
     return str(np.datetime_as_string(value, unit="s")) + "Z"
+
+
+def _file_label(scene: xr.DataArray) -> str | None:
+    """Return a scene's day, or its label where that is no date, fit for the name of a file."""
+    if "t" not in scene.coords or scene["t"].ndim:
+        return None
+    when = _date_text(scene)
+    return when[:10] if when else re.sub(r"[^\w.-]", "_", str(scene["t"].item()))[:60]

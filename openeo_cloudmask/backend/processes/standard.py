@@ -1,4 +1,4 @@
-"""What the standard processes of openeo-processes-dask need around them, and what replaces some.
+"""What the standard processes of openeo-processes-dask need around them.
 
 The library works on arrays of numbers. A client may also send lists, texts and nulls: those are
 turned into arrays with NaN for null, and answers back into what openEO's descriptions promise.
@@ -6,7 +6,6 @@ turned into arrays with NaN for null, and answers back into what openEO's descri
 
 from __future__ import annotations
 
-import functools
 import inspect
 import warnings
 from collections.abc import Callable
@@ -15,44 +14,58 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from openeo_cloudmask.backend.processes.neighborhood import apply_udf
+from openeo_cloudmask.backend.processes.arrays import ON_BLOCKS, is_block
 from openeo_cloudmask.backend.processes.plain import PLAIN
 
 _KEEP_NULL = frozenset({"is_nodata", "is_valid", "is_nan", "if", "text_begins", "text_contains",
                         "text_ends", "text_concat", "array_append", "array_contains",
                         "array_find", "constant", "inspect"})  # fmt: skip
 """Processes to which null is a value like others."""
-_CUBE_CALLBACKS = ("apply", "apply_dimension", "reduce_dimension")
+_HANDED = ("axis", "dim_labels")
+"""Arguments that a callback on a dimension hands to every function that takes them."""
 
 
 def adapt(
     process_id: str, function: Callable[..., Any], *, boolean: bool = False
 ) -> Callable[..., Any]:
-    """Return ``function`` so that it takes what clients send.
+    """Return ``function`` so that it takes what clients send, and blocks of cubes.
 
     Args:
         process_id: the process it does.
         function: of the library.
         boolean: whether openEO has the process return true, false or null.
     """
-    if process_id in _CUBE_CALLBACKS:
-        return _with_labelled_udf(process_id, function)
+    on_blocks, on_plain = ON_BLOCKS.get(process_id), PLAIN.get(process_id)
+    takes = [set(inspect.signature(f).parameters) if f else set()
+             for f in (function, on_blocks, on_plain)]  # fmt: skip
 
-    known = set(inspect.signature(PLAIN[process_id]).parameters) if process_id in PLAIN else set()
-
-    @functools.wraps(function)
     def call(**arguments: Any) -> Any:  # noqa: ANN401
-        if any(_is_array(value) for value in arguments.values()):
+        handed = {name: arguments.pop(name) for name in _HANDED if name in arguments}
+        if any(map(is_block, arguments.values())):
+            chosen, names = (on_blocks, takes[1]) if on_blocks else (function, takes[0])
+            known = {name: value for name, value in handed.items() if name in names}
+            given = arguments if on_blocks else _without_null(arguments)
+            return chosen(**given, **known)
+        if any(map(_is_array, arguments.values())):
             return function(**arguments)
-        if process_id in PLAIN and set(arguments) <= known:
-            return PLAIN[process_id](**arguments)
+        if on_plain is not None and set(arguments) <= takes[2]:
+            return on_plain(**arguments)
         plain = {name: _from_json(process_id, value) for name, value in arguments.items()}
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN
             result = function(**plain)
         return _as_boolean(result) if boolean else result
 
+    names = sorted(takes[0] | takes[1] | takes[2])
+    call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+    )
+    call.__doc__ = function.__doc__
     return call
+
+
+def _without_null(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.nan if value is None else value for name, value in arguments.items()}
 
 
 def _as_boolean(value: Any) -> Any:  # noqa: ANN401
@@ -61,27 +74,6 @@ def _as_boolean(value: Any) -> Any:  # noqa: ANN401
         return value
     number = float(value)
     return None if np.isnan(number) else bool(number)
-
-
-def _with_labelled_udf(process_id: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function``; a callback that is nothing but ``run_udf`` gets the labelled cube."""
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def call(**arguments: Any) -> Any:  # noqa: ANN401
-        callback = arguments.get("process", arguments.get("reducer"))
-        data = arguments.get("data")
-        if isinstance(data, xr.DataArray) and callable(callback):
-            found = apply_udf(data, callback, arguments.get("context"))
-            if found is not None:
-                dimension = arguments.get("dimension")
-                if process_id == "reduce_dimension" and dimension in found.dims:
-                    return found.squeeze(dimension, drop=True)
-                return found
-        return function(**arguments)
-
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    return call
 
 
 def _is_array(value: object) -> bool:
@@ -127,7 +119,3 @@ def _flatten(value: Any) -> Any:  # noqa: ANN401
             yield from _flatten(item)
     else:
         yield value
-
-
-REPLACEMENTS: dict[str, Callable[..., Any]] = {}
-"""Processes of ours in place of the library's, which are missing or differ from openEO's."""

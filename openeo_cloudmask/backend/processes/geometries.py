@@ -1,0 +1,181 @@
+"""Geometries of process graphs: GeoJSON, and vector cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.processes.dims import GEOMETRY
+from openeo_cloudmask.backend.processes.resample import parse_crs
+from openeo_cloudmask.products.scene import Grid
+
+PROPERTIES = "feature_properties"
+"""Attribute of vector cubes: the properties of each feature."""
+MAX_GEOMETRIES = 10_000
+_WGS84 = 4326
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometries:
+    """Shapes with the properties of their features."""
+
+    shapes: tuple[Any, ...]
+    """shapely geometries."""
+    properties: tuple[dict[str, Any], ...]
+    crs: CRS
+
+    def in_crs(self, crs: CRS) -> tuple[Any, ...]:
+        """Return the shapes in another reference system."""
+        if crs == self.crs:
+            return self.shapes
+        import pyproj
+        from shapely.ops import transform
+
+        change = pyproj.Transformer.from_crs(
+            self.crs.to_wkt(), crs.to_wkt(), always_xy=True
+        ).transform
+        return tuple(item if item.is_empty else transform(change, item) for item in self.shapes)
+
+
+def parse_geometries(value: Any) -> Geometries:  # noqa: ANN401
+    """Return the geometries of GeoJSON or of a vector cube.
+
+    Raises:
+        ApiError: it is neither, or there are too many.
+    """
+    if isinstance(value, xr.DataArray):
+        if GEOMETRY not in value.dims:
+            raise _bad("a cube without a dimension 'geometry'")
+        shapes = tuple(value[GEOMETRY].to_numpy().tolist())
+        known = value.attrs.get(PROPERTIES) or [{} for _ in shapes]
+        return Geometries(
+            shapes=shapes, properties=tuple(known), crs=parse_crs(value.attrs.get("crs", _WGS84))
+        )
+    if not isinstance(value, Mapping) or "type" not in value:
+        raise _bad(f"{type(value).__name__}")
+    features = _features(value)
+    if len(features) > MAX_GEOMETRIES:
+        raise _bad(f"{len(features)} geometries; at most {MAX_GEOMETRIES} are taken")
+    name = ((value.get("crs") or {}).get("properties") or {}).get("name")
+    return Geometries(
+        shapes=tuple(_shape(item.get("geometry")) for item in features),
+        properties=tuple(
+            dict(item.get("properties") or {})
+            | ({"id": item["id"]} if "id" in item else {})
+            for item in features
+        ),
+        crs=parse_crs(_crs_name(name)),
+    )  # fmt: skip
+
+
+def _crs_name(name: object) -> int | str:
+    """Return the reference system of GeoJSON: WGS 84, longitude first, unless it says another."""
+    if name is None or str(name).upper().endswith("CRS84"):
+        return _WGS84
+    return str(name).replace("urn:ogc:def:crs:EPSG::", "EPSG:")
+
+
+def _features(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if value["type"] == "FeatureCollection":
+        return list(value.get("features") or [])
+    if value["type"] == "Feature":
+        return [value]
+    if value["type"] == "GeometryCollection":
+        return [{"geometry": item} for item in value.get("geometries") or []]
+    return [{"geometry": value}]
+
+
+def _shape(geometry: Any) -> Any:  # noqa: ANN401
+    from shapely import GEOSException
+    from shapely.geometry import Polygon, shape
+
+    if geometry is None:
+        return Polygon()
+    try:
+        return shape(geometry)
+    except (GEOSException, ValueError, TypeError, AttributeError, KeyError, IndexError) as err:
+        raise _bad(f"a geometry that cannot be read ({type(err).__name__})") from err
+
+
+def load_geojson(data: Mapping[str, Any], properties: list[str] | None = None) -> xr.DataArray:
+    """Return GeoJSON as a vector cube (geometry, properties); without properties, (geometry)."""
+    found = parse_geometries(data)
+    shapes = np.empty(len(found.shapes), object)
+    shapes[:] = found.shapes
+    names = list(properties or [])
+    attrs = {"crs": found.crs.to_wkt(), PROPERTIES: list(found.properties)}
+    if not names:
+        return xr.DataArray(
+            np.full(len(shapes), np.nan), dims=(GEOMETRY,), coords={GEOMETRY: shapes}, attrs=attrs
+        )
+    rows = [[item.get(name) for name in names] for item in found.properties]
+    values = np.empty((len(rows), len(names)), object)
+    for place, row in enumerate(rows):
+        values[place] = row
+    if all(isinstance(item, int | float | None) for row in rows for item in row):
+        values = values.astype(float)
+    return xr.DataArray(
+        values, dims=(GEOMETRY, "properties"), coords={GEOMETRY: shapes, "properties": names},
+        attrs=attrs,
+    )  # fmt: skip
+
+
+def pixels_of(shape: Any, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:  # noqa: ANN401
+    """Return rows and columns of the pixels of a shape in the grid's reference system.
+
+    Of polygons those whose centre lies inside, of points the nearest one, of lines those that
+    they touch. A polygon that holds no centre gets the pixel its inner point lies in.
+    """
+    from rasterio.features import rasterize
+
+    window = _window(shape, grid)
+    if window is None or grid.transform is None:
+        return np.empty(0, int), np.empty(0, int)
+    top, left, height, width = window
+    if shape.geom_type in ("Point", "MultiPoint"):
+        points = getattr(shape, "geoms", [shape])
+        places = [~grid.transform * (point.x, point.y) for point in points]
+        inside = {
+            (int(row), int(column)) for column, row in places
+            if 0 <= row < grid.shape_yx[0] and 0 <= column < grid.shape_yx[1]
+        }  # fmt: skip
+        rows, columns = zip(*sorted(inside), strict=True) if inside else ((), ())
+        return np.array(rows, int), np.array(columns, int)
+    lines = "Line" in shape.geom_type
+    drawn = rasterize(
+        [(shape, 1)], out_shape=(height, width), all_touched=lines, dtype="uint8",
+        transform=grid.transform * type(grid.transform).translation(left, top),
+    )  # fmt: skip
+    rows, columns = np.nonzero(drawn)
+    if not rows.size and not lines:
+        return pixels_of(shape.representative_point(), grid)
+    return rows + top, columns + left
+
+
+def _window(shape: Any, grid: Grid) -> tuple[int, int, int, int] | None:  # noqa: ANN401
+    """Return first row and column, height and width of the pixels around a shape."""
+    if shape.is_empty or grid.transform is None:
+        return None
+    west, south, east, north = shape.bounds
+    corners = [~grid.transform * corner for corner in ((west, north), (east, south))]
+    columns, rows = sorted(c[0] for c in corners), sorted(c[1] for c in corners)
+    if not np.isfinite([*columns, *rows]).all():
+        return None
+    top, left = max(int(np.floor(rows[0])), 0), max(int(np.floor(columns[0])), 0)
+    bottom = min(int(np.floor(rows[1])) + 1, grid.shape_yx[0])
+    right = min(int(np.floor(columns[1])) + 1, grid.shape_yx[1])
+    return None if bottom <= top or right <= left else (top, left, bottom - top, right - left)
+
+
+def _bad(given: str) -> ApiError:
+    return ApiError(
+        "ProcessParameterInvalid",
+        f"geometries: {given} was given; expected GeoJSON or a vector cube",
+    )
