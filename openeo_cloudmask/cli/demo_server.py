@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.products.drivers import create_raster, open_raster
+from openeo_cloudmask.products.raster import CLOUD_TAG
 
 if TYPE_CHECKING:
     from openeo_cloudmask.simulator.scene import SimulatedScene
@@ -74,6 +75,7 @@ def _write_scene(path: Path, scene: SimulatedScene) -> Path:
     ) as dataset:  # fmt: skip
         dataset.write(scene.cube)
         dataset.descriptions = scene.band_names
+        dataset.update_tags(**{CLOUD_TAG: scene.cloud_percent})
     return path
 
 

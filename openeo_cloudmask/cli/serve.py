@@ -130,6 +130,10 @@ def ingest(
     acquired: Annotated[
         str | None, typer.Option(help="When it was taken, e.g. 2024-05-01T10:20:30Z.")
     ] = None,
+    cloud_cover: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Percent of clouds, where the file does not say it."),
+    ] = None,
 ) -> None:
     """Register products as STAC items; the files stay where they are."""
     _import_server()
@@ -142,7 +146,8 @@ def ingest(
     for path in paths:
         found, item = ingest_product(
             path, store, collection_id=collection, sensor=sensor, bands=names, scale=scale,
-            offset=offset, acquired=_parse_date(acquired), title=title, licence=licence,
+            offset=offset, acquired=_parse_date(acquired), cloud_cover=cloud_cover, title=title,
+            licence=licence,
         )  # fmt: skip
         typer.echo(f"{path}: item {item} of collection {found}")
 

@@ -20,6 +20,7 @@ from openeo_cloudmask.products.mtl import Mtl, parse_mtl
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Grid, Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
+from openeo_cloudmask.products.xml import parse_percent
 from openeo_cloudmask.sensors import (
     Band,
     BandDecoder,
@@ -208,6 +209,7 @@ def _metadata(mtl: Mtl, spacecraft: str) -> dict[str, Any]:
         "product_type": contents.get("PROCESSING_LEVEL"),
         "platform": spacecraft.lower().replace("_", "-"),
         "instrument": mtl.groups.get("IMAGE_ATTRIBUTES", {}).get("SENSOR_ID"),
+        "cloud_cover": parse_percent(mtl.groups.get("IMAGE_ATTRIBUTES", {}).get("CLOUD_COVER")),
         "sun_elevation_deg": mtl.number("IMAGE_ATTRIBUTES", "SUN_ELEVATION"),
         "sun_azimuth_deg": mtl.number("IMAGE_ATTRIBUTES", "SUN_AZIMUTH"),
     }

@@ -14,8 +14,11 @@ from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
+from openeo_cloudmask.products.xml import parse_percent
 from openeo_cloudmask.sensors import Band, Sensor, band_decoder
 
+CLOUD_TAG = "CLOUD_COVER"
+"""Tag of a file that says how much of it clouds cover, in percent."""
 NAMELESS_HINT = "Name the layers of the file in their order, e.g. --bands B02,B03,B04,B08"
 
 
@@ -73,7 +76,11 @@ def open_raster_scene(
             grid=raster_grid(dataset),
             band_labels=labels,
             sensor=sensor,
-            metadata={"id": path.stem, "format": dataset.driver},
+            metadata={
+                "id": path.stem,
+                "format": dataset.driver,
+                "cloud_cover": parse_percent(dataset.tags().get(CLOUD_TAG)),
+            },
             missing_hint="" if bands or any(dataset.descriptions) else NAMELESS_HINT,
         )
     finally:

@@ -29,7 +29,7 @@ from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Grid, Scene
 from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
-from openeo_cloudmask.products.xml import find_text, parse_xml
+from openeo_cloudmask.products.xml import find_text, parse_percent, parse_xml
 from openeo_cloudmask.sensors import Sensor, band_decoder, get_sensor
 
 _MAIN = re.compile(r"(MTD_MSIL(1C|2A)|S2._(OPER|USER)_MTD_SAFL(1C|2A)_.*)\.xml", re.IGNORECASE)
@@ -369,6 +369,7 @@ def _metadata(
         "platform": find_text(root, "SPACECRAFT_NAME"),
         "processing_baseline": find_text(root, "PROCESSING_BASELINE"),
         "granule": PurePosixPath(folder).name,
+        "cloud_cover": parse_percent(find_text(root, "Cloud_Coverage_Assessment")),
         "quantification_value": radiometry.quantification,
         "add_offset_dn": offsets[0] if len(offsets) == 1 else offsets,
         "sun_elevation_deg": None if zenith is None else 90 - float(zenith),

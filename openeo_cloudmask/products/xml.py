@@ -26,6 +26,15 @@ def parse_xml(content: bytes, name: str) -> ET.Element:
         ) from err
 
 
+def parse_percent(text: str | None) -> float | None:
+    """Return a share that metadata give in percent; None where it is missing or none (-1)."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value <= 100 else None
+
+
 def find_text(root: ET.Element, tag: str) -> str | None:
     """Return the text of the first element called ``tag``, whatever its namespace, or None."""
     for item in root.iter():

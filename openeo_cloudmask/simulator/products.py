@@ -211,7 +211,9 @@ def _fill_safe(scene: SimulatedScene, folder: Path, name: str) -> None:
         "<SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>"
         "<QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>"
         f"<Radiometric_Offset_List>{offsets}</Radiometric_Offset_List>"
-        "</Product_Image_Characteristics></General_Info></Level-1C_User_Product>\n",
+        "</Product_Image_Characteristics></General_Info><Quality_Indicators_Info>"
+        f"<Cloud_Coverage_Assessment>{scene.cloud_percent}</Cloud_Coverage_Assessment>"
+        "</Quality_Indicators_Info></Level-1C_User_Product>\n",
         encoding="utf-8",
     )
     (granule / "MTD_TL.xml").write_text(
@@ -264,6 +266,7 @@ def _fill_landsat(scene: SimulatedScene, folder: Path, name: str) -> None:
         "IMAGE_ATTRIBUTES": {
             "SPACECRAFT_ID": _SPACECRAFT[scene.sensor][0],
             "SENSOR_ID": sensor.instrument.upper(),
+            "CLOUD_COVER": scene.cloud_percent,
             "DATE_ACQUIRED": _iso_time()[:10],
             "SCENE_CENTER_TIME": _iso_time()[11:],
             "SUN_AZIMUTH": scene.sun_azimuth_deg,

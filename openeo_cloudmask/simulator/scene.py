@@ -70,6 +70,13 @@ class SimulatedScene:
     sun_azimuth_deg: float
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def cloud_percent(self) -> float:
+        """Share of the pixels that were seen which are cloud, thick or thin, in percent."""
+        seen = self.truth != 255
+        cloudy = (self.truth == 1) | (self.truth == 2)
+        return round(100 * float(cloudy.sum()) / max(int(seen.sum()), 1), 2)
+
 
 def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is drawn otherwise
     seed: int,

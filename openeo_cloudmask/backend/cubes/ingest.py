@@ -30,6 +30,7 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
     offset: float | None = None,
     date: str | None = None,
     acquired: datetime | None = None,
+    cloud_cover: float | None = None,
     title: str | None = None,
     licence: str = "other",
 ) -> tuple[str, str]:
@@ -47,6 +48,8 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
         offset: reflectance of count 0.
         date: which date of a file that has several.
         acquired: when it was taken, where the file does not say it.
+        cloud_cover: percent of clouds, where the file does not say it; collections are filtered
+            by it (``eo:cloud_cover``).
         title: title of the collection.
         licence: licence of the data, an SPDX identifier.
 
@@ -60,7 +63,7 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
         known = scene.sensor
         name = collection_id or (_collection_name(known) if known else "RASTERS")
         item = describe_item(
-            scene, where, name, acquired=acquired,
+            scene, where, name, acquired=acquired, cloud_cover=cloud_cover,
             opened={"sensor": sensor, "bands": list(bands) if bands else None, "scale": scale,
                     "offset": offset, "date": date},
         )  # fmt: skip
@@ -75,6 +78,7 @@ def describe_item(
     collection_id: str,
     *,
     acquired: datetime | None,
+    cloud_cover: float | None = None,
     opened: dict[str, Any],
 ) -> dict[str, Any]:
     """Return a scene as a STAC item with the metadata that ``load_collection`` needs."""
@@ -87,7 +91,7 @@ def describe_item(
         geometry=None if bbox is None else _box(bbox),
         bbox=bbox,
         datetime=when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when,
-        properties=_properties(scene),
+        properties=_properties(scene, cloud_cover),
         stac_extensions=[fields.PROJECTION_URI],
         collection=collection_id,
     )
@@ -101,7 +105,7 @@ def describe_item(
     return item.to_dict(include_self_link=False, transform_hrefs=False)
 
 
-def _properties(scene: Scene) -> dict[str, Any]:
+def _properties(scene: Scene, cloud_cover: float | None) -> dict[str, Any]:
     grid, sensor = scene.grid, scene.sensor
     known = [(label, sensor.find_band(label) if sensor else None) for label in scene.band_labels]
     bands: list[dict[str, Any]] = []
@@ -130,7 +134,7 @@ def _properties(scene: Scene) -> dict[str, Any]:
             "instruments": [sensor.instrument],
             "gsd": sensor.resolution_m,
         }
-    cloud = scene.metadata.get("cloud_cover")
+    cloud = cloud_cover if cloud_cover is not None else scene.metadata.get("cloud_cover")
     if isinstance(cloud, int | float):
         properties["eo:cloud_cover"] = float(cloud)
     platform = scene.metadata.get("platform")

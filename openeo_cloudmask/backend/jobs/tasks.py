@@ -147,7 +147,8 @@ def _wait_for(future: Any) -> Any:  # noqa: ANN401
 
 def compute(array: Any) -> Any:  # noqa: ANN401 - numpy, whatever came in
     """Return a lazy array's values."""
-    if hasattr(array, "dask") or hasattr(getattr(array, "data", None), "dask"):
+    values = array.data if hasattr(array, "dims") else array  # of a cube
+    if hasattr(values, "dask"):
         client = _client()
         return array.compute(**({} if client else {"scheduler": "synchronous"}))
     return array

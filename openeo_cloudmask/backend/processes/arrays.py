@@ -266,8 +266,8 @@ def count(
         return np.full(array.shape[:-1], array.shape[-1], np.float32)
     if callable(condition):
         met = np.asarray(condition(named_parameters={"x": array, "context": context}), float)
-        return np.nansum(np.broadcast_to(met, array.shape), axis=-1)
-    return np.isfinite(array).sum(axis=-1).astype(np.float32)
+        return np.asarray(np.nansum(np.broadcast_to(met, array.shape), axis=-1))
+    return np.asarray(np.isfinite(array).sum(axis=-1), np.float32)
 
 
 def array_filter(
@@ -301,12 +301,12 @@ def if_(value: Any, accept: Any, reject: Any = None) -> NDArray[Any]:  # noqa: A
     chosen = np.asarray(value)
     if chosen.dtype.kind == "f":
         chosen = np.where(np.isnan(chosen), 0, chosen)
-    return np.where(chosen.astype(bool), _element(accept), _element(reject))
+    return np.asarray(np.where(chosen.astype(bool), _element(accept), _element(reject)))
 
 
 def is_nodata(x: Any) -> NDArray[Any]:  # noqa: ANN401
     """Return where no data is."""
-    return np.isnan(np.asarray(x, float))
+    return np.asarray(np.isnan(np.asarray(x, float)))
 
 
 def _reduction(seen: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., NDArray[Any]]:

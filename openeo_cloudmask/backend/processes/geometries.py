@@ -36,12 +36,14 @@ class Geometries:
         if crs == self.crs:
             return self.shapes
         import pyproj
-        from shapely.ops import transform
+        import shapely
 
-        change = pyproj.Transformer.from_crs(
-            self.crs.to_wkt(), crs.to_wkt(), always_xy=True
-        ).transform
-        return tuple(item if item.is_empty else transform(change, item) for item in self.shapes)
+        change = pyproj.Transformer.from_crs(self.crs.to_wkt(), crs.to_wkt(), always_xy=True)
+
+        def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.column_stack(change.transform(points[:, 0], points[:, 1]))
+
+        return tuple(shapely.transform(list(self.shapes), move))
 
 
 def parse_geometries(value: Any) -> Geometries:  # noqa: ANN401

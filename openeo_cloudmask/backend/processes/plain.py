@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 Json = Any
@@ -125,6 +126,25 @@ def _power(base: Json, p: Json) -> Json:
     return np.float64(base) ** np.float64(p)
 
 
+def _date_between(
+    x: Json, min: Json, max: Json, exclude_max: bool = False  # noqa: A002, FBT001, FBT002
+) -> bool | None:  # fmt: skip
+    if x is None or min is None or max is None:
+        return None
+    when, low, high = (_parse_time(text) for text in (x, min, max))
+    return bool(low <= when and (when < high if exclude_max else when <= high))
+
+
+def _parse_time(text: str) -> float:
+    """Return seconds, of a date since 1970 and of a time of day since midnight; UTC by default."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        clock = time.fromisoformat(text)
+        when = datetime.combine(date(1970, 1, 1), clock)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
 def _text_concat(data: list[Json], separator: Json = "") -> str:
     return _text(separator).join(map(_text, data))
 
@@ -176,6 +196,7 @@ PLAIN: dict[str, Callable[..., Json]] = {
     "array_element": _array_element,
     "array_find": _array_find,
     "between": _between,
+    "date_between": _date_between,
     "extrema": _extrema,
     "first": _first,
     "gt": _comparison(operator.gt),

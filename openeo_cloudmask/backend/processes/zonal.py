@@ -123,7 +123,10 @@ def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa
         raise ApiError("ProcessParameterInvalid", "all geometries are empty")
     boxes = np.array([shape.bounds for shape in shapes])
     west, south, east, north = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
-    step = abs(grid.transform.a) * 1e-3 if grid.transform else 0.0  # a point has no extent
+    # A point has no extent, but lies in a pixel.
+    step = (
+        1e-3 * abs(grid.transform.a) if grid.transform and (west == east or south == north) else 0
+    )
     box = {"west": west - step, "south": south - step, "east": east + step,
            "north": north + step, "crs": grid.crs.to_wkt()}  # fmt: skip
     cut = filter_bbox(data, box)
