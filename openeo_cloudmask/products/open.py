@@ -9,7 +9,7 @@ from pathlib import Path
 from openeo_cloudmask.errors import OptionError, ProductError, SensorError
 from openeo_cloudmask.products.files import ProductFiles, open_files
 from openeo_cloudmask.products.scene import Scene
-from openeo_cloudmask.sensors import resolve_sensor
+from openeo_cloudmask.sensors import Sensor, resolve_sensor
 
 NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".zarr")
 
@@ -27,7 +27,8 @@ def open_product(
     """Return the scene at ``path``; no pixels are read yet.
 
     Known are Sentinel-2 SAFE folders and zips (L1C, L2A, and the names before December 2016),
-    Landsat Collection 2 Level-1 folders and tars, NetCDF and Zarr, GeoTIFF and JPEG 2000.
+    Landsat Collection 2 Level-1 folders and tars, folders of single bands (HLS, Landsat Level-2,
+    DEA, Earth Search, ...; ``products.band_files``), NetCDF and Zarr, GeoTIFF and JPEG 2000.
 
     Args:
         path: a file or folder; for a product also its main metadata file.
@@ -63,6 +64,10 @@ def open_product(
 
         _refuse(where, "a raster", granule=granule, date=date)
         return open_raster_scene(where, sensor=wanted, scale=scale, offset=offset, bands=bands)
+    scene = _open_bands(files, wanted, scale, offset, bands)
+    if scene is not None:
+        _refuse(where, "a folder of bands", granule=granule, date=date)
+        return scene
     scene = _open_files(files, where, bands, granule)
     _refuse(where, "a product whose metadata gives it", scale=scale, offset=offset, date=date)
     if wanted is not None and scene.sensor is not None and wanted.id != scene.sensor.id:
@@ -72,6 +77,27 @@ def open_product(
             "leave the sensor out"
         )
     return scene
+
+
+def _open_bands(
+    files: ProductFiles,
+    sensor: Sensor | None,
+    scale: float | None,
+    offset: float | None,
+    bands: Sequence[str] | None,
+) -> Scene | None:
+    """Return a folder of single bands as a scene, or None where it is a product of another kind."""
+    from openeo_cloudmask.products.band_files import find_band_files, open_band_files
+    from openeo_cloudmask.products.landsat import find_mtl
+    from openeo_cloudmask.products.safe import find_safe_metadata
+
+    if find_safe_metadata(files) is not None:
+        return None
+    found = find_band_files(files)
+    # The folder of a Landsat Level-1 product has files named by their bands, too.
+    if found is None or (found.names.sensor is None and find_mtl(files) is not None):
+        return None
+    return open_band_files(files, found, sensor=sensor, scale=scale, offset=offset, bands=bands)
 
 
 def _open_files(
@@ -87,7 +113,8 @@ def _open_files(
         return open_landsat_scene(files, bands=bands)
     raise ProductError(
         f"{where} is no product this package knows: it has neither a MTD_MSIL1C.xml or "
-        "MTD_MSIL2A.xml (Sentinel-2 SAFE) nor a *_MTL.txt, .json or .xml (Landsat Level-1)"
+        "MTD_MSIL2A.xml (Sentinel-2 SAFE), nor a *_MTL.txt, .json or .xml (Landsat Level-1), nor "
+        "files named by their bands (B02.tif, ..._SR_B2.TIF, red.tif)"
     )
 
 
