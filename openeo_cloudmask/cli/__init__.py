@@ -20,6 +20,7 @@ COMMAND_MODULES = (
     "catalog",
     "references",
     "compare",
+    "evaluate",
     "serve",
     "simulate",
     "train",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from openeo_cloudmask.evaluation.evaluate import (
     read_reference_raster,
     reference_of_scene,
 )
+from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.models import MODELS, get_model, load_detector
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products.scene import Grid
@@ -55,6 +57,17 @@ class ComparedModel:
         """Classes of its masks."""
         native = get_model(self.id).scheme
         return FOUR_CLASS if self.style is OutputStyle.FOUR_CLASS else native
+
+    def load(self, sensor: str, bands: Sequence[str]) -> Detector:
+        """Return its detector for a sensor and bands; errors are those of ``load_detector``."""
+        return load_detector(
+            self.id,
+            sensor=sensor,
+            bands=bands,
+            weights=self.weights,
+            device=self.device,
+            precision=self.precision,
+        )
 
     def weights_sha256(self) -> str | None:
         """Return the digest of weights given or bundled; None where they come from elsewhere."""
@@ -145,14 +158,7 @@ class SimulatedSource:
         from openeo_cloudmask.products.cog import write_cog
 
         scene = self._simulated()
-        detector = load_detector(
-            model.id,
-            sensor=self.sensor,
-            bands=scene.band_names,
-            weights=model.weights,
-            device=model.device,
-            precision=model.precision,
-        )
+        detector = model.load(self.sensor, scene.band_names)
         planes = [scene.band_names.index(name) for name in detector.band_names]
         cube = np.ascontiguousarray(scene.cube[planes])
         begin, begin_cpu = time.perf_counter(), time.process_time()
