@@ -1,4 +1,4 @@
-"""``cloudmask catalog``: build the STAC catalog of models, check one, measure scores for it."""
+"""``cloudmask catalog``: build the STAC catalog of models, check one, record scores in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
     group.command("build")(build)
     group.command("validate")(validate)
     group.command("examples")(examples)
-    group.command("scores")(measure_scores)
+    group.command("scores")(record)
     app.add_typer(group, name="catalog")
 
 
@@ -62,20 +62,17 @@ def examples(folder: Annotated[Path, typer.Argument()] = Path("stac_extension/ex
     typer.echo(f"{len(planned)} examples in {folder}")
 
 
-def measure_scores(
-    data: Annotated[
-        Path, typer.Argument(help="Folder with labelled scenes (sentinel2.npz, landsat5.npz).")
+def record(
+    evaluation: Annotated[
+        Path, typer.Argument(help="The evaluation.json that `cloudmask evaluate` wrote.")
     ],
-    models: Annotated[
-        list[str] | None, typer.Option("--model", help="Only this model; may be repeated.")
-    ] = None,
 ) -> None:
-    """Measure the models that can take these scenes, and record the scores for the catalog.
+    """Record the figures of an evaluation as scores of the catalog's models.
 
     Rebuild the catalog afterwards (``cloudmask catalog build``).
     """
     from openeo_cloudmask.stac.measure import record_scores
 
-    for name, row in record_scores(data, models):
+    for name, row in record_scores(evaluation):
         numbers = ", ".join(f"{key} {value:.3f}" for key, value in row["metrics"].items())
-        typer.echo(f"{name} on {row['data']}: {numbers}")
+        typer.echo(f"{name} on {row['data']}, {row['style']}: {numbers}")

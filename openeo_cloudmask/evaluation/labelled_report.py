@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def to_content(rated: Iterable[RatedMasks], *, title: str, command: str) -> dict
     return {
         "title": title,
         "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
         "masks": [item.to_dict() for item in rated],
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from openeo_cloudmask.evaluation.labelled_masks import MaskSource
 from openeo_cloudmask.evaluation.labelled_report import scene_note
 from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
 from openeo_cloudmask.evaluation.rates import Rates
+from openeo_cloudmask.products.publish import publish_file
 
 
 class SheetWriter:
@@ -62,13 +62,5 @@ class SheetWriter:
 
 
 def _write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, mask, allow_pickle=False)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(buffer.getvalue())
-        part.replace(path)
-    except OSError as err:
-        raise OutputError(f"cannot write the mask {path}: {err}") from err
-    finally:
-        part.unlink(missing_ok=True)
+    with publish_file(path) as part, part.open("wb") as file:
+        np.save(file, mask, allow_pickle=False)

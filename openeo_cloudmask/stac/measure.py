@@ -1,166 +1,91 @@
-"""Scores for the catalog, measured on labelled scenes that lie on disk.
-
-The scenes are those of ukis-csmask's test data (Apache-2.0, not redistributed here): six bands,
-512 x 512 pixels and five labels each.
-"""
+"""Scores for the catalog, taken from what ``cloudmask evaluate`` measured."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from openeo_cloudmask import __version__
-from openeo_cloudmask.classes import (
-    SCHEMES,
-    UKIS_FIVE,
-    OutputStyle,
-    apply_style,
-    map_labels,
-)
-from openeo_cloudmask.errors import BandError, ReferenceDataError, SensorError
-from openeo_cloudmask.models import MODELS, get_model, load_detector, select_input
+from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.models import MODELS
 from openeo_cloudmask.stac.catalog import write_text
 from openeo_cloudmask.stac.scores import SCORES_FILE, Row, read_scores
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledScene:
-    """A scene with labels, and how its bands are called."""
-
-    file: str
-    sensor: str
-    bands: tuple[str, ...]
-    description: str
-
-
-SCENES = (
-    LabelledScene(
-        file="sentinel2.npz",
-        sensor="sentinel-2-l1c",
-        bands=("B02", "B03", "B04", "B08", "B11", "B12"),
-        description="One Sentinel-2 scene of 512 x 512 pixels of about 30 m: fields under cumulus.",
-    ),
-    LabelledScene(
-        file="landsat5.npz",
-        sensor="landsat-4-5-l1",
-        bands=("B1", "B2", "B3", "B4", "B5", "B7"),
-        description="One Landsat 5 scene of 512 x 512 pixels of about 30 m: forest and a river.",
-    ),
-)
-_REFERENCE = "Test data of ukis-csmask (German Aerospace Center)"
-_STYLES = (OutputStyle.CLOUD_NONCLOUD, OutputStyle.VALID_INVALID)
+_ABOUT = {
+    "cloud": ("cloud-noncloud", "Cloud, thick and thin, against the rest."),
+    "overcast": ("cloud-noncloud", "Cloud in scenes that are more than 95 % cloud."),
+    "snow": ("cloud-noncloud", "Cloud in scenes of snow."),
+    "shadow": ("4-class", "Cloud shadow against the rest, where it is labelled."),
+    "invalid": ("valid-invalid", "Cloud and shadow against the rest, where shadow is labelled."),
+}
+"""Rates of an evaluation -> style and words of their row."""
+_METRICS = {"found": "recall", "kept": "specificity", "balanced": "balanced_accuracy"}
 
 
-def record_scores(
-    folder: Path, models: Sequence[str] | None = None, *, target: Path = SCORES_FILE
-) -> Iterator[tuple[str, Row]]:
-    """Measure models on the scenes in ``folder``, write the rows down, and yield (model, row).
+def record_scores(path: Path, *, target: Path = SCORES_FILE) -> list[tuple[str, Row]]:
+    """Write the rows of an evaluation down, and return (model, row) of each.
 
-    Rows of the same model, data and style are replaced; all others stay.
+    Rows of the same model and data are replaced; all others stay. Masks that were given, and models
+    with weights of somebody's own, are no models of the catalog and are passed over.
 
     Args:
-        folder: holds the files of ``SCENES``.
-        models: names of models; None tries all. A model is left out where it was not made for the
-            scene's sensor, needs bands the scene lacks, or its weights are not on this machine.
+        path: ``evaluation.json``, as ``cloudmask evaluate`` writes it.
         target: the file to write.
 
     Raises:
-        ReferenceDataError: a scene is missing or has another layout.
-        UnknownModelError: a model is unknown.
+        CatalogError: the file holds no evaluation, or none of a model of the catalog.
     """
-    from openeo_cloudmask.errors import MissingExtraError, WeightsError
-
+    new = rows_of(path)
+    if not new:
+        raise CatalogError(f"{path} holds no figures of a model of the catalog")
     rows = read_scores(target)
-    for name in models or MODELS:
-        entry = get_model(name)
-        for scene in SCENES:
-            try:
-                select_input(entry, sensor=scene.sensor, bands=scene.bands)
-                measured = measure_scene(entry.id, folder, scene)
-            except (BandError, SensorError):
-                continue
-            except (MissingExtraError, WeightsError):
-                if models:
-                    raise
-                continue
-            for row in measured:
-                keep = [old for old in rows.get(entry.id, []) if _key(old) != _key(row)]
-                rows[entry.id] = [*keep, row]
-                yield entry.id, row
+    measured = {(name, row["data"]) for name, row in new}
+    for name in dict.fromkeys(name for name, _ in new):
+        rows[name] = [old for old in rows.get(name, []) if (name, old["data"]) not in measured]
+        rows[name] += [row for model, row in new if model == name]
     ordered = {key: rows[key] for key in sorted(rows)}
     write_text(target, json.dumps(ordered, indent=2) + "\n")
+    return new
 
 
-def measure_scene(model: str, folder: Path, scene: LabelledScene) -> list[Row]:
-    """Return a row a style: what the model gets right on one scene.
+def rows_of(path: Path) -> list[tuple[str, Row]]:
+    """Return (model, row) for each group of scenes and what its figures are about.
 
     Raises:
-        ReferenceDataError: the scene is missing or has another layout.
+        CatalogError: the file holds no evaluation.
     """
-    from openeo_cloudmask.evaluation.scores import count_confusion
-    from openeo_cloudmask.inference import predict
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [
+            (item["model"], row)
+            for item in content["masks"]
+            if item["label"] in MODELS
+            for group, rates in item["groups"].items()
+            for row in _group_rows(content, group, rates)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise CatalogError(
+            f"{path} holds no evaluation ({err!r}); expected the evaluation.json that `cloudmask "
+            "evaluate` writes"
+        ) from err
 
-    cube, labels = read_scene(folder / scene.file)
-    detector = load_detector(
-        model, sensor=scene.sensor, bands=scene.bands, device="cpu", precision="fp32"
-    )
-    planes = [scene.bands.index(name) for name in detector.band_names]
-    probabilities = predict(cube[planes], detector)
+
+def _group_rows(content: dict[str, Any], group: str, rates: dict[str, Any]) -> list[Row]:
+    name = content["title"] if group == "all" else f"{content['title']}: {group}"
     rows = []
-    for style in _STYLES:
-        scheme = SCHEMES[style.value]
-        mask = apply_style(probabilities, detector.scheme, style, categorise=True)[0]
-        confusion = count_confusion(map_labels(labels, UKIS_FIVE, scheme), mask, scheme)
-        scores = confusion.scores()
-        found = scores.of(scheme.names[1])
+    for about, counts in rates.items():
+        style, words = _ABOUT[about]
+        metrics = {_METRICS[key]: counts[key] for key in _METRICS if counts[key] is not None}
         rows.append(
             {
-                "data": f"ukis-csmask test data, {scene.file}",
-                "description": scene.description,
-                "reference": _REFERENCE,
-                "sensor": scene.sensor,
-                "style": style.value,
-                "pixels": int(scores.compared),
-                "command": f"cloudmask catalog scores FOLDER --model {model}",
-                "date": datetime.now(UTC).date().isoformat(),
-                "software": f"openeo-cloudmask {__version__}",
-                "metrics": {
-                    "overall_accuracy": round(scores.overall_accuracy, 4),
-                    "balanced_accuracy": round(scores.balanced_accuracy, 4),
-                    "precision": round(found.precision, 4),
-                    "recall": round(found.recall, 4),
-                    "f1": round(found.f1, 4),
-                },
+                "data": name,
+                "description": words,
+                "style": style,
+                "pixels": counts["pixels"][1] + counts["pixels"][3],
+                "command": content["command"],
+                "date": content["date"],
+                "software": f"openeo-cloudmask {content['version']}",
+                "metrics": metrics,
             }
         )
     return rows
-
-
-def read_scene(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return reflectance (band, y, x) float32 0-1 and labels (y, x) uint8 of ``UKIS_FIVE``.
-
-    Raises:
-        ReferenceDataError: the file is missing or has another layout.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            image, labels = content["img"], content["msk"]
-    except (OSError, ValueError, KeyError) as err:
-        raise ReferenceDataError(f"{path} is no labelled scene: {err!r}") from err
-    if image.ndim != 3 or labels.shape != (*image.shape[:2], 1):
-        raise ReferenceDataError(
-            f"{path} has img {image.shape} and msk {labels.shape}; expected (y, x, band) and "
-            "(y, x, 1)"
-        )
-    cube = np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)
-    return cube, labels[..., 0].astype(np.uint8)
-
-
-def _key(row: Row) -> tuple[str, str]:
-    return row["data"], row["style"]
