@@ -190,7 +190,7 @@ def open_band_files(
     planes = []
     for label, path in paths.items():
         step = grids[label].shape_yx[0] / grid.shape_yx[0]
-        rows, columns = map_axes(grids[label], grid, step=step)
+        rows, columns = map_axes(grids[label], grid, step=step, name=path)
         planes.append(
             Plane(
                 path=path,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, ProductError, SensorError
+from openeo_cloudmask.products.eopf import is_eopf, open_eopf_scene
 from openeo_cloudmask.products.files import ProductFiles, open_files
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor, resolve_sensor
@@ -26,9 +27,9 @@ def open_product(
 ) -> Scene:
     """Return the scene at ``path``; no pixels are read yet.
 
-    Known are Sentinel-2 SAFE folders and zips (L1C, L2A, and the names before December 2016),
-    Landsat Collection 2 Level-1 folders and tars, folders of single bands (HLS, Landsat Level-2,
-    DEA, Earth Search, ...; ``products.band_files``), NetCDF and Zarr, GeoTIFF and JPEG 2000.
+    Known are Sentinel-2 SAFE folders and zips (L1C, L2A, and the names before December 2016), EOPF
+    Zarr, Landsat Collection 2 Level-1 folders and tars, folders of single bands (HLS, Landsat
+    Level-2, DEA, ...; ``products.band_files``), NetCDF and Zarr, GeoTIFF and JPEG 2000.
 
     Args:
         path: a file or folder; for a product also its main metadata file.
@@ -51,6 +52,9 @@ def open_product(
         if number is not None and (not math.isfinite(number) or (name == "scale" and not number)):
             raise OptionError(f"{name} is {number}; expected a number such as 0.0001 or -0.1")
     wanted = None if sensor is None else resolve_sensor(sensor)
+    if is_eopf(where):
+        _refuse(where, "an EOPF product", scale=scale, offset=offset, granule=granule, date=date)
+        return _same_sensor(open_eopf_scene(where, bands=bands), wanted, where)
     if where.suffix.lower() in NETCDF_SUFFIXES:
         from openeo_cloudmask.products.netcdf import open_netcdf_scene
 
@@ -70,6 +74,10 @@ def open_product(
         return scene
     scene = _open_files(files, where, bands, granule)
     _refuse(where, "a product whose metadata gives it", scale=scale, offset=offset, date=date)
+    return _same_sensor(scene, wanted, where)
+
+
+def _same_sensor(scene: Scene, wanted: Sensor | None, where: Path) -> Scene:
     if wanted is not None and scene.sensor is not None and wanted.id != scene.sensor.id:
         scene.close()
         raise SensorError(
