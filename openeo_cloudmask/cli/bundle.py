@@ -18,7 +18,9 @@ def _bundle(
     model: Annotated[str | None, typer.Option(help="Put this model's weights in.")] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(help="torch, onnx, ukis, s2cloudless or none; default: what the model needs."),
+        typer.Option(
+            help="onnx, torch, torch-cuda, ukis, s2cloudless or none; default: the model's."
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file or folder in place of the published one.")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from openeo_cloudmask.errors import OptionError
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -16,6 +18,9 @@ def _udf(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the user-defined process instead.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="With --json: a process of this model alone.")
+    ] = None,
 ) -> None:
     """Print the UDF's source, or the user-defined process that holds it."""
     import json
@@ -23,7 +28,9 @@ def _udf(
     from openeo_cloudmask.openeo.client import udf_text
     from openeo_cloudmask.openeo.udp import build_udp
 
+    if model is not None and not as_json:
+        raise OptionError("--model goes with --json; the UDF takes the model from its context")
     if as_json:
-        typer.echo(json.dumps(build_udp(), indent=2))
+        typer.echo(json.dumps(build_udp(model=model), indent=2))
     else:
         typer.echo(udf_text(), nl=False)

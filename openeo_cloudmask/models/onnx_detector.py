@@ -21,6 +21,7 @@ from openeo_cloudmask.errors import (
 )
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.onnx_card import OnnxCard, parse_card
+from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.models.weights import WEIGHTS_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
@@ -146,18 +147,10 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
 
 def _open_session(path: Path, device: str) -> Any:  # noqa: ANN401 - the package has no types
     try:
-        import onnxruntime
+        return open_session(path, device)
     except ModuleNotFoundError as err:
         raise MissingExtraError.for_extra("onnx", "Running an ONNX file") from err
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
-    elif device.startswith("cuda"):
-        raise OptionError(
-            f"the device was {device!r}, but this onnxruntime has no CUDA; use 'cpu', or install "
-            "onnxruntime-gpu"
-        )
-    try:
-        return onnxruntime.InferenceSession(path, providers=providers)
+    except OptionError:
+        raise
     except Exception as err:  # onnxruntime's errors share no base class but this one
         raise WeightsError(f"{path} cannot be read as ONNX: {str(err).splitlines()[0]}") from err

@@ -6,6 +6,7 @@ A zip with Python packages at its top: this package, the runtime of a model, and
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -20,42 +21,63 @@ from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.models.own import own_weights
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.sensei_entries import CONFIG_NAME
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER
 
-RUNTIMES: dict[str, tuple[str, ...]] = {
-    # name: what pip is asked for, beside what back ends have
-    "none": (),
-    "torch": (
-        "torch>=2.6,<2.14",
-        "threadpoolctl>=3.0",
-        "safetensors>=0.4.5",
-        "huggingface-hub>=0.26",
-        "pyyaml>=6",
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+"""Where torch is published without CUDA; pip prefers a build from there to the usual one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What runs a model, as pip is asked for it."""
+
+    requirements: tuple[str, ...] = ()
+    with_dependencies: bool = False
+    """False where ``requirements`` are all that is needed beside what back ends have."""
+    pip_args: tuple[str, ...] = ()
+
+
+_ONNXRUNTIME = "onnxruntime>=1.19"  # what it depends on is for its tools alone
+_TORCH = (
+    *("torch>=2.6,<2.14", "threadpoolctl>=3.0", "safetensors>=0.4.5"),
+    *("huggingface-hub>=0.26", "pyyaml>=6"),
+)
+RUNTIMES: dict[str, Runtime] = {
+    "none": Runtime(),
+    "onnx": Runtime(requirements=(_ONNXRUNTIME,)),
+    "ukis": Runtime(requirements=("ukis-csmask>=1.0", _ONNXRUNTIME)),
+    "s2cloudless": Runtime(requirements=("s2cloudless>=1.7", "lightgbm>=4.0", "narwhals>=1.15")),
+    "torch": Runtime(
+        requirements=_TORCH, with_dependencies=True, pip_args=("--extra-index-url", CPU_WHEELS)
     ),
-    "onnx": ("onnxruntime>=1.19", "huggingface-hub>=0.26"),
-    "ukis": ("ukis-csmask>=1.0",),
-    "s2cloudless": ("s2cloudless>=1.7",),
+    "torch-cuda": Runtime(requirements=_TORCH, with_dependencies=True),
 }
 
 _BACKEND_HAS = (
-    "numpy pandas xarray scipy shapely pyproj rasterio requests urllib3 certifi idna "
+    "numpy pandas xarray scipy shapely pyproj rasterio requests urllib3 certifi idna protobuf "
     "charset-normalizer python-dateutil pytz tzdata six setuptools pip wheel openeo pystac"
 )
 BACKEND_HAS = frozenset(_BACKEND_HAS.split())
-"""Packages of openEO UDF runtimes. A second copy of a compiled one would break both."""
+"""Packages of openEO UDF runtimes. A second copy of a compiled one would break both, and one of
+protobuf the back end's own reading of pixels."""
+
+_CUDA = re.compile(r"(nvidia|cuda|triton)[-_]?")
 
 WEIGHTS_FOLDER = "cloudmask_weights"
 """Part of ``udf/cloud_mask.py``."""
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)
 _NOT_SHIPPED = re.compile(
-    r"^bin/|(^|/)__pycache__/|\.py[co]$|^openeo_cloudmask/_assets/"
-    r"|\.dist-info/(INSTALLER|REQUESTED|direct_url\.json)$"
+    r"^bin/|(^|/)__pycache__/|\.py[co]$|\.dist-info/(INSTALLER|REQUESTED|direct_url\.json)$"
 )
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_UDF_IMPORTS = ("datacube", "options")
+"""Modules of this package that the UDF imports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +107,15 @@ def write_bundle(
         path: the zip file.
         model: the model whose weights are put in and whose runtime is the default; None for an
             archive without weights.
-        runtime: a key of ``RUNTIMES``; None for what the model needs, torch without a model.
-        weights: a weights file or folder that replaces the published one.
+        runtime: a key of ``RUNTIMES``; None for what the model needs, onnx without a model.
+        weights: a weights file or folder that replaces the published one; an ``.onnx`` file takes
+            the runtime onnx.
         python_version: Python of the back end, e.g. ``3.11``; None for the one running now.
-        pip_args: further arguments of ``pip install``, e.g. ``--index-url`` of the CPU builds of
-            torch, which bring no CUDA libraries.
+        pip_args: further arguments of ``pip install``, e.g. ``--index-url``.
 
     Raises:
-        OptionError: the runtime is unknown, or pip found no wheels for what was asked.
+        OptionError: the runtime is unknown, or pip found no wheels for what was asked, or none
+            of torch without CUDA.
         UnknownModelError: no model of that name.
         WeightsError: the weights cannot be found.
         OutputError: the archive cannot be written there.
@@ -100,18 +123,60 @@ def write_bundle(
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} of {path.name} is not there; make it first")
     entry = None if model is None else get_model(model)
-    chosen = runtime or (((entry.extra or "none") if entry else None) or "torch")
+    chosen = runtime or _runtime_of(entry, weights)
     if chosen not in RUNTIMES:
         raise OptionError(f"runtime is {chosen!r}; expected one of {', '.join(RUNTIMES)}")
     with tempfile.TemporaryDirectory(prefix="cloudmask-bundle-") as folder:
         stage = Path(folder)
-        if RUNTIMES[chosen]:
-            _install(RUNTIMES[chosen], stage, python_version, pip_args)
+        if RUNTIMES[chosen].requirements:
+            _install(chosen, stage, python_version, pip_args)
             _remove_known(stage)
-        package = Path(__file__).resolve().parents[1]
-        shutil.copytree(package, stage / package.name, dirs_exist_ok=True)
+        _copy_package(stage)
         shipped = None if entry is None else _copy_weights(entry, weights, stage)
         return _write_zip(stage, path, shipped)
+
+
+def _runtime_of(entry: ModelEntry | None, weights: Path | None) -> str:
+    """Return the runtime that a model needs, with weights that replace its own."""
+    if entry is None or (weights is not None and is_exported(weights)):
+        return "onnx"
+    return entry.extra or "none"
+
+
+def _copy_package(stage: Path) -> None:
+    """Copy the modules that the UDF may come to, and the files beside them that are no modules."""
+    package = Path(__file__).resolve().parents[1]
+    for file in needed_modules(package):
+        target = stage / package.name / file.relative_to(package)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    shutil.copytree(package / "models" / "data", stage / package.name / "models" / "data")
+
+
+def needed_modules(package: Path) -> set[Path]:
+    """Return the files of ``package`` that the UDF imports, directly or through others.
+
+    All of ``models`` is among them, as detectors are found by name.
+    """
+    wanted = [package / f"{name}.py" for name in _UDF_IMPORTS]
+    wanted += (package / "models").rglob("*.py")
+    found: set[Path] = set()
+    while wanted:
+        file = wanted.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        wanted += (folder / "__init__.py" for folder in file.parents if package in folder.parents)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [item.name for item in node.names] if isinstance(node, _IMPORTS) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{name}" for name in names)]
+            for name in names:
+                head, *rest = name.split(".")
+                if head == package.name and rest:
+                    place = package.joinpath(*rest)
+                    wanted += [place.with_suffix(".py"), place / "__init__.py"]
+    return found | {package / "__init__.py"}
 
 
 def _copy_weights(entry: ModelEntry, given: Path | None, stage: Path) -> str | None:
@@ -137,10 +202,13 @@ def _copy_weights(entry: ModelEntry, given: Path | None, stage: Path) -> str | N
 
 
 def _install(
-    requirements: Sequence[str], folder: Path, python_version: str | None, pip_args: Sequence[str]
+    runtime: str, folder: Path, python_version: str | None, pip_args: Sequence[str]
 ) -> None:
+    wanted = RUNTIMES[runtime]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--no-compile", "--only-binary=:all:", "--target", str(folder)]
+    if not wanted.with_dependencies:
+        command.append("--no-deps")
     if python_version is not None:
         if not re.fullmatch(r"3\.\d+", python_version):
             raise OptionError(f"python_version is {python_version!r}; expected e.g. 3.11")
@@ -148,14 +216,24 @@ def _install(
         for tag in ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
             command += ["--platform", tag]
     done = subprocess.run(  # noqa: S603 - our own interpreter, no shell
-        [*command, *pip_args, *requirements], capture_output=True, text=True, check=False
+        [*command, *wanted.pip_args, *pip_args, *wanted.requirements],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         reason = lines[-1] if lines else (done.stderr.strip() or "pip gave no reason")
         raise OptionError(
-            f"pip could not install {', '.join(requirements)}: {reason}. Name an index or a folder "
-            "of wheels with --pip-arg, or another --python-version"
+            f"pip could not install {', '.join(wanted.requirements)}: {reason}. Name an index or a "
+            "folder of wheels with --pip-arg, or another --python-version"
+        )
+    cuda = sorted(item.name for item in folder.glob("*.dist-info") if _CUDA.match(item.name))
+    if cuda and runtime == "torch":
+        raise OptionError(
+            f"pip brought {len(cuda)} packages of CUDA ({cuda[0]} and so on), gigabytes that a CPU "
+            f"does not use, because {CPU_WHEELS} did not answer; try again, name a folder with "
+            "wheels of torch for CPUs with --pip-arg, or take --runtime torch-cuda"
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.classes import NODATA, OutputStyle
 from openeo_cloudmask.errors import InputError
-from openeo_cloudmask.openeo.neighborhood import DEFAULT_SIZE_PX, plan_neighborhood
+from openeo_cloudmask.openeo.neighborhood import plan_neighborhood
 from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions, parse_context
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
     weights: str | None = None,
     device: str = "auto",
     precision: str = "auto",
-    size_px: int = DEFAULT_SIZE_PX,
+    size_px: int | None = None,
     temporal_dimension: str = "t",
 ) -> openeo.DataCube:
     """Return the mask of ``cube`` as a cube of the same process graph.
 
     Nothing is computed here: the graph gains an ``apply_neighborhood`` that runs the UDF, with
-    the size and overlap that make the result seamless.
+    the size and overlap that make the result seamless. Where the back end's list of processes has
+    none, the UDF gets the whole cube by ``run_udf``.
 
     Args:
         cube: bands of one sensor; extra bands do no harm.
@@ -52,7 +54,8 @@ def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
         weights: path of a weights file on the back end's workers.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32`` or ``bf16``.
-        size_px: pixels along x and y that one call of the UDF answers for.
+        size_px: pixels along x and y that one call of the UDF answers for; None for what suits the
+            model. ``job_options`` wants the same.
         temporal_dimension: its name, used where ``cube`` has no metadata.
 
     Returns:
@@ -61,7 +64,7 @@ def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
 
     Raises:
         OptionError: an option has a value that is not allowed, or the model is unknown.
-        InputError: ``cube`` is no ``openeo.DataCube``.
+        InputError: ``cube`` is no ``openeo.DataCube``, or the back end runs no UDFs on cubes.
     """
     options = parse_context(
         {
@@ -84,7 +87,7 @@ def apply_options(
     cube: openeo.DataCube,
     options: MaskOptions,
     *,
-    size_px: int = DEFAULT_SIZE_PX,
+    size_px: int | None = None,
     temporal_dimension: str = "t",
 ) -> openeo.DataCube:
     """Return the mask of ``cube`` that ``options`` describe; as ``cloud_mask``."""
@@ -100,15 +103,41 @@ def apply_options(
     from openeo_cloudmask.models.registry import get_model
 
     around = plan_neighborhood(get_model(options.model).window, size_px=size_px)
-    masked = cube.apply_neighborhood(
-        process=build_udf(),
-        size=around.size_argument(_temporal_name(cube, temporal_dimension)),
-        overlap=around.overlap_argument(),
-        context={**options.to_context(), "neighborhood": around.to_context()},
-    )
+    offered = _process_ids(cube.connection)
+    if offered is None or "apply_neighborhood" in offered:
+        masked = cube.apply_neighborhood(
+            process=build_udf(),
+            size=around.size_argument(_temporal_name(cube, temporal_dimension)),
+            overlap=around.overlap_argument(),
+            context={**options.to_context(), "neighborhood": around.to_context()},
+        )
+    elif "run_udf" in offered:
+        arguments = {"data": cube, "udf": udf_text(), "runtime": "Python"}
+        masked = cube.process("run_udf", {**arguments, "context": options.to_context()})
+    else:
+        raise InputError(
+            "the back end lists neither apply_neighborhood nor run_udf among its processes; "
+            "expected one that runs UDFs on cubes. Arrays are masked by "
+            "openeo_cloudmask.datacube.mask_datacube, files by `cloudmask run`"
+        )
     known: Any = cube.metadata  # the client's annotation is narrower than what it holds
     masked.metadata = _mask_metadata(known, output_labels(options), temporal_dimension)
     return masked
+
+
+def to_uint8(mask: openeo.DataCube) -> openeo.DataCube:
+    """Return ``mask`` as whole numbers of one byte with 255 as no-data.
+
+    For back ends that hold the answers of UDFs as float32, where 255 is a value like others and
+    NaN is no-data beside it (openeo-geopyspark-driver). There, ``linear_scale_range`` to a whole
+    range of less than 254 makes the type byte with no-data 255; it would take the value 255 for
+    the end of the range, so that is made no-data before.
+
+    Args:
+        mask: what ``cloud_mask`` returned: classes or percentages, values 0 to 100.
+    """
+    unseen = mask == NODATA
+    return mask.mask(unseen).apply(lambda x: x.linear_scale_range(0, 253, 0, 253))
 
 
 @cache
@@ -122,6 +151,19 @@ def build_udf() -> openeo.UDF:
     import openeo
 
     return openeo.UDF(udf_text(), runtime="Python", context={"from_parameter": "context"})
+
+
+def _process_ids(connection: Any) -> Container[str] | None:  # noqa: ANN401 - one of two classes
+    """Return the processes that the back end offers; None where there is none to ask."""
+    if connection is None:
+        return None
+    if hasattr(connection, "list_processes"):
+        return {process["id"] for process in connection.list_processes()}
+    # The client's LocalConnection has no such list, but runs what is in this registry.
+    from openeo.local.processing import PROCESS_REGISTRY
+
+    offered: Container[str] = PROCESS_REGISTRY.store["predefined"]
+    return offered
 
 
 def _temporal_name(cube: openeo.DataCube, default: str) -> str | None:

@@ -23,6 +23,8 @@ from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.inference import Window
 
 DEFAULT_SIZE_PX = 1024
+PIXELWISE_SIZE_PX = 256
+"""Without overlap nothing is read twice: the smallest that back ends store takes least memory."""
 MIN_SIZE_PX = 32
 """Back ends built on openeo-geopyspark-driver refuse smaller neighbourhoods."""
 
@@ -79,18 +81,21 @@ class Neighborhood:
         return [{"dimension": axis, "value": self.overlap_px, "unit": "px"} for axis in ("x", "y")]
 
 
-def plan_neighborhood(window: Window, *, size_px: int = DEFAULT_SIZE_PX) -> Neighborhood:
+def plan_neighborhood(window: Window, *, size_px: int | None = None) -> Neighborhood:
     """Return the neighbourhood that makes masks of a detector with ``window`` seamless.
 
     Args:
         window: the detector's window.
         size_px: pixels along x and y that one call answers for; larger is cheaper in all, and
-            takes more memory (``job_options`` says how much).
+            takes more memory (``job_options`` says how much). None for 1024, and for 256 where
+            pixels are looked at one by one.
 
     Raises:
         OptionError: ``size_px`` is smaller than the overlap the window needs.
     """
     overlap = 0 if window.pixelwise else _STEP_PX * math.ceil((window.size_px - 1) / _STEP_PX)
+    if size_px is None:
+        size_px = PIXELWISE_SIZE_PX if window.pixelwise else DEFAULT_SIZE_PX
     if isinstance(size_px, int) and not isinstance(size_px, bool) and size_px < overlap:
         raise OptionError(
             f"size_px is {size_px}; a window of {window.size_px} px needs an overlap of {overlap} "

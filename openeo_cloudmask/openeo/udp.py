@@ -5,12 +5,15 @@ Rebuild the file with ``cloudmask udf --json > udf/cloud_mask.json``; a test com
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.openeo.client import udf_text
-from openeo_cloudmask.openeo.neighborhood import Neighborhood
+from openeo_cloudmask.openeo.neighborhood import Neighborhood, plan_neighborhood
 from openeo_cloudmask.options import DEVICES, PRECISIONS, STRIDES_PX, MaskOptions
 
 PROCESS_ID = "cloud_mask"
@@ -66,17 +69,25 @@ applied yet by the back end.""",
 }
 
 
-def build_udp(around: Neighborhood | None = None) -> dict[str, Any]:
+def build_udp(around: Neighborhood | None = None, *, model: str | None = None) -> dict[str, Any]:
     """Return the process as openEO stores it: id, parameters, graph.
 
     Args:
-        around: size and overlap; None for 1024 and 512 pixels, which suit windows up to 512
-            pixels, and so every model. (A graph cannot look a model's window up; the client
-            function can, and takes no overlap where none is needed.)
+        around: size and overlap; None for what suits ``model``, and without one for 1024 and 512
+            pixels, which suit windows up to 512 pixels, and so every model. (A graph cannot look a
+            model's window up.)
+        model: for a process of this model alone, without the parameter ``model``. That of a model
+            that looks at one pixel at a time needs no overlap, a quarter of the pixels.
+
+    Raises:
+        UnknownModelError: no model of that name.
     """
-    around = around or Neighborhood()
+    entry = None if model is None else get_model(model)
+    if around is None:
+        around = Neighborhood() if entry is None else plan_neighborhood(entry.window)
+    fixed = {} if entry is None else {"model": entry.id}
     return {
-        "id": PROCESS_ID,
+        "id": PROCESS_ID if entry is None else f"{PROCESS_ID}_{_to_id(entry.id)}",
         "summary": "Cloud and cloud-shadow mask",
         "description": (
             "Masks clouds and their shadows in optical images with one of several published "
@@ -87,16 +98,16 @@ def build_udp(around: Neighborhood | None = None) -> dict[str, Any]:
             "makes."
         ),
         "categories": ["cubes", "masks"],
-        "parameters": _build_parameters(),
+        "parameters": _build_parameters(fixed),
         "returns": {
             "description": "A datacube with the same `x`, `y` and `t`, and new bands (uint8).",
             "schema": _CUBE,
         },
-        "process_graph": _build_graph(around),
+        "process_graph": _build_graph(around, fixed),
     }
 
 
-def _build_parameters() -> list[dict[str, Any]]:
+def _build_parameters(fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
     data = {
         "name": "data",
         "description": (
@@ -114,11 +125,12 @@ def _build_parameters() -> list[dict[str, Any]]:
             "default": default,
         }
         for name, default in _defaults().items()
+        if name not in fixed
     ]
     return [data, *options]
 
 
-def _build_graph(around: Neighborhood) -> dict[str, Any]:
+def _build_graph(around: Neighborhood, fixed: Mapping[str, Any]) -> dict[str, Any]:
     run_udf = {
         "process_id": "run_udf",
         "arguments": {
@@ -135,7 +147,7 @@ def _build_graph(around: Neighborhood) -> dict[str, Any]:
         "size": around.size_argument(),
         "overlap": around.overlap_argument(),
         "context": {name: {"from_parameter": name} for name in _defaults()}
-        | {"neighborhood": around.to_context()},
+        | {**fixed, "neighborhood": around.to_context()},
     }
     return {
         "applyneighborhood1": {
@@ -144,6 +156,11 @@ def _build_graph(around: Neighborhood) -> dict[str, Any]:
             "result": True,
         }
     }
+
+
+def _to_id(name: str) -> str:
+    """Return ``name`` with what openEO allows in the name of a process."""
+    return re.sub(r"\W", "_", name.lower())
 
 
 def _defaults() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import FOUR_CLASS, ClassScheme
 from openeo_cloudmask.errors import BandError, InputError, MissingExtraError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.onnx_session import open_session
 
 if TYPE_CHECKING:
     from openeo_cloudmask.models.entry import ModelEntry
@@ -108,7 +109,7 @@ def load_ukis(
         for values in about["data"]["dataset_statistics"]["img"]
     )
     return UkisDetector(
-        session=_session(path, device),
+        session=open_session(path, device),
         mean=mean,
         std=std,
         band_names=band_names,
@@ -121,18 +122,6 @@ def _package_folder() -> Path:
     if spec is None or spec.origin is None or find_spec("onnxruntime") is None:
         raise MissingExtraError.for_extra("ukis", "The model 'ukis-csmask'")
     return Path(spec.origin).parent
-
-
-def _session(path: Path, device: str) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    import onnxruntime
-
-    wanted = ["CPUExecutionProvider"]
-    if device == "auto" or device.startswith("cuda"):
-        wanted.insert(0, "CUDAExecutionProvider")
-    available = onnxruntime.get_available_providers()
-    return onnxruntime.InferenceSession(
-        str(path), providers=[name for name in wanted if name in available]
-    )
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
