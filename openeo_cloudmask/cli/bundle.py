@@ -18,9 +18,7 @@ def _bundle(
     model: Annotated[str | None, typer.Option(help="Put this model's weights in.")] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(
-            help="onnx, torch, torch-cuda, ukis, s2cloudless or none; default: the model's."
-        ),
+        typer.Option(help="onnx, torch, ukis, s2cloudless or none; default: the model's."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file or folder in place of the published one.")
@@ -37,6 +35,7 @@ def _bundle(
 
     from openeo_cloudmask.openeo.bundle import write_bundle
     from openeo_cloudmask.openeo.jobs import job_options
+    from openeo_cloudmask.options import DEFAULT_MODEL
 
     bundle = write_bundle(
         out,
@@ -50,7 +49,8 @@ def _bundle(
         f"{bundle.path}: {bundle.size_bytes / 1e6:.1f} MB, {bundle.unpacked_bytes / 1e6:.1f} MB "
         f"unpacked, sha256 {bundle.sha256}"
     )
-    options = job_options(f"https://example.org/{bundle.path.name}")
+    address = f"https://example.org/{bundle.path.name}"
+    options = job_options(address, model=model or DEFAULT_MODEL, runtime=bundle.runtime)
     if bundle.weights is not None:
         typer.echo(f"Pass the weights as the option weights={bundle.weights!r}")
     typer.echo(f"Upload it and pass its address: job_options={json.dumps(options)}")

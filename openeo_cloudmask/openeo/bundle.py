@@ -21,12 +21,11 @@ from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
-from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.models.own import own_weights
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.sensei_entries import CONFIG_NAME
 from openeo_cloudmask.models.weights import find_weights
-from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER
+from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, runtime_of
 
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 """Where torch is published without CUDA; pip prefers a build from there to the usual one."""
@@ -55,7 +54,6 @@ RUNTIMES: dict[str, Runtime] = {
     "torch": Runtime(
         requirements=_TORCH, with_dependencies=True, pip_args=("--extra-index-url", CPU_WHEELS)
     ),
-    "torch-cuda": Runtime(requirements=_TORCH, with_dependencies=True),
 }
 
 _BACKEND_HAS = (
@@ -88,6 +86,8 @@ class Bundle:
     size_bytes: int
     unpacked_bytes: int
     sha256: str
+    runtime: str
+    """The key of ``RUNTIMES`` that it holds."""
     weights: str | None
     """What to pass as the option ``weights``; None where the model's own are found without."""
 
@@ -123,7 +123,7 @@ def write_bundle(
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} of {path.name} is not there; make it first")
     entry = None if model is None else get_model(model)
-    chosen = runtime or _runtime_of(entry, weights)
+    chosen = runtime or ("onnx" if entry is None else runtime_of(entry, weights))
     if chosen not in RUNTIMES:
         raise OptionError(f"runtime is {chosen!r}; expected one of {', '.join(RUNTIMES)}")
     with tempfile.TemporaryDirectory(prefix="cloudmask-bundle-") as folder:
@@ -133,14 +133,7 @@ def write_bundle(
             _remove_known(stage)
         _copy_package(stage)
         shipped = None if entry is None else _copy_weights(entry, weights, stage)
-        return _write_zip(stage, path, shipped)
-
-
-def _runtime_of(entry: ModelEntry | None, weights: Path | None) -> str:
-    """Return the runtime that a model needs, with weights that replace its own."""
-    if entry is None or (weights is not None and is_exported(weights)):
-        return "onnx"
-    return entry.extra or "none"
+        return _write_zip(stage, path, chosen, shipped)
 
 
 def _copy_package(stage: Path) -> None:
@@ -229,11 +222,11 @@ def _install(
             "folder of wheels with --pip-arg, or another --python-version"
         )
     cuda = sorted(item.name for item in folder.glob("*.dist-info") if _CUDA.match(item.name))
-    if cuda and runtime == "torch":
+    if cuda:
         raise OptionError(
             f"pip brought {len(cuda)} packages of CUDA ({cuda[0]} and so on), gigabytes that a CPU "
             f"does not use, because {CPU_WHEELS} did not answer; try again, name a folder with "
-            "wheels of torch for CPUs with --pip-arg, or take --runtime torch-cuda"
+            "wheels of torch for CPUs with --pip-arg"
         )
 
 
@@ -249,7 +242,7 @@ def _remove_known(stage: Path) -> None:
                 file.unlink()
 
 
-def _write_zip(stage: Path, path: Path, weights: str | None) -> Bundle:
+def _write_zip(stage: Path, path: Path, runtime: str, weights: str | None) -> Bundle:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     part = Path(name)
     unpacked = 0
@@ -281,6 +274,7 @@ def _write_zip(stage: Path, path: Path, weights: str | None) -> Bundle:
         size_bytes=path.stat().st_size,
         unpacked_bytes=unpacked,
         sha256=digest,
+        runtime=runtime,
         weights=weights,
     )
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.openeo.neighborhood import Neighborhood
+from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.onnx_detector import is_exported
+from openeo_cloudmask.models.registry import get_model
+from openeo_cloudmask.openeo.neighborhood import Neighborhood, plan_neighborhood
+from openeo_cloudmask.options import DEFAULT_MODEL
 
 BUNDLE_FOLDER = "cloudmask_deps"
 """The folder in which the UDF looks for a bundle; part of ``udf/cloud_mask.py``."""
 
-_GIB = 1 << 30
-_RUNTIME_BYTES = 2 * _GIB
-"""Python, the runtime's libraries, a model and its activations for one window."""
-_COPIES = 4
-"""The cube as it arrives, as the UDF reads it, and what the runner keeps around both."""
+RUNTIME_MIB = {"none": 640, "onnx": 768, "ukis": 1024, "s2cloudless": 768, "torch": 2048}
+"""Runtime -> addresses that a worker takes before a large tile comes: Python, what the driver and
+the runtime load, a model, one window."""
+DRIVER_MIB = 128
+"""What openeo-geopyspark-driver itself loads and ``benchmarks/udf_memory.py`` cannot."""
+BYTES_A_CELL = 52
+"""A tile comes as protobuf, read by Python: a list of float objects, then arrays."""
+_STEP_MIB = 256
 
 
 class BackendKind(StrEnum):
@@ -33,24 +41,30 @@ def job_options(
     archive_url: str | None = None,
     *,
     backend: BackendKind | str = BackendKind.GEOPYSPARK,
-    bands: int = 13,
+    model: str = DEFAULT_MODEL,
+    runtime: str | None = None,
+    bands: int | None = None,
     around: Neighborhood | None = None,
 ) -> dict[str, Any]:
     """Return ``job_options`` for ``cube.execute_batch`` and ``cube.create_job``.
 
-    Memory is an estimate: 2 GiB for Python and a model, and four times the pixels that one call
-    of the UDF gets (13 bands, 2048 x 2048 pixels, 4 bytes: 0.2 GiB). Nothing is said of
-    ``soft-errors``: with it a back end leaves out what it could not read.
+    ``python-memory`` divided by ``executor-cores`` is a limit of virtual memory there, which covers
+    every library that is loaded. ``benchmarks/udf_memory.py`` finds by trial what a job needs.
+    Nothing is said of ``soft-errors``: with it a back end leaves out what it could not read.
 
     Args:
         archive_url: where the archive that ``cloudmask bundle`` made can be downloaded; None where
             the back end has openeo-cloudmask installed.
         backend: what kind of back end it is.
-        bands: bands of the cube, for the memory.
-        around: the neighbourhood, for the memory; None for the default.
+        model: the model that the job runs.
+        runtime: what runs it, as ``cloudmask bundle`` names it; None for what the model needs by
+            itself, ``onnx`` with an exported file.
+        bands: bands of the cube; None for those that the model takes.
+        around: the neighbourhood; None for the one that ``cloud_mask`` takes.
 
     Raises:
-        OptionError: the kind is unknown, or the URL is no http(s) URL.
+        OptionError: the kind or runtime is unknown, or the URL is no http(s) URL.
+        UnknownModelError: no model of that name.
     """
     try:
         kind = BackendKind(backend)
@@ -60,16 +74,39 @@ def job_options(
         ) from None
     if kind is BackendKind.CLOUDMASK:
         return {}
-    pixels = (around or Neighborhood()).input_px ** 2
-    need = _RUNTIME_BYTES + _COPIES * 4 * bands * pixels
+    entry = get_model(model)
+    if bands is None:
+        bands = max(len(names) for names in entry.inputs.values())
+    around = around or plan_neighborhood(entry.window)
+    need = python_mebibytes(runtime or runtime_of(entry), bands=bands, side_px=around.input_px)
     options: dict[str, Any] = {
         "executor-memory": "2g",
         "executor-memoryOverhead": "1g",
-        "python-memory": f"{math.ceil(need / _GIB)}g",
+        "executor-cores": 1,
+        "python-memory": f"{need}m",
     }
     if archive_url is not None:
         options["udf-dependency-archives"] = [f"{_check_url(archive_url)}#{BUNDLE_FOLDER}"]
     return options
+
+
+def python_mebibytes(runtime: str, *, bands: int, side_px: int) -> int:
+    """Return the virtual memory that one worker needs, MiB, for tiles of ``side_px`` squared.
+
+    Raises:
+        OptionError: the runtime is unknown.
+    """
+    if runtime not in RUNTIME_MIB:
+        raise OptionError(f"runtime is {runtime!r}; expected one of {', '.join(RUNTIME_MIB)}")
+    tile = BYTES_A_CELL * bands * side_px**2 / (1 << 20)
+    return _STEP_MIB * math.ceil((RUNTIME_MIB[runtime] + DRIVER_MIB + tile) / _STEP_MIB)
+
+
+def runtime_of(entry: ModelEntry, weights: Path | None = None) -> str:
+    """Return the runtime that a model needs, with weights that replace its own."""
+    if weights is not None and is_exported(weights):
+        return "onnx"
+    return entry.extra or "none"
 
 
 def _check_url(url: str) -> str:

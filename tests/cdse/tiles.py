@@ -53,6 +53,14 @@ def encode(cells: NDArray[np.float32]) -> bytes:
     return b"".join(tiles)
 
 
+def decode(proto: bytes, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return the cells in what ``encode`` wrote; a plane is the end of its band's message."""
+    bands, height, width = shape
+    each = len(proto) // bands
+    planes = [proto[end - 4 * height * width : end] for end in range(each, len(proto) + 1, each)]
+    return np.stack([np.frombuffer(plane, "<f4").reshape(height, width) for plane in planes])
+
+
 def _sized(content: bytes) -> bytes:
     return _number(len(content)) + content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from typer.testing import CliRunner
 from openeo_cloudmask import assets
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import OptionError, OutputError, UnknownModelError, WeightsError
-from openeo_cloudmask.openeo.bundle import BACKEND_HAS, write_bundle
+from openeo_cloudmask.openeo import bundle as module
+from openeo_cloudmask.openeo.bundle import BACKEND_HAS, needed_modules, write_bundle
+
+PACKAGE = Path(module.__file__).parents[1]
 
 RUN_UDF = """
 import sys
@@ -62,6 +66,7 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_bundle(tmp_path / "a.zip", model="hollstein")
     second = write_bundle(tmp_path / "b.zip", runtime="none")
     assert first.path.read_bytes() == second.path.read_bytes()
+    assert first.size_bytes < 4e6
     assert first.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
     assert first.size_bytes == first.path.stat().st_size < first.unpacked_bytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "b.zip"]
@@ -103,12 +108,11 @@ def test_own_weights_are_shipped_beside_the_published_ones(tmp_path: Path) -> No
 def test_pip_brings_wheels_without_what_back_ends_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openeo_cloudmask.openeo import bundle as module
-
     make_wheel(tmp_path, "fakeruntime", "1.2")
     make_wheel(tmp_path, "numpy", "9.9")
     assert "numpy" in BACKEND_HAS
-    monkeypatch.setitem(module.RUNTIMES, "onnx", ("fakeruntime>=1", "numpy"))
+    wanted = module.Runtime(requirements=("fakeruntime>=1", "numpy"))
+    monkeypatch.setitem(module.RUNTIMES, "onnx", wanted)
     bundle = write_bundle(
         tmp_path / "bundle.zip",
         runtime="onnx",
@@ -122,11 +126,62 @@ def test_pip_brings_wheels_without_what_back_ends_have(
     assert not any("__pycache__" in name or name.endswith("INSTALLER") for name in names)
 
 
+def test_the_package_in_it_is_what_the_udf_imports_and_no_more(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle.zip", model="hollstein")
+    with zipfile.ZipFile(bundle.path) as archive:
+        names = {name.removeprefix("openeo_cloudmask/") for name in archive.namelist()}
+    rooms = {name.split("/")[0] for name in names}
+    assert {"datacube.py", "options.py", "models", "inference", "sensors"} <= rooms
+    assert not rooms & {"backend", "cli", "openeo", "products", "stac", "training", "_assets"}
+    shipped = [PACKAGE / name for name in names if name.endswith(".py")]
+    assert needed_modules(PACKAGE) == set(shipped)
+    # Nothing that is imported at the top of a module is left out.
+    for path in shipped:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(
+                "openeo_cloudmask."
+            ):
+                place = str(node.module).removeprefix("openeo_cloudmask.").replace(".", "/")
+                assert {f"{place}.py", f"{place}/__init__.py"} & names, (path, node.module)
+
+
+def test_runtimes_fit_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def pretend(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(module.subprocess, "run", pretend)
+    exported = tmp_path / "mini.onnx"
+    exported.write_bytes(b"network")
+    for model, weights in (("ukis-csmask", None), ("mini", exported), (None, None)):
+        write_bundle(tmp_path / "bundle.zip", model=model, weights=weights)
+    assert all("onnxruntime>=1.19" in command for command in asked)
+    assert all("--no-deps" in command for command in asked)  # no second protobuf beside the JVM's
+    assert "ukis-csmask>=1.0" in asked[0]
+    write_bundle(tmp_path / "bundle.zip", runtime="torch")
+    place = asked[3].index("--extra-index-url")
+    assert asked[3][place + 1] == "https://download.pytorch.org/whl/cpu"
+    assert "--no-deps" not in asked[3]
+
+
+def test_cuda_is_not_shipped_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_wheel(tmp_path, "torch", "2.9")
+    make_wheel(tmp_path, "nvidia_cublas_cu12", "12")
+    wanted = module.Runtime(requirements=("torch", "nvidia-cublas-cu12"))
+    monkeypatch.setitem(module.RUNTIMES, "torch", wanted)
+    found = ["--no-index", "--find-links", str(tmp_path)]
+    with pytest.raises(OptionError, match=r"1 packages of CUDA \(nvidia_cublas.*--pip-arg"):
+        write_bundle(tmp_path / "a.zip", runtime="torch", pip_args=found)
+    assert not (tmp_path / "a.zip").exists()
+
+
 def test_what_cannot_be_bundled_leaves_no_file(tmp_path: Path) -> None:
     out = tmp_path / "bundle.zip"
     with pytest.raises(OptionError, match=r"pip could not install onnxruntime.*--pip-arg"):
         write_bundle(out, runtime="onnx", pip_args=["--no-index"])
-    with pytest.raises(OptionError, match="runtime is 'jax'; expected one of none, torch"):
+    with pytest.raises(OptionError, match="runtime is 'jax'; expected one of none, onnx"):
         write_bundle(out, runtime="jax")
     with pytest.raises(OptionError, match=r"python_version is '3'; expected e\.g\. 3\.11"):
         write_bundle(out, runtime="onnx", python_version="3")

@@ -20,7 +20,7 @@ from openeo.metadata import (
 
 from openeo_cloudmask import cloud_mask
 from openeo_cloudmask.errors import InputError, OptionError, UnknownModelError
-from openeo_cloudmask.openeo.client import udf_text
+from openeo_cloudmask.openeo.client import to_uint8, udf_text
 from openeo_cloudmask.openeo.udp import build_udp
 
 
@@ -64,6 +64,58 @@ def test_graph_runs_the_udf_on_overlapping_neighbourhoods() -> None:
         "runtime": "Python",
         "context": {"from_parameter": "context"},
     }
+
+
+class Listing:
+    """A connection as far as the client function asks it."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def list_processes(self) -> list[dict[str, Any]]:
+        return [{"id": name} for name in self.names]
+
+
+def offered(*names: str) -> openeo.DataCube:
+    cube = load(s2_metadata())
+    cube._connection = Listing(*names)
+    return cube
+
+
+def test_udf_gets_the_cube_where_there_are_no_neighbourhoods() -> None:
+    both = cloud_mask(offered("apply_neighborhood", "run_udf"), model="hollstein").flat_graph()
+    assert "applyneighborhood1" in both
+    mask = cloud_mask(offered("load_collection", "run_udf"), model="hollstein", scale=0.0001)
+    graph = mask.flat_graph()
+    assert [node["process_id"] for node in graph.values()] == ["load_collection", "run_udf"]
+    assert graph["runudf1"]["arguments"] == {
+        "data": {"from_node": "loadcollection1"},
+        "udf": udf_text(),
+        "runtime": "Python",
+        "context": {"model": "hollstein", "scale": 0.0001},
+    }
+    assert mask.metadata.band_names == ["mask"]
+    with pytest.raises(InputError, match="neither apply_neighborhood nor run_udf"):
+        cloud_mask(offered("load_collection"), model="hollstein")
+
+
+def test_pixelwise_models_are_sent_without_overlap() -> None:
+    given = arguments_of(cloud_mask(load(), model="hollstein"))
+    assert [item["value"] for item in given["size"]] == [256, 256, "P1D"]
+    assert [item["value"] for item in given["overlap"]] == [0, 0]
+
+
+def test_one_byte_with_no_data_on_request() -> None:
+    graph = to_uint8(cloud_mask(load(s2_metadata()), model="hollstein")).flat_graph()
+    assert list(graph)[-4:] == ["applyneighborhood1", "apply1", "mask1", "apply2"]
+    [unseen] = graph["apply1"]["arguments"]["process"]["process_graph"].values()
+    assert (unseen["process_id"], unseen["arguments"]["y"]) == ("eq", 255)
+    assert graph["mask1"]["arguments"]["mask"] == {"from_node": "apply1"}
+    [scaled] = graph["apply2"]["arguments"]["process"]["process_graph"].values()
+    numbers = {key: value for key, value in scaled["arguments"].items() if key != "x"}
+    # Back ends look at these numbers to choose a type: they must be whole, and less than 254 apart.
+    assert numbers == {"inputMin": 0, "inputMax": 253, "outputMin": 0, "outputMax": 253}
+    assert all(type(value) is int for value in numbers.values())
 
 
 def test_mask_has_its_own_band_labels() -> None:

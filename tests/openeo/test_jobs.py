@@ -6,8 +6,9 @@ import pytest
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.openeo.bundle import WEIGHTS_FOLDER
-from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, job_options
+from openeo_cloudmask.models import MODELS
+from openeo_cloudmask.openeo.bundle import RUNTIMES, WEIGHTS_FOLDER
+from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, RUNTIME_MIB, job_options
 from openeo_cloudmask.openeo.neighborhood import Neighborhood
 
 
@@ -21,12 +22,39 @@ def test_archive_is_unpacked_where_the_udf_looks() -> None:
     assert f'"{WEIGHTS_FOLDER}"' in text
 
 
-def test_memory_grows_with_the_neighbourhood() -> None:
-    assert job_options()["python-memory"] == "3g"
-    large = job_options(around=Neighborhood(size_px=4096, overlap_px=512))
-    # 13 bands x 5120 x 5120 pixels x 4 bytes = 1.27 GiB; four times that and 2 GiB
-    assert large["python-memory"] == "8g"
-    assert "udf-dependency-archives" not in large
+def mebibytes(options: dict[str, object]) -> int:
+    memory = str(options["python-memory"])
+    assert memory.endswith("m")
+    return int(memory[:-1])
+
+
+def test_a_worker_has_all_of_the_memory() -> None:
+    # The limit of a worker is python-memory / executor-cores, and 2 cores are the default there.
+    options = job_options()
+    assert options["executor-cores"] == 1
+    assert options["executor-memory"] == "2g"
+    assert "udf-dependency-archives" not in options
+
+
+def test_memory_follows_bands_neighbourhood_and_runtime() -> None:
+    # 13 bands x 2048 x 2048 pixels x 52 bytes are 2704 MiB.
+    unet = job_options(model="cloudsen12", runtime="onnx")
+    assert mebibytes(unet) >= 2704 + RUNTIME_MIB["onnx"]
+    assert mebibytes(job_options(model="cloudsen12")) > mebibytes(unet)  # torch is larger
+    assert mebibytes(job_options(model="mini", runtime="onnx")) < mebibytes(unet)  # seven bands
+    assert mebibytes(job_options(model="cloudsen12", runtime="onnx", bands=20)) > mebibytes(unet)
+    # Pixel by pixel, tiles are small.
+    assert mebibytes(job_options(model="hollstein")) <= 1024
+    large = Neighborhood(size_px=4096, overlap_px=512)
+    assert mebibytes(job_options(model="hollstein", around=large)) > 13_000
+    with pytest.raises(OptionError, match="runtime is 'jax'; expected one of none, onnx"):
+        job_options(runtime="jax")
+
+
+def test_every_model_and_every_bundle_has_its_memory() -> None:
+    assert set(RUNTIME_MIB) == set(RUNTIMES)
+    for name in MODELS:
+        assert 768 <= mebibytes(job_options(model=name)) < 8192
 
 
 def test_the_embedded_back_end_needs_none() -> None:

@@ -23,6 +23,12 @@ def test_detectors_of_single_pixels_need_no_overlap() -> None:
     assert [item["value"] for item in around.overlap_argument()] == [0, 0]
 
 
+def test_sizes_follow_the_window() -> None:
+    single = plan_neighborhood(Window(size_px=512, multiple_px=1, pixelwise=True))
+    assert (single.size_px, single.input_px) == (256, 256)
+    assert plan_neighborhood(Window()).input_px == 2048
+
+
 def test_default_suits_every_model() -> None:
     largest = max(plan_neighborhood(entry.window).overlap_px for entry in MODELS.values())
     assert largest <= Neighborhood().overlap_px

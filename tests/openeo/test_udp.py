@@ -36,6 +36,25 @@ def test_file_is_what_is_built() -> None:
     assert CliRunner().invoke(build_app(), ["udf"]).stdout == source
 
 
+def test_a_process_of_one_model_has_its_overlap() -> None:
+    process = json.loads(
+        CliRunner().invoke(build_app(), ["udf", "--json", "--model", "hollstein"]).stdout
+    )
+    assert process == build_udp(model="hollstein")
+    assert process["id"] == "cloud_mask_hollstein"
+    given = process["process_graph"]["applyneighborhood1"]["arguments"]
+    assert [item["value"] for item in given["overlap"]] == [0, 0]
+    assert [item["value"] for item in given["size"]] == [256, 256, "P1D"]
+    assert given["context"]["model"] == "hollstein"
+    assert given["context"]["neighborhood"] == {"size": 256, "overlap": 0}
+    names = [item["name"] for item in process["parameters"]]
+    assert "model" not in names
+    assert {"data", "scale", "categorise"} <= set(names)
+    assert build_udp(model="senseiv2")["id"] == "cloud_mask_senseiv2_segformerb2_alldata_ambiguous"
+    refused = CliRunner().invoke(build_app(), ["udf", "--model", "hollstein"])
+    assert isinstance(refused.exception, OptionError)
+
+
 def test_every_option_is_a_documented_parameter() -> None:
     parameters = {item["name"]: item for item in build_udp()["parameters"]}
     assert list(parameters) == ["data", *(item.name for item in fields(MaskOptions))]

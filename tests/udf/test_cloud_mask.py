@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ from openeo.udf import UdfData, XarrayDataCube, execute_local_udf, run_udf_code
 from openeo.udf.run_code import extract_udf_dependencies, load_module_from_string
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.datacube import mask_datacube
+from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.datacube import mask_datacube, output_labels
 from openeo_cloudmask.errors import BandError, InputError, OptionError
-from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.models import ALIASES, MODELS
+from openeo_cloudmask.options import MaskOptions, parse_context
 
 UDF = assets.path("udf/cloud_mask.py").read_text(encoding="utf-8")
 TREE = MaskOptions(model="hollstein")
@@ -42,11 +45,11 @@ def _restored_path() -> Iterator[None]:
     load_module_from_string_cache.cache_clear()
 
 
-def test_header_names_python_and_package() -> None:
-    assert extract_udf_dependencies(UDF) == ["openeo-cloudmask[torch]"]
-    lines = [line.removeprefix("#").strip() for line in UDF.splitlines()[1:3]]
-    assert tomllib.loads("\n".join(lines))["requires-python"] == ">=3.11"
+def test_header_names_python_and_nothing_that_jobs_would_install() -> None:
+    assert not extract_udf_dependencies(UDF)  # back ends pip install what stands there, each time
     assert UDF.startswith("# /// script\n")
+    header = [line.removeprefix("#").strip() for line in UDF.split("# ///\n")[0].splitlines()[1:]]
+    assert tomllib.loads("\n".join(header)) == {"requires-python": ">=3.11"}
 
 
 def test_runner_takes_apply_datacube(
@@ -173,8 +176,49 @@ def test_metadata_gets_the_labels_of_the_mask() -> None:
     renamed = apply_metadata()(collection, context)
     assert isinstance(renamed, CollectionMetadata)
     assert renamed.band_names == ["clear", "thick-cloud", "thin-cloud", "cloud-shadow"]
-    with pytest.raises(OptionError, match="stride is 1; expected one of 64"):
-        apply_metadata()(collection, {"stride": 1})
+    with pytest.raises(ValueError, match="output_style is '5-class'; expected one of 4-class"):
+        apply_metadata()(collection, {"categorise": False, "output_style": "5-class"})
+
+
+class Metadata:
+    """As much of a back end's class as is used."""
+
+    band_dimension = type("Bands", (), {"name": "bands"})
+
+    def rename_labels(self, dimension: str, target: list[str]) -> list[str]:
+        assert dimension == "bands"
+        return target
+
+
+@pytest.mark.parametrize("model", [*MODELS, *ALIASES, "HOLLSTEIN", None])
+@pytest.mark.parametrize("style", [*OutputStyle, None])
+@pytest.mark.parametrize("categorise", [True, False, None])
+def test_metadata_has_the_labels_that_the_mask_has(
+    model: str | None, style: str | None, *, categorise: bool | None
+) -> None:
+    context = {"model": model, "output_style": style, "categorise": categorise}
+    around = {"neighborhood": {"size": 64, "overlap": 0}}
+    labels = apply_metadata()(Metadata(), context | around)
+    assert labels == list(output_labels(parse_context(context)))
+
+
+def test_metadata_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    # openeo.udf itself brings xarray, which the UDF's annotations name; a stand-in will do here.
+    (tmp_path / "xarray.py").write_text("class DataArray: pass\n")
+    (tmp_path / "cloud_mask.py").write_text(UDF)
+    code = (
+        "import sys; before = set(sys.modules); import cloud_mask\n"
+        "class M:\n"
+        "  band_dimension = type('B', (), {'name': 'bands'})\n"
+        "  def rename_labels(self, dimension, target): return target\n"
+        "context = {'model': 'hollstein', 'categorise': False, 'output_style': 'native'}\n"
+        "assert len(cloud_mask.apply_metadata(M(), context)) == 6\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "assert new - set(sys.stdlib_module_names) == {'cloud_mask', 'xarray'}, new\n"
+    )
+    command = [sys.executable, "-S", "-c", code]
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
 
 
 def test_shipped_folder_is_found_once(
