@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.models import MODELS
 from openeo_cloudmask.openeo.bundle import RUNTIMES, WEIGHTS_FOLDER
-from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, RUNTIME_MIB, job_options
+from openeo_cloudmask.openeo.jobs import (
+    BUNDLE_FOLDER,
+    DRIVER_MIB,
+    RUNTIME_MIB,
+    job_options,
+    python_mebibytes,
+)
 from openeo_cloudmask.openeo.neighborhood import Neighborhood
 
 
@@ -72,3 +81,13 @@ def test_unknown_kind_is_refused() -> None:
         OptionError, match="backend is 'gee'; expected one of geopyspark, cloudmask"
     ):
         job_options(backend="gee")
+
+
+def test_measured_peaks_are_covered() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "openeo.md").read_text(encoding="utf-8")
+    row = r"^\| `(\S+)` \| (\w+) \| (\d+) \| (\d+) x \d+ \| (\d+) MiB \| (\d+) MiB \|$"
+    rows = re.findall(row, page, flags=re.MULTILINE)
+    assert len(rows) >= 6
+    for _, runtime, bands, side, peak, asked in rows:
+        given = python_mebibytes(runtime, bands=int(bands), side_px=int(side))
+        assert int(peak) + DRIVER_MIB <= given == int(asked)
