@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.cli.progress import window_progress
 from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.inference import Progress
     from openeo_cloudmask.products import MaskReport
 
 
@@ -97,7 +95,7 @@ def run(
         precision=precision,
     )
     typer.echo(f"Model {licence_notice(get_model(model))}", err=True)
-    with _progress_bar(source.name) as progress:
+    with window_progress(source.name) as progress:
         report = mask_product(
             source,
             output,
@@ -121,47 +119,6 @@ def _split(bands: str | None) -> tuple[str, ...] | None:
     if bands is None:
         return None
     return tuple(name.strip() for name in bands.split(",") if name.strip())
-
-
-@contextmanager
-def _progress_bar(name: str) -> Iterator[Progress]:
-    """Show windows done, windows in all, windows a second and the time left, on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("windows, {task.fields[rate]} a second,"),
-        TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=Console(stderr=True),
-    )
-    task = bar.add_task(name, total=None, rate="-", start=False)
-
-    def advance(done: int, total: int) -> None:
-        if not bar.tasks[0].started:  # not before there is something to show
-            bar.start()
-            bar.start_task(task)
-        speed = bar.tasks[0].speed
-        rate = "-" if speed is None else f"{speed:.1f}"
-        bar.update(task, completed=done, total=total, rate=rate)
-
-    try:
-        yield advance
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 def _summarise(report: MaskReport) -> None:
