@@ -4,7 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = Path(__file__).parent / "pages"
+# Not "pages": Streamlit would show the files of a folder of that name in a list of its own, to
+# whoever comes by the address of a page before anyone opened the first.
+SCREENS = Path(__file__).parent / "screens"
 
 # A file of our own: Streamlit takes the picture of a named icon from another host.
 ICON = Path(__file__).parent / "vendor" / "icon.png"
@@ -18,12 +20,12 @@ st.html(
 
 page = st.navigation(
     [
-        st.Page(PAGES / "start.py", title="Start", icon=":material/home:", default=True),
-        st.Page(PAGES / "models.py", title="Models", icon=":material/model_training:"),
-        st.Page(PAGES / "new_job.py", title="New job", icon=":material/add_circle:"),
-        st.Page(PAGES / "jobs.py", title="Jobs", icon=":material/list:"),
-        st.Page(PAGES / "compare.py", title="Compare", icon=":material/compare:"),
-        st.Page(PAGES / "references.py", title="References", icon=":material/public:"),
+        st.Page(SCREENS / "start.py", title="Start", icon=":material/home:", default=True),
+        st.Page(SCREENS / "models.py", title="Models", icon=":material/model_training:"),
+        st.Page(SCREENS / "new_job.py", title="New job", icon=":material/add_circle:"),
+        st.Page(SCREENS / "jobs.py", title="Jobs", icon=":material/list:"),
+        st.Page(SCREENS / "compare.py", title="Compare", icon=":material/compare:"),
+        st.Page(SCREENS / "references.py", title="References", icon=":material/public:"),
     ],
     position="top",
 )

@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.viewer.layers import Bounds, Layer, overlap
 from openeo_cloudmask.viewer.maps import localize, plain_map
 
@@ -26,16 +27,41 @@ def area_from_clicks(clicks: list[tuple[float, float]]) -> Bounds | None:
     return min(lon_1, lon_2), min(lat_1, lat_2), max(lon_1, lon_2), max(lat_1, lat_2)
 
 
-def draw_area_map(extent: Bounds, *, key: str, pictures: Sequence[Layer] = ()) -> Bounds | None:
-    """Draw the collection's extent; two clicks on the map are two corners of an area.
+def check_area(area: Bounds) -> Bounds:
+    """Return an area that can be asked for.
+
+    Raises:
+        OptionError: it lies beyond the globe, or its sides are the wrong way round.
+    """
+    west, south, east, north = area
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise OptionError(
+            f"the area is {west:g}, {south:g}, {east:g}, {north:g} (west, south, east, north); "
+            "expected longitudes from -180 to 180 and latitudes from -90 to 90 degrees, south "
+            "below north"
+        )
+    if west >= east or south >= north:
+        raise OptionError(
+            f"the area reaches from {west:g} west to {east:g} east and from {south:g} south to "
+            f"{north:g} north; expected west below east and south below north. An area across "
+            "the antimeridian is asked for in two parts"
+        )
+    return area
+
+
+def draw_area_map(
+    extent: Bounds, chosen: Bounds, *, key: str, pictures: Sequence[Layer] = ()
+) -> Bounds | None:
+    """Draw the collection's extent and the chosen area; two clicks are two corners of a new one.
 
     Args:
         extent: west, south, east and north of the collection, degrees.
+        chosen: the area as it is, clicked or typed.
         key: tells this map from others.
         pictures: what is drawn below, where it lies in the extent.
 
     Returns:
-        West, south, east, north of the box, or None until two corners are clicked.
+        West, south, east, north of a box whose second corner was just clicked, or else None.
     """
     import folium
     import streamlit as st
@@ -57,12 +83,14 @@ def draw_area_map(extent: Bounds, *, key: str, pictures: Sequence[Layer] = ()) -
     view.fit_bounds(box)
     localize(view)
     overlay = folium.FeatureGroup(name="area")
-    for latitude, longitude in corners[-2:]:
+    for latitude, longitude in corners:
         folium.CircleMarker([latitude, longitude], radius=5, color="#D55E00").add_to(overlay)
-    chosen = area_from_clicks(corners)
-    if chosen is not None:
+    if chosen != extent:
         folium.Rectangle(
-            [[chosen[1], chosen[0]], [chosen[3], chosen[2]]], color="#D55E00", fill=True
+            [[chosen[1], chosen[0]], [chosen[3], chosen[2]]],
+            color="#D55E00",
+            fill=True,
+            tooltip="area of the job",
         ).add_to(overlay)
     st.caption("Click two corners on the map, or type the area below.")
     answer = st_folium(
@@ -74,12 +102,16 @@ def draw_area_map(extent: Bounds, *, key: str, pictures: Sequence[Layer] = ()) -
         feature_group_to_add=overlay,
     )
     clicked = (answer or {}).get("last_clicked")
-    if clicked:
-        place = (clicked["lat"], clicked["lng"])
-        if not corners or corners[-1] != place:
-            corners.append(place)
-            st.rerun()
-    return area_from_clicks(corners)
+    place = (clicked["lat"], clicked["lng"]) if clicked else None
+    if place is None or place == st.session_state.get(f"{key}_last"):
+        return None
+    st.session_state[f"{key}_last"] = place  # the map tells its last click again and again
+    corners.append(place)
+    box = area_from_clicks(corners)
+    if box is None:
+        st.rerun()
+    corners.clear()
+    return box
 
 
 def list_scenes(

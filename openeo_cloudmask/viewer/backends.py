@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     import openeo
 
 TIMEOUT_S = 30
+CONNECT_S = 5.0
+FIRST_DAY = dt.date(1972, 7, 23)
+"""The launch of the first Landsat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +65,11 @@ def _as_backend_error(doing: str) -> Iterator[None]:
 
     try:
         yield
+    except (ValueError, KeyError, TypeError) as err:  # no JSON, or no openEO document
+        raise BackendError(
+            f"{doing}: what answers there does not speak openEO. Check the address; it is that of "
+            "the back end itself, not of a page about it"
+        ) from err
     except RequestException as err:
         raise BackendError(
             f"{doing}: the back end does not answer ({type(err).__name__}). Check its address, and "
@@ -75,8 +87,37 @@ def connect(url: str) -> openeo.Connection:
     """
     import openeo
 
+    _check_listening(url)
     with _as_backend_error(f"connecting to {url}"):
         return openeo.connect(url, default_timeout=TIMEOUT_S, auto_validate=False)
+
+
+def _check_listening(url: str) -> None:
+    """Make sure that something listens there: the client itself would try again for half a minute.
+
+    Raises:
+        BackendError: nothing does, or the address is none.
+    """
+    parts = urlsplit(url if "//" in url else f"https://{url}")
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        port = 0
+    if not parts.hostname or not port:
+        raise BackendError(f"the address {url!r} is none; expected e.g. http://127.0.0.1:8080")
+    if _has_proxy(parts.hostname):
+        return
+    try:
+        socket.create_connection((parts.hostname, port), CONNECT_S).close()
+    except OSError as err:
+        raise BackendError(
+            f"connecting to {url}: the back end does not answer ({type(err).__name__}). Check its "
+            "address, and whether it is running (cloudmask serve)"
+        ) from err
+
+
+def _has_proxy(host: str) -> bool:
+    return bool(getproxies()) and not proxy_bypass(host)
 
 
 def log_in(connection: openeo.Connection, user: str, password: str) -> None:
@@ -124,11 +165,13 @@ def log_in_oidc(
 
 
 def list_collections(connection: openeo.Connection) -> dict[str, str]:
-    """Return id -> title of the back end's collections."""
+    """Return id -> title of the back end's collections; titles that are not alone have the id."""
     with _as_backend_error("listing the collections"):
-        return {
+        found = {
             item["id"]: item.get("title") or item["id"] for item in connection.list_collections()
         }
+    times = Counter(found.values())
+    return {key: title if times[title] == 1 else f"{title} ({key})" for key, title in found.items()}
 
 
 def describe_collection(connection: openeo.Connection, collection: str) -> dict[str, Any]:
@@ -138,12 +181,22 @@ def describe_collection(connection: openeo.Connection, collection: str) -> dict[
 
 
 def temporal_extent(connection: openeo.Connection, collection: str) -> tuple[dt.date, dt.date]:
-    """Return the first and last day of a collection; today where it has no end."""
+    """Return the first and last day of a collection; today where it has no end, or a later one."""
     about = describe_collection(connection, collection)
     start, end = about["extent"]["temporal"]["interval"][0]
     today = dt.datetime.now(dt.UTC).date()
     first = dt.date.fromisoformat(start[:10]) if start else today - dt.timedelta(days=30)
-    return first, dt.date.fromisoformat(end[:10]) if end else today
+    last = dt.date.fromisoformat(end[:10]) if end else today
+    return first, max(first, min(last, today))
+
+
+def date_limits(first: dt.date, last: dt.date) -> tuple[dt.date, dt.date]:
+    """Return the first and last day that may be asked for: the whole of a collection, and today.
+
+    An archive may go on after the end that its description states.
+    """
+    today = dt.datetime.now(dt.UTC).date()
+    return min(first, FIRST_DAY), max(last, today) + dt.timedelta(days=1)
 
 
 def build_graph(connection: openeo.Connection | None, plan: JobPlan) -> dict[str, Any]:
@@ -245,7 +298,9 @@ def read_logs(connection: openeo.Connection, job_id: str) -> list[tuple[str, str
     """Return (level, message) of a job's log."""
     with _as_backend_error("reading the log"):
         entries = connection.job(job_id).logs()
-        return [(entry["level"], entry["message"]) for entry in entries]
+        # Workers send their lines by several ways; the sort is stable where times are the same.
+        ordered = sorted(entries, key=lambda entry: str(entry.get("time") or ""))
+        return [(entry["level"], entry["message"]) for entry in ordered]
 
 
 def cancel_job(connection: openeo.Connection, job_id: str) -> None:

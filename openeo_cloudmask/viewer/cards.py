@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError
 
 _OWN = "cloudmask:"
+_NEAR_INFRARED = frozenset({"nir", "nir08"})
+"""The wide band and the narrow one; which of them a sensor's is called is a matter of taste."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,10 @@ class ModelCard:
     bands: tuple[tuple[str, tuple[CardBand, ...]], ...]
     """Sensor id and the bands taken from it."""
     sensor_independent: bool
+    smaller: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Sensor id -> sets of its bands that do as well as all of them."""
+    min_bands: int = 1
+    """Bands that a sensor-independent model needs at least, whichever they are."""
     classes: tuple[CardClass, ...]
     output_styles: tuple[str, ...]
     strides: tuple[int, ...]
@@ -61,11 +67,25 @@ class ModelCard:
     """What to pass to the openEO process."""
 
     def takes(self, names: Sequence[str]) -> bool:
-        """Return whether bands with these common names are all that some sensor's input needs."""
+        """Return whether bands with these common names are enough for some sensor's input."""
         given = set(names)
-        return any(
-            {band.common_name or band.name for band in bands} <= given for _, bands in self.bands
-        )
+        for sensor, bands in self.bands:
+            common = {band.name: band.common_name or band.name for band in bands}
+            sets = [tuple(common), *self.smaller.get(sensor, ())]
+            if any(_covers(given, {common[name] for name in names}) for names in sets):
+                return True
+            there = [name for name in common.values() if _covers(given, {name})]
+            any_will_do = self.sensor_independent and sensor not in self.smaller
+            if any_will_do and len(there) >= self.min_bands:
+                return True
+        return False
+
+
+def _covers(given: set[str], needed: set[str]) -> bool:
+    """Return whether all needed bands are given; one near infrared is as good as the other."""
+    if len(needed & _NEAR_INFRARED) == 1 and given & _NEAR_INFRARED:
+        needed = needed - _NEAR_INFRARED
+    return needed <= given
 
 
 def read_cards(catalog: str | None = None) -> tuple[ModelCard, ...]:
@@ -105,6 +125,12 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
             sensors=tuple((entry["sensor"], entry["title"]) for entry in inputs),
             bands=tuple((entry["sensor"], _bands(entry["bands"])) for entry in inputs),
             sensor_independent=bool(say.get(f"{_OWN}sensor_independent", False)),
+            smaller={
+                entry["sensor"]: tuple(map(tuple, entry["alternatives"]))
+                for entry in inputs
+                if entry.get("alternatives")
+            },
+            min_bands=int(say.get(f"{_OWN}band_requirements", {}).get("min_bands", 1)),
             classes=tuple(
                 CardClass(
                     value=entry["value"],

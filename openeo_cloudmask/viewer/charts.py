@@ -71,7 +71,7 @@ def draw_probabilities(found: Sequence[ClassProbability]) -> alt.LayerChart:
         for item in found
     ]
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        y=alt.Y("class:N", sort=None, title=None),
+        y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=False)),
         x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.15]), axis=None),
     )
     bars = base.mark_bar(stroke="#555555", strokeWidth=0.5).encode(

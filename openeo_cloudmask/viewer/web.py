@@ -87,6 +87,7 @@ def mask_form(key: str) -> MaskOptions:
         key=f"{key}_model",
         help="See the page Models for what each needs and tells.",
     )
+    st.session_state.chosen_model = model  # the choice outlives the page
     entry = MODELS[model]
     if entry.licence.non_commercial:
         st.warning(f"{entry.licence.spdx}: not for commercial use.", icon=":material/gavel:")
@@ -244,4 +245,4 @@ def follow_tasks() -> None:
             st.success(f"{task.title}: done", icon=":material/check_circle:")
             download_task(task)
     if any(task.state is State.FINISHED and task.classes for task in current.tasks):
-        st.page_link("pages/compare.py", label="Look at it", icon=":material/compare:")
+        st.page_link("screens/compare.py", label="Look at it", icon=":material/compare:")

@@ -16,7 +16,7 @@ def go(app):
         app.run()
         for key, value in state.items():
             app.session_state[key] = value
-        app.switch_page(f"pages/{name}.py").run()
+        app.switch_page(f"screens/{name}.py").run()
         assert not app.exception
         return app
 

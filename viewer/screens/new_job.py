@@ -11,7 +11,7 @@ import streamlit as st
 
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer import backends
-from openeo_cloudmask.viewer.areas import draw_area_map, list_scenes
+from openeo_cloudmask.viewer.areas import check_area, draw_area_map, list_scenes
 from openeo_cloudmask.viewer.local import start_mask
 from openeo_cloudmask.viewer.names import (
     ALLOW_PATHS_VARIABLE,
@@ -28,6 +28,7 @@ from openeo_cloudmask.viewer.web import (
     told,
 )
 
+SIDES = ("west", "south", "east", "north")
 SENSOR_CHOICES = ["tell from the file", *SENSORS]
 
 
@@ -87,18 +88,22 @@ def area(connection: object, collection: str) -> tuple[float, float, float, floa
     """Draw or type an area; begins with the collection's own."""
     with told():
         about = backends.describe_collection(connection, collection)
-    west, south, east, north = about["extent"]["spatial"]["bbox"][0][:4]
+    west, south, east, north = map(float, about["extent"]["spatial"]["bbox"][0][:4])
+    extent = (west, south, east, north)
+    keys = [f"{collection}_{name}" for name in SIDES]
+    for key, value in zip(keys, extent, strict=True):
+        st.session_state.setdefault(key, value)
     pictures = [next(iter(scene.layers.values())) for scene in session().scenes.values()]
-    drawn = draw_area_map((west, south, east, north), key=f"area_{collection}", pictures=pictures)
-    start = drawn or (west, south, east, north)
-    columns = st.columns(4)
-    names = ("west", "south", "east", "north")
-    return tuple(
-        column.number_input(
-            name, value=float(value), format="%.5f", key=f"{collection}_{name}_{value}"
-        )
-        for column, name, value in zip(columns, names, start, strict=True)
-    )
+    chosen = tuple(st.session_state[key] for key in keys)
+    drawn = draw_area_map(extent, chosen, key=f"area_{collection}", pictures=pictures)
+    if drawn is not None:
+        for key, value in zip(keys, drawn, strict=True):
+            st.session_state[key] = value
+        st.rerun()
+    for column, name, key in zip(st.columns(4), SIDES, keys, strict=True):
+        column.number_input(name, format="%.5f", key=key)
+    with told():
+        return check_area(tuple(st.session_state[key] for key in keys))
 
 
 def on_backend() -> None:
@@ -115,12 +120,26 @@ def on_backend() -> None:
             "`cloudmask ingest PATH` on the back end's machine."
         )
         return
-    collection = st.selectbox("Collection", list(collections), format_func=collections.get)
+    collection = st.selectbox(
+        "Collection", list(collections), format_func=collections.get, key="job_collection"
+    )
     west, south, east, north = area(connection, collection)
     left, middle, right = st.columns(3)
     first, last = backends.temporal_extent(connection, collection)
-    start = left.date_input("From", first)
-    end = middle.date_input("To (not included)", last + dt.timedelta(days=1))
+    earliest, latest = backends.date_limits(first, last)
+    start = left.date_input(
+        "From", first, min_value=earliest, max_value=latest, key=f"from_{collection}"
+    )
+    end = middle.date_input(
+        "To (not included)",
+        last + dt.timedelta(days=1),
+        min_value=earliest,
+        max_value=latest,
+        key=f"to_{collection}",
+    )
+    if start >= end:
+        st.error(f"From {start} to {end} there is no day: choose a later end.")
+        st.stop()
     cover = right.slider("Cloud cover of a scene at most, %", 0, 100, 100)
     own = current.backend_url == os.environ.get(BACKEND_VARIABLE)
     folder = os.environ.get(BACKEND_DATA_VARIABLE) if own else None
@@ -153,7 +172,13 @@ def on_backend() -> None:
         graph.code(json.dumps(backends.build_graph(None, plan), indent=1), language="json")
         code.code(backends.python_code(current.backend_url, plan), language="python")
     with st.container(horizontal=True):
-        send = st.button("Submit", type="primary", icon=":material/send:")
+        send = st.button(
+            "Submit",
+            type="primary",
+            icon=":material/send:",
+            disabled=scenes == [],
+            help="There is no scene there and then." if scenes == [] else None,
+        )
         ask = st.button("Estimate", help="What the back end expects the job to take")
     if ask:
         with told(), st.spinner("Asking the back end"):
@@ -163,7 +188,7 @@ def on_backend() -> None:
         with told():
             job_id = backends.submit(connection, plan)
         st.session_state.followed_job = job_id
-        st.switch_page("pages/jobs.py")
+        st.switch_page("screens/jobs.py")
 
 
 def estimate_text(found: Mapping[str, Any] | None) -> str:

@@ -26,7 +26,7 @@ def draw_bands(card: ModelCard, sensor: str) -> None:
             .encode(
                 x=alt.X("from:Q", title="wavelength, nm", scale=alt.Scale(domain=[400, 2400])),
                 x2="to:Q",
-                y=alt.Y("band:N", sort=None, title=None),
+                y=alt.Y("band:N", sort=None, title=None, axis=alt.Axis(labelOverlap=False)),
                 color=alt.Color("from:Q", scale=alt.Scale(scheme="viridis"), legend=None),
                 tooltip=["band", "name", "from", "to"],
             )
@@ -51,7 +51,7 @@ def draw_card(card: ModelCard) -> None:
         head.caption(f"`{card.id}` · {card.family}")
         if button.button("Use this model", key=f"use_{card.id}"):
             st.session_state.chosen_model = card.id
-            st.switch_page("pages/new_job.py")
+            st.switch_page("screens/new_job.py")
         st.write(card.description)
         licence = card.licence if not card.licence_url else f"[{card.licence}]({card.licence_url})"
         if card.non_commercial:

@@ -53,7 +53,7 @@ def draw_jobs() -> None:
             "No job yet. Choose a collection and a model on the page New job, and submit.",
             icon=":material/lightbulb:",
         )
-        st.page_link("pages/new_job.py", label="New job", icon=":material/add_circle:")
+        st.page_link("screens/new_job.py", label="New job", icon=":material/add_circle:")
         return
     by_id = {row.id: row for row in rows}
     st.dataframe(
@@ -187,7 +187,7 @@ def draw_task(task: Task) -> None:
 
 
 if st.session_state.pop("look_at_it", False):
-    st.switch_page("pages/compare.py")
+    st.switch_page("screens/compare.py")
 st.title("Jobs")
 remote, own = st.tabs(["On the back end", "In the viewer"])
 with remote:

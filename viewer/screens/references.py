@@ -126,7 +126,7 @@ def draw_opened(entry: ReferenceEntry) -> None:
         if right.button(label, key=f"start_{entry.title}", type="primary"):
             st.session_state.start_scene = entry.title
             st.session_state.job_where = "Here, without a back end"
-            st.switch_page("pages/new_job.py")
+            st.switch_page("screens/new_job.py")
 
 
 st.title("References")

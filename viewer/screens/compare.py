@@ -393,7 +393,7 @@ def main() -> None:
     scene, masks, yardstick = pick()
     if not masks:
         st.info("No mask of this scene yet: make one on the page New job.")
-        st.page_link("pages/new_job.py", label="Make a mask", icon=":material/add_circle:")
+        st.page_link("screens/new_job.py", label="Make a mask", icon=":material/add_circle:")
     found = compare_all(masks, yardstick)
     look(scene, masks, yardstick, list(found))
     if found and yardstick is not None:

@@ -17,16 +17,18 @@ with first, st.container(border=True):
     st.write("Simulate one in seconds, open a file, or pick one from a back end's collection.")
     if st.button("Make a demo scene", icon=":material/auto_awesome:", type="primary"):
         make_demo()
-    st.page_link("pages/new_job.py", label="Open a file or a collection", icon=":material/folder:")
+    st.page_link(
+        "screens/new_job.py", label="Open a file or a collection", icon=":material/folder:"
+    )
 with second, st.container(border=True):
     st.subheader("2. A mask")
     st.write("Choose a model and its parameters, and run it here or as a job.")
-    st.page_link("pages/models.py", label="See the models", icon=":material/model_training:")
-    st.page_link("pages/new_job.py", label="Make a mask", icon=":material/add_circle:")
+    st.page_link("screens/models.py", label="See the models", icon=":material/model_training:")
+    st.page_link("screens/new_job.py", label="Make a mask", icon=":material/add_circle:")
 with third, st.container(border=True):
     st.subheader("3. A comparison")
     st.write("Image, mask and reference on one map; errors, scores, spectra.")
-    st.page_link("pages/compare.py", label="Compare", icon=":material/compare:")
+    st.page_link("screens/compare.py", label="Compare", icon=":material/compare:")
 
 rows = [
     *({"what": "scene", "name": name} for name in current.scenes),
