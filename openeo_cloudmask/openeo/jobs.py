@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from pathlib import Path
+from importlib.resources import files
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -104,7 +105,9 @@ def python_mebibytes(runtime: str, *, bands: int, side_px: int) -> int:
 
 def runtime_of(entry: ModelEntry, weights: Path | None = None) -> str:
     """Return the runtime that a model needs, with weights that replace its own."""
-    if weights is not None and is_exported(weights):
+    data = files("openeo_cloudmask.models") / "data"
+    brought = any(PurePath(item.name).match(f"{entry.id}*.onnx") for item in data.iterdir())
+    if is_exported(weights) or (weights is None and brought):
         return "onnx"
     return entry.extra or "none"
 

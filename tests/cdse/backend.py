@@ -195,7 +195,12 @@ def main() -> None:
             "node_caching": False,
         }
     )
-    result = evaluate(graph, env=env)
+    try:
+        result = evaluate(graph, env=env)
+    except Exception as err:  # openeo-driver wraps what it catches, with all of the graph
+        while err.__cause__ is not None:
+            err = err.__cause__
+        sys.exit(f"{type(err).__name__}: {err}")
     np.save(request["answer"], result.pixels)
     print(json.dumps({"bands": result.metadata.band_names, "workers": result.reports}))
 
