@@ -136,7 +136,7 @@ def to_uint8(mask: openeo.DataCube) -> openeo.DataCube:
     Args:
         mask: what ``cloud_mask`` returned: classes or percentages, values 0 to 100.
     """
-    unseen = mask == NODATA
+    unseen: openeo.DataCube = mask == NODATA
     return mask.mask(unseen).apply(lambda x: x.linear_scale_range(0, 253, 0, 253))
 
 

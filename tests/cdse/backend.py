@@ -197,7 +197,7 @@ def main() -> None:
     )
     try:
         result = evaluate(graph, env=env)
-    except Exception as err:  # openeo-driver wraps what it catches, with all of the graph
+    except Exception as err:  # noqa: BLE001 - openeo-driver wraps all, with the whole graph
         while err.__cause__ is not None:
             err = err.__cause__
         sys.exit(f"{type(err).__name__}: {err}")
