@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from published import published_forward
 
-from openeo_cloudmask.models import build_network, get_model
+from openeo_cloudmask.models import get_model
 from openeo_cloudmask.models.networks.descriptors import band_descriptor
 from openeo_cloudmask.models.networks.prepare import cpu_has_bf16
 from openeo_cloudmask.models.sensei_detector import make_detector
@@ -50,7 +50,7 @@ def load_fill() -> ModuleType:
 def make_network() -> torch.nn.Module:
     """Return the default model with the weights of the golden vectors."""
     entry = get_model("senseiv2")
-    network = build_network(entry.kind, entry.config)
+    network = entry.kind.build(entry.config)
     load_fill().fill_state_dict(network)
     bias = np.load(GOLDEN / f"{CASE}.npz")["classifier_bias"]
     with torch.no_grad():

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import NODATA, apply_style, style_scheme
 from openeo_cloudmask.errors import BandError, InputError
 from openeo_cloudmask.inference import Detector, Progress, predict_strips
-from openeo_cloudmask.models import get_model, load_detector
+from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
-from openeo_cloudmask.models.inputs import ModelInput, select_input
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import Decoder, band_decoder, mark_declared, resolve_bands

@@ -12,6 +12,7 @@ from openeo_cloudmask.errors import BandError, InputError, SensorError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models import registry
 from openeo_cloudmask.models.entry import Licence, ModelEntry
+from openeo_cloudmask.models.families.hollstein import RULE
 from openeo_cloudmask.options import MaskOptions, parse_context
 
 BANDS = ("B02", "B03", "B04")
@@ -25,7 +26,7 @@ def toy(monkeypatch, make_detector):
         id="toy",
         title="Toy",
         family="toy",
-        kind="rule",
+        kind=RULE,
         summary="For tests.",
         inputs={"sentinel-2-l1c": BANDS, "landsat-8-9-l1": ("B2", "B3", "B10")},
         window=Window(size_px=SIZE, multiple_px=1),

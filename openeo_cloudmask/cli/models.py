@@ -82,7 +82,7 @@ def describe_model(entry: ModelEntry) -> dict[str, Any]:
         "aliases": [name for name, target in ALIASES.items() if target == entry.id],
         "title": entry.title,
         "family": entry.family,
-        "kind": entry.kind,
+        "kind": entry.kind.id,
         "summary": entry.summary,
         "inputs": {sensor: list(bands) for sensor, bands in entry.inputs.items()},
         "sensor_independent": entry.sensor_independent,

@@ -1,17 +1,28 @@
 """Models: what is known of them, where their weights are, and detectors made of them."""
 
-from openeo_cloudmask.models.entry import Licence, ModelEntry, WeightsSource
-from openeo_cloudmask.models.inputs import ModelInput, select_input
+from openeo_cloudmask.models.entry import (
+    Family,
+    Licence,
+    LoadRequest,
+    ModelEntry,
+    ModelInput,
+    ModelKind,
+    WeightsSource,
+)
+from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.load import licence_notice, load_detector
-from openeo_cloudmask.models.networks import build_network
-from openeo_cloudmask.models.registry import ALIASES, MODELS, get_model
+from openeo_cloudmask.models.registry import ALIASES, KINDS, MODELS, build_network, get_model
 
 __all__ = [
     "ALIASES",
+    "KINDS",
     "MODELS",
+    "Family",
     "Licence",
+    "LoadRequest",
     "ModelEntry",
     "ModelInput",
+    "ModelKind",
     "WeightsSource",
     "build_network",
     "get_model",

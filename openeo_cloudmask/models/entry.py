@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
-from openeo_cloudmask.errors import OptionError, WeightsError
-from openeo_cloudmask.inference import Window
+from openeo_cloudmask.errors import MissingExtraError, OptionError, WeightsError
+from openeo_cloudmask.inference import Detector, Window
+from openeo_cloudmask.sensors import SENSORS, Sensor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from openeo_cloudmask.models.networks.exported import ExportedForm
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 """A part of a path on the hub; no ``..``, backslash or percent sign."""
@@ -60,6 +67,97 @@ class WeightsSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """What a model is fed with."""
+
+    sensor: Sensor
+    """Gives the aliases of the band names."""
+    band_names: tuple[str, ...]
+    """Bands in the order the model takes them, as the sensor calls them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRequest:
+    """All that decides which detector is loaded; equal requests share one."""
+
+    entry: ModelEntry
+    model_input: ModelInput
+    weights: Path | None
+    """The file, found and verified; None where the model has none of its own."""
+    weights_state: tuple[int, int] | None = None
+    """Its size and time, so that a changed file is loaded anew."""
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    @property
+    def weights_file(self) -> Path:
+        """The file of a model that needs one.
+
+        Raises:
+            OptionError: The model's entry names no source of weights.
+        """
+        if self.weights is None:
+            raise OptionError(f"model {self.entry.id!r} has no weights source in its entry")
+        return self.weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelKind:
+    """How models of a kind are loaded, built, exported and described.
+
+    Its functions import what they need when they are called: reading the registry loads no torch.
+    """
+
+    id: str
+    """Its name in catalogs (``mlm:hyperparameters``)."""
+    architecture: str
+    """What the literature calls it."""
+    load: Callable[[LoadRequest], Detector]
+    network: Callable[[Mapping[str, Any]], nn.Module] | None = None
+    """The bare network of a model's ``config``: random weights, eval mode, published names."""
+    export: Callable[[LoadRequest], ExportedForm] | None = None
+    """The network with its weights as ``cloudmask export`` writes it; None: it is not exported."""
+    framework: str = "PyTorch"
+    """What it runs on, as the MLM extension calls it."""
+    extra: str | None = "torch"
+    """The extra of this package that is needed to run it."""
+    accelerator: str = "cuda"
+    """The hardware it is made for, as the MLM extension calls it."""
+    artifact: str | None = None
+    """How its file was written, as the MLM extension calls it; None: its suffix tells."""
+    own_weights: bool = False
+    """True where weights come with the package, or from the user's own training."""
+    asset_title: str = "Weights, which do not come as a file of their own"
+    """What the model is in a catalog, where no file of weights can be downloaded."""
+    settings_file: str | None = None
+    """Name of a file that may lie beside the weights and belongs to them."""
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        """Return the bare torch module for these settings.
+
+        Args:
+            config: The settings, e.g. ``{"bands": 13, "classes": 4}``.
+
+        Raises:
+            OptionError: The kind has no network, or does not take these settings.
+            MissingExtraError: torch is not installed.
+        """
+        if self.network is None:
+            raise OptionError(f"models of the kind {self.id!r} have no network to build")
+        if not isinstance(config, Mapping):
+            raise OptionError(
+                f"the settings of the network {self.id!r} are of type {type(config).__name__}; "
+                'expected names with values, e.g. {"bands": 13, "classes": 4}'
+            )
+        try:
+            return self.network(dict(config))
+        except ModuleNotFoundError as err:
+            if err.name != "torch":
+                raise
+            raise MissingExtraError.for_extra("torch", f"The network {self.id!r}") from err
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One model of the registry.
 
@@ -71,8 +169,8 @@ class ModelEntry:
     title: str
     family: str
     """Models that belong together, e.g. ``CloudSEN12``."""
-    kind: str
-    """A network kind of ``build_network``, or ``torchscript``, ``rule`` or ``adapter``."""
+    kind: ModelKind = field(repr=False)
+    """How it is loaded, built, exported and described."""
     summary: str
     """What it is and what it is not, in a few sentences."""
     inputs: Mapping[str, tuple[str, ...]] = field(hash=False)
@@ -88,11 +186,9 @@ class ModelEntry:
     scheme_name: str = "4-class"
     window: Window = field(default_factory=Window)
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Settings of ``build_network``."""
+    """Settings of the kind's network."""
     weights: WeightsSource | None = None
     """None where there are no weights, or where they come with another package."""
-    extra: str | None = "torch"
-    """The extra of this package that is needed to run it."""
     licence: Licence
     citation: str
     doi: str | None = None
@@ -117,7 +213,26 @@ class ModelEntry:
     @property
     def levels(self) -> tuple[str, ...]:
         """Processing levels of the data it was made for, e.g. ``L1C``."""
-        from openeo_cloudmask.sensors import SENSORS
-
         found = [SENSORS[sensor].level for sensor in self.inputs if sensor in SENSORS]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of this package that is needed to run it."""
+        return self.kind.extra
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether it needs a file of weights: a published one, the package's or the user's."""
+        return self.weights is not None or self.kind.own_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a file in ``models/families`` adds to the registry, as its ``FAMILY``."""
+
+    models: tuple[ModelEntry, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names: short name -> name of a model."""
+    order: int = 100
+    """Its place in lists; lower comes first."""

@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from openeo_cloudmask.errors import BandError, SensorError
-from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.entry import ModelEntry, ModelInput
 from openeo_cloudmask.sensors import SENSORS, Sensor, resolve_bands, resolve_sensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInput:
-    """What a model is fed with."""
-
-    sensor: Sensor
-    """Gives the aliases of the band names."""
-    band_names: tuple[str, ...]
-    """Bands in the order the model takes them, as the sensor calls them."""
 
 
 def select_input(

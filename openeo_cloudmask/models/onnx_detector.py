@@ -25,8 +25,7 @@ from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.models.weights import WEIGHTS_VARIABLE, cache_folder
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.models.entry import ModelEntry
-    from openeo_cloudmask.models.load import LoadRequest
+    from openeo_cloudmask.models.entry import LoadRequest, ModelEntry
 
 ONNX_SUFFIX = ".onnx"
 

@@ -13,30 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import MissingExtraError, OptionError, OutputError, WeightsError
+from openeo_cloudmask.models.entry import LoadRequest
 from openeo_cloudmask.models.inputs import select_input
-from openeo_cloudmask.models.networks import NETWORK_MODULES, build_network
 from openeo_cloudmask.models.networks.descriptors import band_descriptor
 from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
 from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX
-from openeo_cloudmask.models.own import OWN_KINDS, own_weights
-from openeo_cloudmask.models.registry import get_model
-from openeo_cloudmask.models.sensei_entries import SENSEI_MODELS, TRAINING_ONLY
-from openeo_cloudmask.models.sensei_hub import read_settings
+from openeo_cloudmask.models.registry import KINDS, get_model
 from openeo_cloudmask.models.weights import find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from openeo_cloudmask.inference import Window
-    from openeo_cloudmask.models.entry import ModelEntry
-    from openeo_cloudmask.models.inputs import ModelInput
+    from openeo_cloudmask.models.entry import ModelEntry, ModelInput
     from openeo_cloudmask.models.networks.exported import ExportedForm
     from openeo_cloudmask.sensors import Sensor
 
 _OPSET = 18
-_SCRIPT = "torchscript"
-EXPORTED_KINDS = (*NETWORK_MODULES, _SCRIPT)
-"""Kinds of models that are exported: all whose networks run in this package."""
 #: Probabilities may differ by this between the runtimes; a check of the file, not its accuracy.
 _TOLERANCE = 1e-3
 _CHECK_SEED = 20
@@ -77,20 +70,26 @@ def export_onnx(
     path = Path(path)
     _check_output(path)
     entry = get_model(model) if isinstance(model, str) else model
-    if entry.kind not in EXPORTED_KINDS:
+    if entry.kind.export is None:
+        kinds = [kind.id for kind in KINDS.values() if kind.export is not None]
         raise OptionError(
-            f"model {entry.id!r} is of the kind {entry.kind!r}, which is not exported; kinds that "
-            f"are: {', '.join(EXPORTED_KINDS)}"
+            f"model {entry.id!r} is of the kind {entry.kind.id!r}, which is not exported; kinds "
+            f"that are: {', '.join(kinds)}"
         )
     window = replace(entry.window, size_px=entry.window.size_px if window_px is None else window_px)
     with _extra_needed():
         import onnx  # noqa: F401 - fail before the work
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-        import torch  # noqa: F401
+        import torch
     model_input = select_input(entry, sensor=sensor, bands=bands)
     card = _make_card(entry, model_input, window)
-    _write(_load_form(entry, model_input, weights), card, path)
+    request = LoadRequest(
+        entry=entry, model_input=model_input, weights=find_weights(entry, weights).absolute()
+    )
+    with torch.no_grad():
+        form = entry.kind.export(request)
+    _write(form, card, path)
     return card
 
 
@@ -126,36 +125,6 @@ def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> On
         doi=entry.doi,
         source_url=entry.source_url,
     )
-
-
-def _load_form(
-    entry: ModelEntry, model_input: ModelInput, weights: str | Path | None
-) -> ExportedForm:
-    """Return the model's network, with its weights, in the form in which it is exported."""
-    import torch
-
-    from openeo_cloudmask.models.networks.exported import bind_bands, exported_form
-    from openeo_cloudmask.models.own import choose_planes
-    from openeo_cloudmask.models.state_dict import load_state_dict_strict
-    from openeo_cloudmask.models.torch_detector import load_script_detector
-
-    own = entry.kind in OWN_KINDS
-    path = own_weights(entry, weights) if own else find_weights(entry, weights).absolute()
-    sensor, names = model_input.sensor, model_input.band_names
-    if entry.kind == _SCRIPT:
-        detector = load_script_detector(entry, names, path, "cpu", "fp32")
-        return exported_form(detector.network, softmax=not detector.gives_probabilities)
-    kind, settings, training_only = entry.kind, entry.config, None
-    if entry.family == SENSEI_MODELS[0].family:
-        kind, settings = read_settings(entry, path)
-        training_only = TRAINING_ONLY
-    planes = choose_planes(sensor, names) if kind == "mini" else None
-    network = build_network(kind, settings if planes is None else {"planes": tuple(planes)})
-    load_state_dict_strict(network, path, training_only=training_only)
-    with torch.no_grad():
-        descriptors = [band_descriptor(sensor.band(name)) for name in names]
-        places = None if planes is None else tuple(planes.values())
-        return exported_form(bind_bands(network, descriptors, places))
 
 
 def _write(form: ExportedForm, card: OnnxCard, path: Path) -> None:

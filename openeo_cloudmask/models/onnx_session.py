@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.models.devices import choose_device
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 """What Spark, schedulers and numeric libraries limit threads with."""
+
+_CUDA = "CUDAExecutionProvider"
+_MOST_GPUS = 64
+"""onnxruntime does not say how many GPUs there are; it goes on without one of a number too high."""
+_ABOUT = {"runtime": "onnxruntime", "remedy": "install onnxruntime-gpu and its CUDA libraries"}
 
 
 def open_session(path: Path, device: str) -> Any:  # noqa: ANN401 - the package has no types
@@ -24,16 +29,16 @@ def open_session(path: Path, device: str) -> Any:  # noqa: ANN401 - the package 
     """
     import onnxruntime
 
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
-    elif device.startswith("cuda"):
-        raise OptionError(
-            f"the device was {device!r}, but this onnxruntime has no CUDA; use 'cpu', or install "
-            "onnxruntime-gpu"
-        )
+    has_cuda = _CUDA in onnxruntime.get_available_providers()
+    number = choose_device(device, gpus=_MOST_GPUS if has_cuda else 0, **_ABOUT)
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if number is not None:
+        providers.insert(0, (_CUDA, {"device_id": number}))
     options = onnxruntime.SessionOptions()
     threads = os.environ.get(THREADS_VARIABLE, "")
     if threads.isdecimal() and int(threads) > 0:
         options.intra_op_num_threads = int(threads)
-    return onnxruntime.InferenceSession(path, options, providers=providers)
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    if number is not None and _CUDA not in session.get_providers():
+        choose_device(device, gpus=0, **_ABOUT)  # it went on without the GPU: an error if named
+    return session

@@ -10,20 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.errors import InputError, OptionError
+from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.networks import build_network
-from openeo_cloudmask.models.networks.descriptors import band_descriptor
 from openeo_cloudmask.models.networks.prepare import resolve_device, resolve_precision
 from openeo_cloudmask.models.networks.segmenter import FixedChannels
 from openeo_cloudmask.models.networks.sensei import SenseiNetwork
-from openeo_cloudmask.models.sensei_entries import TRAINING_ONLY
-from openeo_cloudmask.models.sensei_hub import read_settings
-from openeo_cloudmask.models.state_dict import load_state_dict_strict
 from openeo_cloudmask.models.torch_detector import device_window
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.models.load import LoadRequest
     from openeo_cloudmask.models.networks.prepare import Precision
 
 _CALIBRATION_PX = 256
@@ -76,31 +70,6 @@ class SenseiDetector:
                 answer = self.network(pixels, self.vectors, seen)
             probabilities: NDArray[np.float32] = answer.cpu().numpy()
         return probabilities
-
-
-def load_sensei(request: LoadRequest) -> SenseiDetector:
-    """Return the detector of a model of the SEnSeIv2 family.
-
-    Raises:
-        WeightsError: The weights or their settings are missing or of another network.
-        OptionError: No such device or precision, or settings that no network has.
-    """
-    if request.weights is None:
-        raise OptionError(f"model {request.entry.id!r} has no weights source in its entry")
-    kind, settings = read_settings(request.entry, request.weights)
-    network = build_network(kind, settings)
-    load_state_dict_strict(network, request.weights, training_only=TRAINING_ONLY)
-    sensor, names = request.model_input.sensor, request.model_input.band_names
-    descriptors = [band_descriptor(sensor.band(name)) for name in names]
-    return make_detector(
-        network,  # type: ignore[arg-type]
-        descriptors,
-        band_names=names,
-        scheme=request.entry.scheme,
-        window=request.entry.window,
-        device=request.device,
-        precision=request.precision,
-    )
 
 
 def make_detector(

@@ -19,17 +19,63 @@ from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import WeightsError
 from openeo_cloudmask.models.networks.segformer_names import SEGFORMER_SIZES
-from openeo_cloudmask.models.sensei_entries import (
-    CONFIG_NAME,
-    HUB_REPOSITORY,
-    HUB_REVISION,
-    SENSEI_CONFIGS,
-    SENSEI_FOLDER,
-)
 from openeo_cloudmask.models.weights import hub_answers
 
 if TYPE_CHECKING:
     from openeo_cloudmask.models.entry import ModelEntry
+
+HUB_REPOSITORY = "aliFrancis/SEnSeIv2"
+#: Commit of the repository is not known to us in full, so the branch is named.
+HUB_REVISION = "main"
+WEIGHTS_NAME = "weights.pt"
+CONFIG_NAME = "config.yaml"
+SENSEI_FOLDER = "sensei-configs"
+#: Part of a published checkpoint that only serves training.
+TRAINING_ONLY = "recovery_module."
+
+_DESCRIPTORS = {"style": "SEnSeIv2", "N_embeddings": 32, "final_size": 74}
+_STATISTICS = {"type": "GLOBAL_STATS", "percentiles": [0.01, 0.1, 0.5, 0.9, 0.99]}
+
+#: The published settings of the encoder, by file name, for use where the file is not at hand.
+SENSEI_CONFIGS: dict[str, dict[str, Any]] = {
+    "senseiv2-medium.yaml": {
+        "descriptors": _DESCRIPTORS,
+        "blocks": [
+            _STATISTICS,
+            {"type": "FCL", "layer_sizes": [128, 128, 128], "skips": "add"},
+            {
+                "type": "ATTENTION",
+                "num_transformerencoders": 2,
+                "intermediate_size": 256,
+                "num_heads": 4,
+                "dims_per_head": 32,
+                "skips": True,
+                "dropout": 0.2,
+            },
+            {
+                "type": "BAND_EMBEDDING",
+                "embedding_dims": 32,
+                "head_layer_sizes": [128],
+                "skips_heads": False,
+                "normalize": True,
+            },
+        ],
+    },
+    "senseiv2-small.yaml": {
+        "descriptors": _DESCRIPTORS,
+        "blocks": [
+            _STATISTICS,
+            {"type": "FCL", "layer_sizes": [128, 32], "skips": "add"},
+            {
+                "type": "BAND_EMBEDDING",
+                "embedding_dims": 32,
+                "head_layer_sizes": [64],
+                "skips_heads": False,
+                "normalize": True,
+            },
+        ],
+    },
+}
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +96,7 @@ def read_settings(entry: ModelEntry, weights: Path) -> tuple[str, dict[str, Any]
     if not path.is_file():
         path = _fetch(f"full-models/{weights.parent.name}/{CONFIG_NAME}", weights) or path
     if not path.is_file():
-        return entry.kind, dict(entry.config)
+        return entry.kind.id, dict(entry.config)
     kind, settings = parse_config(read_yaml(path), path)
     if settings["classes"] != len(entry.scheme.classes):
         raise WeightsError(

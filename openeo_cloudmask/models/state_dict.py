@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from openeo_cloudmask.models.entry import LoadRequest
+
 _SHOWN = 5
 _WRAPPERS = ("state_dict", "model_state_dict")
 _PREFIXES = ("model.", "module.")
@@ -47,6 +49,17 @@ def load_state_dict_strict(
     _check_keys(own, given, path)
     _check_values(given, path)
     network.load_state_dict(given, strict=True)
+
+
+def load_network_strict(request: LoadRequest) -> nn.Module:
+    """The network of a model's settings, with the weights of its file.
+
+    Raises:
+        WeightsError: As ``load_state_dict_strict``.
+    """
+    network = request.entry.kind.build(request.entry.config)
+    load_state_dict_strict(network, request.weights_file)
+    return network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +16,14 @@ from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import InputError, WeightsError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.inference.windows import mirror_indices
-from openeo_cloudmask.models.networks import build_network
 from openeo_cloudmask.models.networks.prepare import prepare, resolve_device, resolve_precision
-from openeo_cloudmask.models.state_dict import load_state_dict_strict, load_torchscript
+from openeo_cloudmask.models.state_dict import load_network_strict, load_torchscript
 from openeo_cloudmask.models.threads import for_each
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from openeo_cloudmask.models.entry import ModelEntry
+    from openeo_cloudmask.models.entry import LoadRequest, ModelEntry
 
 CPU_BATCH, CUDA_BATCH = 4, 8
 """Windows a call on a CPU, where they run side by side, and on a GPU, which one does not fill."""
@@ -110,30 +110,43 @@ def device_window(window: Window, device: torch.device, *, on_cpu: int = CPU_BAT
     return replace(window, batch=on_cpu if device.type == "cpu" else CUDA_BATCH)
 
 
-def load_network_detector(
-    entry: ModelEntry, band_names: tuple[str, ...], weights: Path, device: str, precision: str
+def prepare_detector(
+    request: LoadRequest,
+    network: nn.Module,
+    wrap: Callable[[nn.Module], nn.Module] = lambda prepared: prepared,
 ) -> TorchDetector:
-    """The detector of a model whose network is a kind of ``build_network``.
+    """The detector of a network that has its weights, in its inference form.
+
+    Args:
+        request: Which bands, device and precision.
+        network: Gives logits; it is left as it was.
+        wrap: Puts something around the inference form.
+
+    Raises:
+        OptionError: No such device or precision.
+    """
+    target = resolve_device(request.device)
+    return TorchDetector(
+        network=wrap(prepare(network, target, request.precision)),
+        device=target,
+        band_names=request.model_input.band_names,
+        scheme=request.entry.scheme,
+        window=device_window(request.entry.window, target),
+    )
+
+
+def load_network_detector(request: LoadRequest) -> TorchDetector:
+    """The detector of a model whose network takes its bands in their order.
 
     Raises:
         WeightsError: The weights are not this network's.
         OptionError: No such device or precision.
     """
-    target = resolve_device(device)
-    network = build_network(entry.kind, entry.config)
-    load_state_dict_strict(network, weights)
-    return TorchDetector(
-        network=prepare(network, target, precision),
-        device=target,
-        band_names=band_names,
-        scheme=entry.scheme,
-        window=device_window(entry.window, target),
-    )
+    resolve_device(request.device)  # before the work
+    return prepare_detector(request, load_network_strict(request))
 
 
-def load_script_detector(
-    entry: ModelEntry, band_names: tuple[str, ...], weights: Path, device: str, precision: str
-) -> TorchDetector:
+def load_script_detector(request: LoadRequest) -> TorchDetector:
     """The detector of a model that was published as TorchScript.
 
     It runs as published, in fp32: its arithmetic is baked in, and ``auto`` and ``bf16`` do not
@@ -143,14 +156,15 @@ def load_script_detector(
         WeightsError: The file is no TorchScript, or not of this model's bands and classes.
         OptionError: No such device or precision.
     """
-    target = resolve_device(device)
-    resolve_precision(precision, target)
+    target = resolve_device(request.device)
+    resolve_precision(request.precision, target)
+    entry, names, weights = request.entry, request.model_input.band_names, request.weights_file
     script = load_torchscript(weights, target)
-    probabilities = _probe_script(script, entry, len(band_names), target, weights)
+    probabilities = _probe_script(script, entry, len(names), target, weights)
     return TorchDetector(
         network=script,
         device=target,
-        band_names=band_names,
+        band_names=names,
         scheme=entry.scheme,
         window=device_window(entry.window, target),
         gives_probabilities=probabilities,

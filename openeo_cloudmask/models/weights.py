@@ -23,6 +23,8 @@ from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
 WEIGHTS_VARIABLE = "OPENEO_CLOUDMASK_WEIGHTS"
 CACHE_VARIABLE = "OPENEO_CLOUDMASK_CACHE"
 DIGESTS_FILE = "digests.json"
+OWN_FOLDER = Path(__file__).resolve().parent / "data"
+"""Where this package keeps the weights of its own networks."""
 
 _CHUNK_BYTES = 1 << 20
 _HUB_TIMEOUT_S = 5
@@ -42,7 +44,7 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
     """The file with the weights of ``entry``, downloaded where it is nowhere on this machine.
 
     Args:
-        entry: A model with a weights source.
+        entry: A model with a weights source, or with weights in this package.
         override: A file, or a folder that holds files under their published names.
 
     Raises:
@@ -50,7 +52,7 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
     """
     source = entry.weights
     if source is None:
-        raise WeightsError(f"model {entry.id!r} has no weights of its own; do not name a file")
+        return _own_weights(entry, override)
     if override is not None:
         return _named(Path(override).expanduser(), source, "the option 'weights'")
     if variable := os.environ.get(WEIGHTS_VARIABLE):
@@ -62,6 +64,29 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
         verify_digest(cached, source, record=True)
         return cached
     return _from_hub(entry, source, cached)
+
+
+def _own_weights(entry: ModelEntry, override: str | Path | None) -> Path:
+    """The file named, or the one that this package brings."""
+    if not entry.kind.own_weights:
+        raise WeightsError(f"model {entry.id!r} has no weights of its own; do not name a file")
+    name = f"{entry.id}.safetensors"
+    if override is not None:
+        path = Path(override).expanduser()
+        path = path / name if path.is_dir() else path
+        if not path.is_file():
+            raise WeightsError(
+                f"the option 'weights' is {override}, and {path} is not there; expected a file "
+                f"that `cloudmask train {entry.id}` wrote"
+            )
+        return path.resolve()
+    path = OWN_FOLDER / name
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights come with model {entry.id!r}; train them with `cloudmask train "
+            f"{entry.id}` and pass the file as the option 'weights'"
+        )
+    return path
 
 
 def _candidates(folder: Path, source: WeightsSource) -> tuple[Path, ...]:

@@ -21,9 +21,7 @@ from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
-from openeo_cloudmask.models.own import own_weights
 from openeo_cloudmask.models.registry import get_model
-from openeo_cloudmask.models.sensei_entries import CONFIG_NAME
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, runtime_of
 
@@ -179,7 +177,7 @@ def _copy_weights(entry: ModelEntry, given: Path | None, stage: Path) -> str | N
     refused under such a name, as they are not what was published.
     """
     if given is not None:
-        source = find_weights(entry, given) if entry.weights else own_weights(entry, given)
+        source = find_weights(entry, given)
         target = stage / WEIGHTS_FOLDER / "own" / source.name
     elif entry.weights is not None:
         source = find_weights(entry)
@@ -188,9 +186,9 @@ def _copy_weights(entry: ModelEntry, given: Path | None, stage: Path) -> str | N
         return None  # there are none, or they are files of this package or of the runtime's
     target.parent.mkdir(parents=True)
     shutil.copyfile(source, target)
-    settings = source.parent / CONFIG_NAME
-    if settings.is_file():
-        shutil.copyfile(settings, target.parent / CONFIG_NAME)
+    name = entry.kind.settings_file
+    if name is not None and (source.parent / name).is_file():
+        shutil.copyfile(source.parent / name, target.parent / name)
     return None if given is None else f"{BUNDLE_FOLDER}/{target.relative_to(stage).as_posix()}"
 
 

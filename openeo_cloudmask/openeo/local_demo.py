@@ -17,8 +17,8 @@ from openeo_cloudmask.errors import OptionError, OutputError, WeightsError
 from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
 from openeo_cloudmask.evaluation.scores import Scores
 from openeo_cloudmask.evaluation.summary import balanced_accuracies, four_classes
-from openeo_cloudmask.models.own import own_weights
 from openeo_cloudmask.models.registry import get_model
+from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.openeo.client import cloud_mask
 from openeo_cloudmask.openeo.local import Progress, run_graph
 from openeo_cloudmask.products.cog import write_cog
@@ -56,7 +56,7 @@ def default_model() -> str:
     if find_spec("torch") is None:
         return "hollstein"
     try:
-        own_weights(get_model("mini"), None)
+        find_weights(get_model("mini"))
     except WeightsError:
         return "hollstein"
     return "mini"

@@ -19,6 +19,7 @@ from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import BBOX, build_model_item, output_styles
 from openeo_cloudmask.stac.scores import read_scores
@@ -129,11 +130,9 @@ def count_parameters(entry: ModelEntry) -> int | None:
     Raises:
         MissingExtraError: torch is not installed.
     """
-    from openeo_cloudmask.models.networks import NETWORK_MODULES, build_network
-
-    if entry.kind == "rule":
+    if fields.artifact_type(entry) == "python":
         return 0
-    if entry.kind not in NETWORK_MODULES:
+    if entry.kind.network is None:
         return None  # a file or package of others: its network is not built here
     try:
         import torch
@@ -141,7 +140,7 @@ def count_parameters(entry: ModelEntry) -> int | None:
         raise MissingExtraError.for_extra("torch", "counting a network's parameters") from err
 
     with torch.device("meta"):  # shapes without memory
-        network = build_network(entry.kind, entry.config)
+        network = entry.kind.build(entry.config)
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -6,6 +6,7 @@ Tables that both directions need: ``model_item`` writes with them, ``reader`` re
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from openeo_cloudmask.errors import CatalogError
 from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
@@ -21,29 +22,6 @@ SCIENTIFIC_URI = "https://stac-extensions.github.io/scientific/v1.0.0/schema.jso
 PROCESSING_URI = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 RENDER_URI = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 PROJECTION_URI = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
-
-FRAMEWORKS: dict[str | None, str] = {
-    # The extra that runs a model -> what it runs on.
-    "torch": "PyTorch",
-    "onnx": "ONNX",
-    "ukis": "ONNX",
-    "s2cloudless": "LightGBM",
-    None: "NumPy",
-}
-
-ARCHITECTURES: dict[str, str] = {
-    # Model id, or kind -> what the literature calls it.
-    "ukis-csmask": "U-Net with EfficientNet-B4 encoder",
-    "s2cloudless": "Gradient-boosted decision trees",
-    "unet-mobilenet-v2": "U-Net with MobileNetV2 encoder",
-    "sensei-segformer": "SEnSeI v2 with SegFormer",
-    "sensei-deeplab": "SEnSeI v2 with DeepLabv3+",
-    "segformer": "SegFormer",
-    "torchscript": "Convolutional network (TorchScript)",
-    "kristollari-cnn": "Convolutional network on patches",
-    "mini": "U-Net",
-    "rule": "Decision tree",
-}
 
 _ARTIFACTS: dict[str, str] = {
     # Suffix of the weights file -> how it was written.
@@ -69,23 +47,11 @@ _HUB = re.compile(
 )
 
 
-def architecture(entry: ModelEntry) -> str:
-    """Return what the literature calls the model's architecture."""
-    return ARCHITECTURES.get(entry.id) or ARCHITECTURES.get(entry.kind, entry.kind)
-
-
 def artifact_type(entry: ModelEntry) -> str:
     """Return how the model's file was written (``mlm:artifact_type``)."""
-    if entry.kind == "torchscript":
-        return "torch.jit.save"
-    if entry.weights is not None:
-        suffix = entry.weights.file[entry.weights.file.rfind(".") :]
-        return _ARTIFACTS.get(suffix, "other")
-    if entry.kind == "rule":
-        return "python"
-    return {"ukis": "onnx", "s2cloudless": "lightgbm"}.get(
-        entry.extra or "", "safetensors.torch.save_file"
-    )
+    if entry.kind.artifact is not None or entry.weights is None:
+        return entry.kind.artifact or "other"
+    return _ARTIFACTS.get(PurePosixPath(entry.weights.file).suffix, "other")
 
 
 def media_type(artifact: str) -> str:

@@ -42,14 +42,6 @@ _WORLD = {
 }
 _TASK = TaskType.SEMANTIC_SEGMENTATION
 
-_WITHOUT_FILE = {
-    "rule": "A rule without weights, run by the function",
-    "adapter": "Weights, which the package of the model's authors brings along",
-    "mini": "Weights, which come with the package openeo-cloudmask",
-    "kristollari-cnn": "Weights, which each user trains: none are published",
-}
-"""Kind -> what the model asset is, where no file of weights can be downloaded."""
-
 Json = dict[str, Any]
 
 
@@ -115,24 +107,24 @@ def _apply_mlm(
 ) -> None:
     MLMExtension.ext(item).apply(
         name=entry.id,
-        architecture=fields.architecture(entry),
+        architecture=entry.kind.architecture,
         tasks=[_TASK],
         input=[ModelInput(_model_input(entry, bands))],
         output=[ModelOutput(_model_output(entry))],
-        framework=fields.FRAMEWORKS[entry.extra],
+        framework=entry.kind.framework,
         total_parameters=total_parameters,
         batch_size_suggestion=entry.window.batch,
         accelerator_constrained=False,
-        hyperparameters=Hyperparameters.create(kind=entry.kind, **entry.config),
+        hyperparameters=Hyperparameters.create(kind=entry.kind.id, **entry.config),
     )
     # pystac writes null, which would say "trained from scratch".
     del item.properties["mlm:pretrained_source"]
-    item.properties["mlm:accelerator"] = "cuda" if entry.extra in ("torch", "onnx") else "amd64"
+    item.properties["mlm:accelerator"] = entry.kind.accelerator
     # The deprecated predecessor of MLM, for clients that know nothing newer.
     item.properties["ml-model:type"] = "ml-model"
     item.properties["ml-model:learning_approach"] = "supervised"
     item.properties["ml-model:prediction_type"] = "segmentation"
-    item.properties["ml-model:architecture"] = fields.architecture(entry)
+    item.properties["ml-model:architecture"] = entry.kind.architecture
 
 
 def _model_input(entry: ModelEntry, bands: list[Band]) -> Json:
@@ -330,12 +322,10 @@ def _model_asset(entry: ModelEntry) -> pystac.Asset:
     extra: Json = {"mlm:artifact_type": artifact}
     source = entry.weights
     if source is None:
-        rule = entry.kind == "rule"
+        rule = artifact == "python"
         return pystac.Asset(
             href=UDF_HREF if rule else entry.source_url,
-            title=_WITHOUT_FILE.get(
-                entry.kind, "Weights, which do not come as a file of their own"
-            ),
+            title=entry.kind.asset_title,
             media_type=fields.media_type(artifact) if rule else _page_type(entry.source_url),
             roles=["mlm:model", "code"] if rule else ["mlm:model"],
             extra_fields=extra,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import CatalogError, CloudMaskError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import Licence, ModelEntry, WeightsSource
+from openeo_cloudmask.models.entry import Licence, ModelEntry, ModelKind, WeightsSource
 from openeo_cloudmask.options import STRIDES_PX
 from openeo_cloudmask.sensors import SENSORS, Sensor
 from openeo_cloudmask.stac import extension as ext
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 _MLM = "https://stac-extensions.github.io/mlm/v1."
-_EXTRAS = {framework: extra for extra, framework in fields.FRAMEWORKS.items()}
 
 
 def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
@@ -57,7 +56,8 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
     inputs, alternatives = _read_inputs(properties)
     _check_model_input(item, inputs)
     _check_openeo(item)
-    kind, config = _read_hyperparameters(properties)
+    kind, config = _read_hyperparameters(item)
+    _check_framework(properties, kind)
     requirements = properties.get(ext.BAND_REQUIREMENTS, {})
     try:
         return ModelEntry(
@@ -73,8 +73,7 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
             scheme_name=scheme_name,
             window=_read_window(properties),
             config=config,
-            weights=_read_weights(item, kind),
-            extra=_read_extra(properties),
+            weights=_read_weights(item, kind.id),
             licence=_read_licence(item),
             citation=_text(properties, "sci:citation"),
             doi=_read_doi(properties),
@@ -137,7 +136,7 @@ def _check_program(entry: ModelEntry, *, trust: bool) -> None:
 
     source = entry.weights
     own = {known.weights for known in MODELS.values() if known.kind == entry.kind}
-    if entry.kind != "torchscript" or source is None or source in own:
+    if entry.kind.id != "torchscript" or source is None or source in own:
         return
     if source.sha256 is None:
         raise CatalogError(
@@ -332,38 +331,36 @@ def _read_window(properties: Json) -> Window:
         raise CatalogError(f"properties.{ext.WINDOW} and mlm:input[0].input.shape: {err}") from err
 
 
-def _read_hyperparameters(properties: Json) -> tuple[str, dict[str, Any]]:
-    from openeo_cloudmask.models.load import LOADERS
+def _read_hyperparameters(item: Json) -> tuple[ModelKind, dict[str, Any]]:
+    from openeo_cloudmask.models.registry import KINDS, MODELS
 
-    found = dict(_member(properties, "mlm:hyperparameters", "properties"))
-    kind = found.pop("kind", None)
-    if kind not in LOADERS:
+    found = dict(_member(item["properties"], "mlm:hyperparameters", "properties"))
+    name = found.pop("kind", None)
+    carried = MODELS.get(item["id"])
+    if carried is not None and carried.kind.id == name:
+        return carried.kind, found
+    if name not in KINDS:
         raise CatalogError(
-            f"properties.mlm:hyperparameters.kind is {kind!r}; expected one of {', '.join(LOADERS)}"
+            f"properties.mlm:hyperparameters.kind is {name!r}; expected one of {', '.join(KINDS)}"
         )
-    return str(kind), found
+    return KINDS[name], found
 
 
-def _read_extra(properties: Json) -> str | None:
-    """Return the extra that runs the model; framework and dependencies have to agree on it."""
+def _check_framework(properties: Json, kind: ModelKind) -> None:
+    """Check that framework and dependencies are those that run models of this kind."""
     framework = properties.get("mlm:framework")
-    frameworks = dict.fromkeys(fields.FRAMEWORKS.values())
-    if framework not in frameworks:
+    if framework != kind.framework:
         raise CatalogError(
-            f"properties.mlm:framework is {framework!r}, which this package cannot run; "
-            f"expected one of {', '.join(frameworks)}"
+            f"properties.mlm:framework is {framework!r}, which does not run a model of the kind "
+            f"{kind.id!r}; expected {kind.framework!r}"
         )
     given = properties[ext.OPENEO]["dependencies"][0]
-    extras = {
-        f"{DISTRIBUTION}[{extra}]" if extra else DISTRIBUTION: extra for extra in fields.FRAMEWORKS
-    }
-    if given not in extras or fields.FRAMEWORKS[extras[given]] != framework:
-        fitting = [name for name, extra in extras.items() if fields.FRAMEWORKS[extra] == framework]
+    expected = f"{DISTRIBUTION}[{kind.extra}]" if kind.extra else DISTRIBUTION
+    if given != expected:
         raise CatalogError(
-            f"properties.{ext.OPENEO}.dependencies[0] is {given!r}; expected "
-            f"{' or '.join(fitting)} for a model of the framework {framework}"
+            f"properties.{ext.OPENEO}.dependencies[0] is {given!r}; expected {expected!r} for a "
+            f"model of the kind {kind.id!r}"
         )
-    return extras[given]
 
 
 def _read_weights(item: Json, kind: str) -> WeightsSource | None:
@@ -391,7 +388,7 @@ def _check_carried(model: str, kind: str) -> None:
     from openeo_cloudmask.models.registry import MODELS
 
     carried = [name for name, entry in MODELS.items() if entry.weights is None]
-    if model not in carried or MODELS[model].kind != kind:
+    if model not in carried or MODELS[model].kind.id != kind:
         raise CatalogError(
             f"assets.model.roles has no 'weights', and {model!r} of the kind {kind!r} is none of "
             f"the models that need no file: {', '.join(carried)}"

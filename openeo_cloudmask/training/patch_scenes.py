@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import ReferenceDataError
-from openeo_cloudmask.models.own_entries import KRISTOLLARI_CNN
+from openeo_cloudmask.models.families.kristollari import KRISTOLLARI_CNN
 
 if TYPE_CHECKING:
     from openeo_cloudmask.alcd.types import AlcdScene

@@ -110,8 +110,7 @@ def hub_folder(tmp_path: Path, fill: ModuleType) -> Callable[..., Path]:
         import torch
         import yaml
 
-        from openeo_cloudmask.models.sensei_entries import SENSEI_CONFIGS
-        from openeo_cloudmask.models.sensei_hub import parse_config
+        from openeo_cloudmask.models.sensei_hub import SENSEI_CONFIGS, parse_config
 
         sensei = SENSEI_CONFIGS["senseiv2-medium.yaml"]
         (tmp_path / "sensei-configs").mkdir(exist_ok=True)

@@ -137,6 +137,6 @@ def test_missing_extra_says_what_to_install(
 
     _load.cache_clear()
     for module in ("ukis", "s2cloudless"):
-        monkeypatch.setattr(f"openeo_cloudmask.models.adapters.{module}.find_spec", without)
+        monkeypatch.setattr(f"openeo_cloudmask.models.families.{module}.find_spec", without)
     with pytest.raises(MissingExtraError, match=re.escape(install_command(extra))):
         load_detector(model)

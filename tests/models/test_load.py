@@ -19,13 +19,13 @@ from openeo_cloudmask.errors import (
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import (
     ALIASES,
+    KINDS,
     MODELS,
     get_model,
     licence_notice,
     load_detector,
     select_input,
 )
-from openeo_cloudmask.models.load import LOADERS
 from openeo_cloudmask.sensors import SENSORS
 
 torch = pytest.importorskip("torch")
@@ -47,7 +47,7 @@ def test_entries_are_consistent() -> None:
     assert set(MODELS) >= CLOUDSEN12
     for name, entry in MODELS.items():
         assert entry.id == name
-        assert entry.kind in LOADERS
+        assert KINDS[entry.kind.id].id == entry.kind.id
         for sensor, bands in entry.inputs.items():
             assert set(bands) <= set(SENSORS[sensor].band_names)
             assert len(set(bands)) == len(bands)

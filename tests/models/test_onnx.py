@@ -33,7 +33,7 @@ from openeo_cloudmask.inference import Window, predict
 from openeo_cloudmask.models import MODELS, build_network, get_model, load_detector
 from openeo_cloudmask.models.onnx_card import CARD_KEY
 from openeo_cloudmask.models.onnx_detector import read_card
-from openeo_cloudmask.models.onnx_export import EXPORTED_KINDS, export_onnx
+from openeo_cloudmask.models.onnx_export import export_onnx
 from openeo_cloudmask.models.sensei_hub import parse_config
 
 SENSEI = "SEnSeIv2-SegFormerB2-alldata-ambiguous"
@@ -212,21 +212,21 @@ def made_weights(tmp_path, fill, hub_folder):
     """
 
     def make(entry):
-        if entry.kind == "mini":
+        if entry.kind.id == "mini":
             return None  # in the package
         if entry.family == "SEnSeIv2":
-            if entry.kind == "sensei-deeplab":
+            if entry.kind.id == "sensei-deeplab":
                 changes = {"MODEL_TYPE": "DeepLabv3+", "DEEPLAB_CONFIG": "resnet50"}
-            elif entry.kind == "segformer":
+            elif entry.kind.id == "segformer":
                 changes = {"SEnSeIv2": None, "NUM_CHANNELS": 13}
             else:
                 changes = {}
             return hub_folder(entry.id, CLASSES=len(entry.scheme.classes), **changes)
         path = tmp_path / "weights.pt"
-        if entry.kind == "torchscript":
+        if entry.kind.id == "torchscript":
             tiny_script(len(next(iter(entry.inputs.values()))), path)
         else:
-            network = build_network(entry.kind, entry.config)
+            network = entry.kind.build(entry.config)
             fill.fill_state_dict(network)
             torch.save(network.state_dict(), path)
         return path
@@ -234,7 +234,7 @@ def made_weights(tmp_path, fill, hub_folder):
     return make
 
 
-NETWORKS = [entry for entry in MODELS.values() if entry.kind in EXPORTED_KINDS]
+NETWORKS = [entry for entry in MODELS.values() if entry.kind.export is not None]
 PATCH_CNN = get_model("kristollari-cnn")
 """Has tests of its own below: its window is not like the others'."""
 

@@ -9,7 +9,7 @@ from openeo_cloudmask.classes import HOLLSTEIN_SIX
 from openeo_cloudmask.errors import BandError
 from openeo_cloudmask.inference import Window, predict
 from openeo_cloudmask.models import get_model, load_detector
-from openeo_cloudmask.models.rules import HollsteinDetector, classify_hollstein
+from openeo_cloudmask.models.families.hollstein import HollsteinDetector, classify_hollstein
 
 BANDS = ("B01", "B02", "B03", "B05", "B06", "B07", "B8A", "B09", "B10", "B11")
 

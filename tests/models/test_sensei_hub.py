@@ -19,7 +19,7 @@ from openeo_cloudmask.errors import (
     SensorError,
     WeightsError,
 )
-from openeo_cloudmask.models import MODELS, build_network, get_model, load_detector
+from openeo_cloudmask.models import MODELS, get_model, load_detector
 from openeo_cloudmask.models.sensei_hub import parse_config, read_settings, read_yaml
 
 NAMES = (
@@ -38,7 +38,7 @@ def test_published_models_are_in_the_registry(name):
     assert entry.weights.file == f"full-models/{name}/weights.pt"
     assert entry.window.size_px == 512
     with torch.device("meta"):
-        network = build_network(entry.kind, entry.config)
+        network = entry.kind.build(entry.config)
     assert sum(p.numel() for p in network.parameters()) > 20e6
 
 
@@ -49,7 +49,7 @@ def test_senseiv2_is_the_default_of_the_published_code():
 def test_published_weights_have_the_size_they_are_said_to_have():
     entry = get_model("SEnSeIv2-DeepLabv3-S2-unambiguous")
     with torch.device("meta"):
-        network = build_network(entry.kind, entry.config)
+        network = entry.kind.build(entry.config)
     size = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     assert round(size / 1e6) in range(107, 112)
 
@@ -187,7 +187,7 @@ def test_published_settings_are_the_ones_in_the_registry(tmp_path):
     }
     entry = get_model("senseiv2")
     path = tmp_path / "config.yaml"
-    assert parse_config(published, path) == (entry.kind, entry.config)
+    assert parse_config(published, path) == (entry.kind.id, entry.config)
     deeplab = {
         "CLASSES": 4,
         "SEnSeIv2": "models/sensei-configs/senseiv2-medium.yaml",
@@ -195,7 +195,7 @@ def test_published_settings_are_the_ones_in_the_registry(tmp_path):
         "DEEPLAB_CONFIG": "resnet50",
     }
     entry = get_model("SEnSeIv2-DeepLabv3-S2-unambiguous")
-    assert parse_config(deeplab, path) == (entry.kind, entry.config)
+    assert parse_config(deeplab, path) == (entry.kind.id, entry.config)
     plain = {
         "CLASSES": 4,
         "MODEL_TYPE": "Segformer",
@@ -203,8 +203,8 @@ def test_published_settings_are_the_ones_in_the_registry(tmp_path):
         "NUM_CHANNELS": 13,
     }
     entry = get_model("SegFormerB2-S2-unambiguous")
-    assert parse_config(plain, path) == (entry.kind, entry.config)
-    assert read_settings(entry, tmp_path / "weights.pt") == (entry.kind, entry.config)
+    assert parse_config(plain, path) == (entry.kind.id, entry.config)
+    assert read_settings(entry, tmp_path / "weights.pt") == (entry.kind.id, entry.config)
 
 
 def test_auto_is_exact_where_bf16_would_change_classes(hub_folder, fill, monkeypatch):

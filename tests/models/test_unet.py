@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models import build_network
-from openeo_cloudmask.models.networks import NETWORK_MODULES, fused_conv, fused_graph
+from openeo_cloudmask.models import KINDS, build_network
+from openeo_cloudmask.models.networks import fused_conv, fused_graph
 from openeo_cloudmask.models.networks.prepare import prepare, resolve_device
 from openeo_cloudmask.models.networks.winograd import WinogradConv
 from openeo_cloudmask.models.torch_detector import TorchDetector
@@ -229,7 +229,7 @@ def test_unknown_kind_lists_the_known_ones() -> None:
         build_network("unet", {})
 
 
-@pytest.mark.parametrize("kind", NETWORK_MODULES)
+@pytest.mark.parametrize("kind", [kind.id for kind in KINDS.values() if kind.network])
 @pytest.mark.parametrize("config", [None, 13, ["bands"]])
 def test_settings_that_are_no_names_with_values(kind: str, config: Any) -> None:
     with pytest.raises(OptionError, match=f"of the network '{kind}' are of type"):
@@ -238,7 +238,7 @@ def test_settings_that_are_no_names_with_values(kind: str, config: Any) -> None:
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("gpu", "expected 'auto'"), ("cuda:99", "CUDA devices"), ("meta", "run on")],
+    [("gpu", "expected 'auto'"), ("cuda:99", "CUDA devices"), ("meta", "expected .auto.")],
 )
 def test_unknown_devices_are_refused(device: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):

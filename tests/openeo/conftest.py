@@ -14,17 +14,17 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models import registry
 from openeo_cloudmask.models.entry import Licence, ModelEntry
+from openeo_cloudmask.models.families.hollstein import RULE
 
 BANDS = ("B02", "B03", "B04")
 TINY = ModelEntry(
     id="tiny",
     title="A detector for tests",
     family="tests",
-    kind="rule",
+    kind=RULE,
     summary="Looks at the whole window.",
     inputs={"sentinel-2-l1c": BANDS},
     window=Window(size_px=96, multiple_px=32),
-    extra=None,
     licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
     citation="-",
     source_url="https://example.org",

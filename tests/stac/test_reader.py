@@ -97,15 +97,15 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "unsupported framework": (
         _set("properties/mlm:framework", "TensorFlow"),
-        "mlm:framework is 'TensorFlow', which this package cannot run; expected one of PyTorch",
+        "mlm:framework is 'TensorFlow', which does not run .* expected 'PyTorch'",
     ),
     "framework that contradicts the dependencies": (
-        _set("properties/mlm:framework", "ONNX"),
-        "cloudmask:openeo.dependencies",
+        _set("properties/cloudmask:openeo/dependencies", ["openeo-cloudmask[onnx]"]),
+        r"cloudmask:openeo.dependencies\[0\] is .*\[onnx\]'; expected .*\[torch\]'",
     ),
     "unknown network": (
         _set("properties/mlm:hyperparameters/kind", "transformer-xxl"),
-        "mlm:hyperparameters.kind is 'transformer-xxl'; expected one of unet-mobilenet-v2",
+        "mlm:hyperparameters.kind is 'transformer-xxl'; expected one of .*unet-mobilenet-v2",
     ),
     "unknown classes": (
         _set("properties/cloudmask:class_scheme", "nine-class"),

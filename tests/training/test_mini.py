@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 from openeo_cloudmask.errors import BandError, InputError, OptionError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import build_network, get_model, load_detector
+from openeo_cloudmask.models.families.mini import plane_of
 from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
-from openeo_cloudmask.models.own import plane_of
 from openeo_cloudmask.models.state_dict import read_tensors
 from openeo_cloudmask.sensors import Band, Sensor
 from openeo_cloudmask.training.mini import (

@@ -28,7 +28,7 @@ from openeo_cloudmask.datacube import CubeReader, nodata_values, output_labels, 
 from openeo_cloudmask.inference import Cube, Detector, predict_strips
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
-from openeo_cloudmask.models.inputs import ModelInput
+from openeo_cloudmask.models.entry import ModelInput
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
 from openeo_cloudmask.sensors import SENSORS, resolve_bands

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.models.devices import choose_device
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -41,22 +42,15 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         OptionError: No such device on this machine.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as err:
-        raise OptionError(
-            f"The device was {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'."
-        ) from err
-    if found.type not in {"cpu", "cuda"}:
-        raise OptionError(f"The device was {device!r}; networks run on 'cpu' or 'cuda' here.")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise OptionError(
-            f"The device was {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices. "
-            "Use 'cpu', or install a torch build and a driver that match the GPU."
-        )
-    return found
+    number = choose_device(
+        device,
+        gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        runtime="torch",
+        remedy="install a torch build and a driver that match the GPU",
+    )
+    if number is None:
+        return torch.device("cpu")
+    return torch.device("cuda", number) if ":" in device else torch.device("cuda")
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:

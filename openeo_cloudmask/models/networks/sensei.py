@@ -188,3 +188,19 @@ def _build_block(config: Mapping[str, Any], size: int, index: int, *, last: bool
         raise OptionError(
             f"block {index} ({kind}) of the SEnSeI configuration lacks the setting {err}"
         ) from err
+
+
+class BoundSensei(nn.Module):
+    """SEnSeI for certain bands; gives probabilities."""
+
+    vectors: Tensor
+
+    def __init__(self, network: SenseiNetwork, vectors: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("vectors", vectors)
+
+    def forward(self, windows: Tensor, valid: Tensor) -> Tensor:
+        """Return probabilities, (n, class, y, x)."""
+        out: Tensor = self.network(windows, self.vectors, valid)
+        return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import FOUR_CLASS, ClassScheme
 from openeo_cloudmask.errors import MissingExtraError
 from openeo_cloudmask.inference import Window
-
-if TYPE_CHECKING:
-    from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.devices import choose_device
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
 
 _CLEAR, _CLOUD = FOUR_CLASS.index("clear"), FOUR_CLASS.index("thick-cloud")
 
@@ -45,12 +44,14 @@ class S2CloudlessDetector:
         return out
 
 
-def load_s2cloudless(entry: ModelEntry, band_names: tuple[str, ...]) -> S2CloudlessDetector:
+def load_s2cloudless(request: LoadRequest) -> S2CloudlessDetector:
     """The detector with the package's own model.
 
     Raises:
         MissingExtraError: s2cloudless or lightgbm is not installed.
+        OptionError: A GPU was asked for.
     """
+    choose_device(request.device, gpus=0, runtime="s2cloudless")
     spec = find_spec("s2cloudless")
     if spec is None or spec.origin is None or find_spec("lightgbm") is None:
         raise MissingExtraError.for_extra("s2cloudless", "The model 's2cloudless'")
@@ -59,6 +60,49 @@ def load_s2cloudless(entry: ModelEntry, band_names: tuple[str, ...]) -> S2Cloudl
     path = Path(spec.origin).parent / "models" / "pixel_s2_cloud_detector_lightGBM_v0.1.txt"
     return S2CloudlessDetector(
         booster=lightgbm.Booster(model_file=str(path)),
-        band_names=band_names,
-        window=entry.window,
+        band_names=request.model_input.band_names,
+        window=request.entry.window,
     )
+
+
+BOOSTING = ModelKind(
+    id="adapter",
+    architecture="Gradient-boosted decision trees",
+    load=load_s2cloudless,
+    framework="LightGBM",
+    extra="s2cloudless",
+    accelerator="amd64",
+    artifact="lightgbm",
+    asset_title="Weights, which the package of the model's authors brings along",
+)
+
+_S2CLOUDLESS = ModelEntry(
+    id="s2cloudless",
+    title="s2cloudless",
+    family="s2cloudless",
+    kind=BOOSTING,
+    summary="Gradient boosting (LightGBM) on single pixels of 10 bands of Sentinel-2 Level-1C; its "
+    "weights come with the package s2cloudless, so it works offline. Cloud or not: it has no "
+    "shadow and no thin cloud, and what it calls cloud is reported as thick cloud. The package's "
+    "own masks add averaging, a threshold of 0.4 and a dilation, which are not applied here.",
+    inputs={
+        "sentinel-2-l1c": (
+            "B01",
+            "B02",
+            "B04",
+            "B05",
+            "B08",
+            "B8A",
+            "B09",
+            "B10",
+            "B11",
+            "B12",
+        ),
+    },
+    window=Window(size_px=512, multiple_px=1, pixelwise=True),
+    licence=Licence(spdx="CC-BY-SA-4.0", url="https://creativecommons.org/licenses/by-sa/4.0/"),
+    citation="Sentinel Hub's cloud detector for Sentinel-2 imagery: s2cloudless.",
+    source_url="https://github.com/sentinel-hub/sentinel2-cloud-detector",
+)
+
+FAMILY = Family(order=60, models=(_S2CLOUDLESS,))

@@ -1,4 +1,4 @@
-"""Detectors made of rules on single pixels.
+"""The decision tree of Hollstein et al. (2016) on single pixels.
 
 Hollstein et al. (2016), Remote Sensing 8(8), 666: the classical decision tree with six classes,
 on top-of-atmosphere reflectance of Sentinel-2.
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import HOLLSTEIN_SIX, ClassScheme
 from openeo_cloudmask.errors import BandError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.devices import choose_device
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
 
 _CLEAR, _WATER, _SNOW, _CIRRUS, _CLOUD, _SHADOW = (
     HOLLSTEIN_SIX.index(name)
@@ -115,3 +117,57 @@ def _ratio(over: NDArray[np.float32], under: NDArray[np.float32]) -> NDArray[np.
     """``over / under``, infinite where ``under`` is 0 or less: reflectance that low is none."""
     infinite = np.full(np.shape(over), np.inf, np.float32)
     return np.divide(over, under, out=infinite, where=under > 0)
+
+
+def _load(request: LoadRequest) -> HollsteinDetector:
+    choose_device(request.device, gpus=0, runtime="hollstein")
+    return HollsteinDetector(band_names=request.model_input.band_names, window=request.entry.window)
+
+
+RULE = ModelKind(
+    id="rule",
+    architecture="Decision tree",
+    load=_load,
+    framework="NumPy",
+    extra=None,
+    accelerator="amd64",
+    artifact="python",
+    asset_title="A rule without weights, run by the function",
+)
+
+_HOLLSTEIN = ModelEntry(
+    id="hollstein",
+    title="Hollstein et al. (2016) decision tree",
+    family="Hollstein",
+    kind=RULE,
+    summary="A decision tree on single pixels with six classes: clear, water, snow, cirrus, cloud, "
+    "shadow. No weights. Without B10 (Level-2A) its two tests on B10 are replaced by tests on B02 "
+    "and B11. Each pixel has one class for certain, so its probabilities are 0 or 1.",
+    inputs={
+        "sentinel-2-l1c": (
+            "B01",
+            "B02",
+            "B03",
+            "B05",
+            "B06",
+            "B07",
+            "B8A",
+            "B09",
+            "B10",
+            "B11",
+        ),
+        "sentinel-2-l2a": ("B01", "B02", "B03", "B05", "B06", "B07", "B8A", "B09", "B11"),
+    },
+    scheme_name="hollstein-6-class",
+    window=Window(size_px=512, multiple_px=1, pixelwise=True),
+    licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
+    citation=(
+        "Hollstein, A. et al. (2016): Ready-to-Use Methods for the Detection of Clouds, Cirrus, "
+        "Snow, Shadow, Water and Clear Sky Pixels in Sentinel-2 MSI Images. Remote Sensing 8(8), "
+        "666."
+    ),
+    doi="10.3390/rs8080666",
+    source_url="https://doi.org/10.3390/rs8080666",
+)
+
+FAMILY = Family(order=40, models=(_HOLLSTEIN,))

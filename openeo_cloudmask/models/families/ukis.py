@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,8 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import FOUR_CLASS, ClassScheme
 from openeo_cloudmask.errors import BandError, InputError, MissingExtraError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
 from openeo_cloudmask.models.onnx_session import open_session
-
-if TYPE_CHECKING:
-    from openeo_cloudmask.models.entry import ModelEntry
-    from openeo_cloudmask.sensors import Sensor
 
 _TILE_PX = 256
 _STEP_PX = 128
@@ -86,15 +83,15 @@ class UkisDetector:
         return total / weight
 
 
-def load_ukis(
-    entry: ModelEntry, sensor: Sensor, band_names: tuple[str, ...], device: str
-) -> UkisDetector:
+def load_ukis(request: LoadRequest) -> UkisDetector:
     """The detector for these bands: six or four of them, Level-2A or top of atmosphere.
 
     Raises:
         MissingExtraError: ukis-csmask or onnxruntime is not installed.
         BandError: The bands are not those of one of its networks.
+        OptionError: No such device.
     """
+    sensor, band_names = request.model_input.sensor, request.model_input.band_names
     folder = _package_folder()
     level = "l2a" if sensor.level == "L2A" else "l1c"
     path = folder / f"model_{len(band_names)}b_{level}.onnx"
@@ -109,11 +106,11 @@ def load_ukis(
         for values in about["data"]["dataset_statistics"]["img"]
     )
     return UkisDetector(
-        session=open_session(path, device),
+        session=open_session(path, request.device),
         mean=mean,
         std=std,
         band_names=band_names,
-        window=entry.window,
+        window=request.entry.window,
     )
 
 
@@ -135,3 +132,51 @@ def _blend() -> NDArray[np.float32]:
     """(256, 256) float32, small at the border; tiles half a tile apart sum to 1."""
     ramp = np.sin(np.pi * (np.arange(_TILE_PX) + 0.5) / _TILE_PX) ** 2
     return np.outer(ramp, ramp).astype(np.float32)
+
+
+UKIS = ModelKind(
+    id="adapter",
+    architecture="U-Net with EfficientNet-B4 encoder",
+    load=load_ukis,
+    framework="ONNX",
+    extra="ukis",
+    accelerator="amd64",
+    artifact="onnx",
+    asset_title="Weights, which the package of the model's authors brings along",
+)
+
+_UKIS = ModelEntry(
+    id="ukis-csmask",
+    title="UKIS cloud and shadow mask",
+    family="ukis-csmask",
+    kind=UKIS,
+    summary="U-Net with an EfficientNet-B4 encoder for Sentinel-2 and Landsat, of the German "
+    "Aerospace Center; its weights come with the package ukis-csmask, so it works offline. Clear, "
+    "cloud and shadow; it has no thin cloud. Made for pixels of about 30 m.",
+    inputs={
+        "sentinel-2-l1c": ("B02", "B03", "B04", "B08", "B11", "B12"),
+        "sentinel-2-l2a": ("B02", "B03", "B04", "B08", "B11", "B12"),
+        "landsat-8-9-l1": ("B2", "B3", "B4", "B5", "B6", "B7"),
+        "landsat-7-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
+        "landsat-4-5-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
+    },
+    alternatives={
+        "sentinel-2-l1c": (("B02", "B03", "B04", "B08"),),
+        "sentinel-2-l2a": (("B02", "B03", "B04", "B08"),),
+        "landsat-8-9-l1": (("B2", "B3", "B4", "B5"),),
+        "landsat-7-l1": (("B1", "B2", "B3", "B4"),),
+        "landsat-4-5-l1": (("B1", "B2", "B3", "B4"),),
+    },
+    window=Window(size_px=512, multiple_px=256),
+    licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
+    citation=(
+        "Wieland, M., Fichtner, F., Martinis, S. (2022): UKIS-CSMASK: A Python package for "
+        "multi-sensor cloud and cloud shadow segmentation. Int. Arch. Photogramm. Remote Sens. "
+        "Spatial Inf. Sci. XLIII-B3-2022, 217-222."
+    ),
+    doi="10.5194/isprs-archives-XLIII-B3-2022-217-2022",
+    source_url="https://github.com/dlr-eoc/ukis-csmask",
+    trained_on=("SPARCS", "CloudSEN12+"),
+)
+
+FAMILY = Family(order=50, models=(_UKIS,))

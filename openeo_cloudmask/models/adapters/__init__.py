@@ -1,1 +1,0 @@
-"""Detectors of other packages, behind optional extras."""

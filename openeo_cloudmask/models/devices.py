@@ -1,0 +1,42 @@
+"""The one rule on devices, for every runtime."""
+
+from __future__ import annotations
+
+import re
+
+from openeo_cloudmask.errors import OptionError
+
+_CUDA = re.compile(r"cuda(?::(\d+))?")
+
+
+def choose_device(device: str, *, gpus: int, runtime: str, remedy: str = "") -> int | None:
+    """Return the number of the GPU to run on, None for the CPU.
+
+    ``auto`` is the first GPU, or the CPU where the runtime sees no GPU. A GPU that was named and
+    is not there is an error: nothing runs on the CPU in its place.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
+        gpus: How many CUDA devices the runtime sees.
+        runtime: What is to run, for the message.
+        remedy: What brings the GPU, for the message, e.g. ``install onnxruntime-gpu``.
+
+    Raises:
+        OptionError: Not a device, or a GPU that the runtime does not see.
+    """
+    if device == "cpu":
+        return None
+    if device == "auto":
+        return 0 if gpus else None
+    match = _CUDA.fullmatch(device)
+    if match is None:
+        raise OptionError(
+            f"the device was {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:<number>'"
+        )
+    number = int(match.group(1) or 0)
+    if number >= gpus:
+        raise OptionError(
+            f"the device was {device!r}, but {runtime} sees {gpus} CUDA devices; use 'cpu'"
+            + (f", or {remedy}" if remedy else "")
+        )
+    return number
