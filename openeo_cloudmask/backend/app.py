@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,11 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openeo_cloudmask import __version__
 from openeo_cloudmask.backend.api import capabilities, jobs, processing, results
-from openeo_cloudmask.backend.api.errors import STATUS, ApiError
+from openeo_cloudmask.backend.api.errors import error_answer, error_body
+from openeo_cloudmask.backend.api.middleware import (
+    CleanPaths,
+    KnownHosts,
+    LimitBodies,
+    SafeHeaders,
+)
 from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.errors import CloudMaskError
@@ -66,35 +69,16 @@ def create_app(settings: Settings) -> FastAPI:
         allow_headers=["Authorization", "Content-Type"],
         expose_headers=["Location", "OpenEO-Identifier", "OpenEO-Costs", "Link"],
     )
-    app.add_middleware(_CleanPaths)
+    app.add_middleware(LimitBodies, limit=state.settings.max_request_bytes)
+    app.add_middleware(CleanPaths)
+    if state.settings.public_url is None:
+        app.add_middleware(KnownHosts, hosts=state.settings.trusted_hosts)
+    app.add_middleware(SafeHeaders)
     return app
 
 
-class _CleanPaths:
-    """Treats ``//jobs/`` as ``/jobs``: clients join addresses in their own ways."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = re.sub("/{2,}", "/", scope["path"])
-            scope = {**scope, "path": path if path == "/" else path.rstrip("/")}
-        await self._app(scope, receive, send)
-
-
-def error_body(code: str, message: str, error_id: str | None = None) -> dict[str, object]:
-    """Return an error as the openEO API has it."""
-    return {"id": error_id or uuid.uuid4().hex, "code": code, "message": message, "links": []}
-
-
 async def _answer_error(_: Request, error: CloudMaskError) -> JSONResponse:
-    code = error.code
-    status = error.status if isinstance(error, ApiError) else STATUS.get(code, 400)
-    body = error_body(code, str(error))
-    if status >= 500:
-        _log.warning("%s: %s %s", body["id"], code, error)
-    return JSONResponse(body, status)
+    return error_answer(error)
 
 
 async def _answer_http(request: Request, error: HTTPException) -> JSONResponse:

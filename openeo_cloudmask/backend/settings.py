@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -12,6 +13,10 @@ from openeo_cloudmask.errors import OptionError
 
 ENV_PREFIX = "OPENEO_CLOUDMASK_"
 API_VERSION = "1.2.0"
+MIN_SECRET = 32
+"""Bytes of the key that signs links."""
+_COUNTS = ("workers", "threads_per_worker", "max_running_jobs", "max_attempts",
+           "max_jobs_per_user", "max_sync_requests")  # fmt: skip
 TEMPORARY_DAYS = 14
 """How long the hosted processor keeps a result of ``output_storage: TEMPORARY``."""
 
@@ -21,7 +26,7 @@ class Settings:
     """What a server needs to know; every field has a command line option.
 
     Raises:
-        OptionError: a limit is not positive.
+        OptionError: a limit is not positive, a key is short, or ``oidc_clients`` is missing.
     """
 
     data_dir: Path
@@ -30,6 +35,8 @@ class Settings:
     """SQLAlchemy URL; None for SQLite in ``data_dir``."""
     public_url: str | None = None
     """How clients reach the server, without a final slash; None takes it from each request."""
+    trusted_hosts: tuple[str, ...] = ()
+    """Without ``public_url``, names that requests may be for, besides those of this machine."""
     scheduler: str | None = None
     """Address of a dask scheduler; None starts worker processes of its own."""
     workers: int = 1
@@ -38,7 +45,11 @@ class Settings:
     """Memory limit of a worker process, as dask writes it, e.g. ``4GiB``."""
     max_running_jobs: int = 4
     job_timeout_s: float = 24 * 3600.0
+    max_jobs_per_user: int = 10_000
+    """Batch jobs that a user may have stored, in whatever state."""
     sync_timeout_s: float = 300.0
+    max_sync_requests: int = 4
+    """Synchronous requests of one user that may run at a time."""
     sync_max_pixels: int = 4096 * 4096 * 16
     """Pixels times bands times dates that one synchronous request may load."""
     max_request_bytes: int = 4 * 1024 * 1024
@@ -58,6 +69,8 @@ class Settings:
     """Hosts ``load_stac`` may read although their addresses are private (e.g. ``127.0.0.1``)."""
     oidc_issuer: str | None = None
     """OpenID Connect issuer whose users may log in, besides local users."""
+    oidc_clients: tuple[str, ...] = ()
+    """Ids of the issuer's applications whose tokens are accepted."""
     token_hours: float = 24.0
     link_hours: float = 24.0 * 7
     secret: bytes = field(default=b"", repr=False)
@@ -65,12 +78,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the limits."""
-        for name in ("workers", "threads_per_worker", "max_running_jobs", "max_attempts"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
         for name in ("job_timeout_s", "sync_timeout_s", "token_hours", "link_hours"):
             if getattr(self, name) <= 0:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected more than 0")
+        if self.oidc_issuer and not self.oidc_clients:
+            raise OptionError(
+                "oidc_issuer is given without oidc_clients; name the application whose tokens are "
+                "meant for this server (--oidc-client ID): tokens of others are not"
+            )
+        if self.secret:
+            _check_secret(self.secret, "the setting 'secret'")
         object.__setattr__(self, "data_dir", Path(self.data_dir).resolve())
 
     @property
@@ -96,7 +116,7 @@ class Settings:
     def prepare(self) -> Settings:
         """Make the folders, read or make the secret key, and return settings that hold it."""
         for folder in (self.data_dir, self.collections_dir, self.jobs_dir, self.scratch_dir):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.secret:
             return self
         import dataclasses
@@ -139,12 +159,30 @@ def _parse(kind: str, text: str) -> object:
 
 
 def _read_secret(path: Path) -> bytes:
-    """Return the key in ``path``; make one that only its owner can read where there is none."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes().strip()
-    with os.fdopen(handle, "wb") as file:
-        key = secrets.token_hex(32).encode()
-        file.write(key)
+    """Return the key in ``path``; make one that only its owner can read where there is none.
+
+    Raises:
+        OptionError: what is there is too short to be a key.
+    """
+    if not path.exists():
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_hex(32).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                os.link(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    return _check_secret(path.read_bytes().strip(), str(path))
+
+
+def _check_secret(key: bytes, where: str) -> bytes:
+    if len(key) < MIN_SECRET:
+        raise OptionError(
+            f"{where} has {len(key)} bytes; expected a key of {MIN_SECRET} or more. Delete what is "
+            "there, and a new key is made: links given out before are then not valid any longer"
+        )
     return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,8 +71,16 @@ def serve(
     oidc_issuer: Annotated[
         str | None, typer.Option(help="OpenID Connect issuer whose users may log in.")
     ] = None,
+    oidc_client: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of an application of the issuer whose tokens are accepted."),
+    ] = None,
     public_url: Annotated[
         str | None, typer.Option(help="Address under which clients reach the server.")
+    ] = None,
+    trusted_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Without --public-url: another name under which it may be reached."),
     ] = None,
     allow_any_udf: Annotated[
         bool,
@@ -80,6 +89,7 @@ def serve(
 ) -> None:
     """Serve an openEO back end."""
     uvicorn = _import_server()
+    os.umask(0o077)
     from openeo_cloudmask.backend.app import create_app
     from openeo_cloudmask.backend.settings import read_environment
 
@@ -97,7 +107,9 @@ def serve(
         private_endpoints=tuple(private_endpoint) if private_endpoint else None,
         stac_hosts=tuple(stac_host) if stac_host else None,
         oidc_issuer=oidc_issuer,
+        oidc_clients=tuple(oidc_client) if oidc_client else None,
         public_url=public_url,
+        trusted_hosts=tuple(trusted_host) if trusted_host else None,
         allow_any_udf=allow_any_udf or None,
     )
     app = create_app(settings)
@@ -137,6 +149,7 @@ def ingest(
 ) -> None:
     """Register products as STAC items; the files stay where they are."""
     _import_server()
+    os.umask(0o077)
     from openeo_cloudmask.backend.cubes.collections import CollectionStore
     from openeo_cloudmask.backend.cubes.ingest import ingest_product
     from openeo_cloudmask.backend.settings import Settings
@@ -191,6 +204,7 @@ def list_users(data_dir: _DataDir = DATA_DIR, database: _Database = None) -> Non
 
 def _users(data_dir: Path, database: str | None) -> Any:  # noqa: ANN401 - needs the extra
     _import_server()
+    os.umask(0o077)
     from openeo_cloudmask.backend.api.accounts import UserStore
     from openeo_cloudmask.backend.jobs.database import Database
     from openeo_cloudmask.backend.settings import Settings

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Floats, Grid, Scene
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
 
@@ -236,7 +236,7 @@ def _read_crs(dataset: xr.Dataset) -> CRS | None:
         for key in ("crs_wkt", "spatial_ref"):
             if isinstance(text := variable.attrs.get(key), str):
                 try:
-                    return CRS.from_user_input(text)
-                except CRSError:
+                    return parse_crs(text)
+                except OptionError:
                     continue
     return None

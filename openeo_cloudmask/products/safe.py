@@ -21,9 +21,9 @@ from xml.etree import ElementTree as ET
 
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.resample import AxisMap
@@ -272,8 +272,8 @@ def _tile_georeference(tile: ET.Element | None) -> tuple[Affine | None, CRS | No
         if code is None or left is None or top is None:
             return None, None
         transform = Affine(OUTPUT_M, 0, float(left), 0, -OUTPUT_M, float(top))
-        return transform, CRS.from_user_input(code)
-    except (ValueError, CRSError) as err:
+        return transform, parse_crs(code)
+    except ValueError as err:
         raise ProductError(f"MTD_TL.xml: the tile's position cannot be read: {err}") from err
 
 

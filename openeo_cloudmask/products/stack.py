@@ -51,9 +51,22 @@ class Fill:
 
 
 class RasterStack:
-    """Planes of raster files, resampled to one grid as they are read."""
+    """Planes of raster files, resampled to one grid as they are read.
 
-    def __init__(self, planes: Sequence[Plane], fill: Fill | None = None) -> None:
+    Args:
+        planes: bands of files.
+        fill: where no plane is seen.
+        open_file: opens a path as a raster; None opens files of this machine.
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        fill: Fill | None = None,
+        *,
+        open_file: Callable[[str], Any] | None = None,
+    ) -> None:
+        self._open_file = open_file or open_raster
         self._planes = tuple(planes)
         self._fill = fill or Fill()
         self._decoder = Decoder(plane.decode for plane in self._planes)
@@ -134,7 +147,7 @@ class RasterStack:
     def _guard(self, path: str, work: Callable[[Any], Any]) -> Any:  # noqa: ANN401
         try:
             if path not in self._open:
-                self._open[path] = open_raster(path)
+                self._open[path] = self._open_file(path)
             return work(self._open[path])
         except RasterioError as err:
             raise ProductError(

@@ -206,8 +206,10 @@ class QueryablesClient(BaseFiltersClient):
 def _parse_token(token: str | None) -> int:
     if token is None:
         return 0
-    if not token.isascii() or not token.isdigit():
-        raise InvalidQueryParameter(f"token is {token!r}; expected one that a 'next' link gave")
+    if not (token.isascii() and token.isdigit() and len(token) < 19):
+        raise InvalidQueryParameter(
+            f"token is {token[:80]!r}; expected one that a 'next' link gave"
+        )
     return int(token)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +27,10 @@ _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "isNull", "like", "between", "i
 _ARITHMETIC = ("+", "-", "*", "/", "^", "%", "div")
 _ARRAYS = ("a_equals", "a_contains", "a_containedBy", "a_overlaps")
 _SPATIAL = ("s_intersects", "s_disjoint", "s_within", "s_contains", "s_equals")
+_MAX_FILTER_CHARS = 2000
+_MAX_FILTER_DEPTH = 10
+"""The parser of CQL2 needs stack for each part, and time that doubles with each parenthesis."""
+_LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
 _OPERATORS = frozenset(
     ("and", "or", "not", "casei", "accenti", *_COMPARISONS, *_ARITHMETIC, *_ARRAYS, *_SPATIAL)
 )
@@ -81,6 +87,7 @@ class CatalogIndex:
     def _compile(self, text: str | Mapping[str, Any]) -> Any:  # noqa: ANN401 - a function
         import cql2
 
+        _check_size(text)
         try:
             expression = cql2.Expr(text if isinstance(text, str) else dict(text))
             content = expression.to_json()
@@ -184,12 +191,12 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def _bounds(geometry: Mapping[str, Any]) -> list[float]:
-    parts = geometry.get("geometries", [geometry])
     try:
+        parts = geometry.get("geometries", [geometry])
         points = [point for part in parts for point in _points(part["coordinates"])]
         xs, ys = [float(point[0]) for point in points], [float(point[1]) for point in points]
         return [min(xs), min(ys), max(xs), max(ys)]
-    except (KeyError, IndexError, TypeError, ValueError) as err:
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as err:
         raise OptionError(f"intersects is no GeoJSON geometry: {err!r}") from err
 
 
@@ -224,6 +231,44 @@ def _value_schema(key: str, value: object) -> Json:
         parts = {"items": {"type": kinds[type(value[0])]}} if value else {}
         return {"type": "array", **parts, **described}
     return {"type": kinds[type(value)], **described}
+
+
+def _check_size(given: str | Mapping[str, Any]) -> None:
+    """Refuse a filter on which the parser would end the process, or take too long.
+
+    Raises:
+        OptionError: it is too long, nested too deeply, or holds a backslash.
+    """
+    length = len(given if isinstance(given, str) else json.dumps(given))
+    if length > _MAX_FILTER_CHARS:
+        raise OptionError(f"filter has {length} characters; expected at most {_MAX_FILTER_CHARS}")
+    if isinstance(given, str) and "\\" in given:
+        raise OptionError("filter holds a backslash; write a quote within a text as two quotes")
+    depth = _text_depth(given) if isinstance(given, str) else _json_depth(given)
+    if depth > _MAX_FILTER_DEPTH:
+        raise OptionError(f"filter is nested {depth} deep; expected at most {_MAX_FILTER_DEPTH}")
+
+
+def _text_depth(text: str) -> int:
+    depth = deepest = 0
+    for sign in _LITERAL.sub("", text):
+        depth += (sign in "([") - (sign in ")]")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _json_depth(content: Mapping[str, Any]) -> int:
+    """Return how deeply expressions lie in each other: each is an object with a list."""
+    deepest = 0.0
+    waiting: list[tuple[Any, float]] = [(content, 0.0)]
+    while waiting:
+        part, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        if isinstance(part, Mapping):
+            waiting += [(value, depth + 0.5) for value in part.values()]
+        elif isinstance(part, list):
+            waiting += [(value, depth + 0.5) for value in part]
+    return math.ceil(deepest)
 
 
 def _property_names(content: object) -> Iterator[str]:
@@ -269,8 +314,8 @@ def parse_json(text: str | None, name: str) -> Mapping[str, Any] | None:
         return None
     try:
         content = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise OptionError(f"{name} is no JSON: {err}") from err
     if not isinstance(content, dict):
-        raise OptionError(f"{name} is {text!r}; expected a JSON object")
+        raise OptionError(f"{name} is {text[:80]!r}; expected a JSON object")
     return content

@@ -6,6 +6,7 @@ the device flow, whoever opens the page with the code lets the device act as ``D
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import sys
@@ -15,6 +16,13 @@ from urllib.parse import parse_qs, urlsplit
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 DEVICE_USER = "dora"
+
+
+def make_token(user: str, client: str) -> str:
+    """Return a token with the form of a JSON Web Token; its signature is anything."""
+    parts = ({"alg": "none"}, {"sub": user, "azp": client})
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
+    return ".".join(part.rstrip("=") for part in (*encoded, secrets.token_urlsafe(16)))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -27,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
             base = f"http://{self.headers['Host']}"
             self._answer(
                 {
-                    "issuer": base,
+                    "issuer": self.server.calls_itself or base,  # type: ignore[attr-defined]
                     "token_endpoint": f"{base}/token",
                     "userinfo_endpoint": f"{base}/userinfo",
                     "authorization_endpoint": f"{base}/authorize",
@@ -37,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             )
         elif self.path == "/userinfo":
+            self.server.asked += 1  # type: ignore[attr-defined]
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             if token in self.tokens:
                 self._answer({"sub": self.tokens[token], "name": self.tokens[token]})
@@ -59,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"error": "authorization_pending"}, 400)
         elif form.get("grant_type") == DEVICE_GRANT:
             del self.devices[form["device_code"]]
-            self._give_token(DEVICE_USER)
+            self._give_token(DEVICE_USER, form.get("client_id", ""))
         else:
-            self._give_token(form.get("client_id", "somebody"))
+            self._give_token(form.get("client_id", "somebody"), form.get("client_id", ""))
 
     def _begin_device(self, form: dict[str, str]) -> None:
         if not form.get("client_id"):
@@ -81,8 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
             }
         )
 
-    def _give_token(self, user: str) -> None:
-        token = secrets.token_urlsafe(16)
+    def _give_token(self, user: str, client: str) -> None:
+        token = make_token(user, client)
         self.tokens[token] = user
         self._answer({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
 
@@ -100,7 +109,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def make_server(port: int = 0) -> ThreadingHTTPServer:
     """Return a server that is not serving yet."""
-    return ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.calls_itself = None  # type: ignore[attr-defined]
+    server.asked = 0  # type: ignore[attr-defined]
+    return server
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -10,15 +12,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openeo_cloudmask.backend.api import security
 from openeo_cloudmask.backend.api.accounts import ProcessStore, UserStore
 from openeo_cloudmask.backend.api.errors import ApiError, describe_error
+from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.lease import SILENCE_S, Lease
 from openeo_cloudmask.backend.jobs.states import JobStore
 from openeo_cloudmask.backend.jobs.storage import (
     BucketStorage,
@@ -26,10 +31,12 @@ from openeo_cloudmask.backend.jobs.storage import (
     check_private,
     deliver_private,
 )
+from openeo_cloudmask.backend.jobs.tables import LeaseRow
 from openeo_cloudmask.backend.settings import Settings, read_environment
 from openeo_cloudmask.errors import BackendError, OptionError
 from tests.backend.conftest import PASSWORD, S3Server, free_port
 from tests.backend.oidc_issuer import make_server as make_issuer
+from tests.backend.oidc_issuer import make_token
 
 SECRET = b"s" * 32
 
@@ -68,29 +75,14 @@ def test_keys_are_sealed() -> None:
         security.unseal(b"other", text)
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["file:///etc/passwd", "/etc/passwd", "http://127.0.0.1/x", "http://localhost:1/x",
-     "http://169.254.169.254/latest", "http://10.0.0.1/", "ftp://example.com/x", "http://[::1]/"],
-)  # fmt: skip
-def test_private_addresses_are_not_read(url: str) -> None:
-    with pytest.raises(ApiError, match=r"cannot be read|inside the server's network"):
-        security.check_public_url(url, ())
-
-
-def test_allowed_host_is_read() -> None:
-    url = "http://127.0.0.1:8000/item.json"
-    assert security.check_public_url(url, ("127.0.0.1",)) == url
-
-
 def test_settings_from_the_environment(tmp_path: Path) -> None:
     env = {"OPENEO_CLOUDMASK_WORKERS": "3", "OPENEO_CLOUDMASK_ALLOW_ANY_UDF": "yes",
-           "OPENEO_CLOUDMASK_STAC_HOSTS": "a, b", "OPENEO_CLOUDMASK_SECRET": "k"}  # fmt: skip
+           "OPENEO_CLOUDMASK_STAC_HOSTS": "a, b", "OPENEO_CLOUDMASK_SECRET": "k" * 32}  # fmt: skip
     found = read_environment(tmp_path, env, workers=None, threads_per_worker=2)
     assert (found.workers, found.threads_per_worker) == (3, 2)
     assert found.allow_any_udf
     assert found.stac_hosts == ("a", "b")
-    assert found.prepare().secret == b"k"
+    assert found.prepare().secret == b"k" * 32
     with pytest.raises(OptionError, match="not understood"):
         read_environment(tmp_path, {"OPENEO_CLOUDMASK_WORKERS": "many"})
     with pytest.raises(OptionError, match="1 or more"):
@@ -102,6 +94,31 @@ def test_secret_is_made_once_and_private(tmp_path: Path) -> None:
     assert first.secret == Settings(data_dir=tmp_path).prepare().secret
     assert (tmp_path / "secret.key").stat().st_mode & 0o077 == 0
     assert first.secret.decode() not in repr(first)
+
+
+def test_secret_that_a_full_disk_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="no space"):
+            Settings(data_dir=tmp_path).prepare()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+    (tmp_path / "secret.key").write_bytes(b"")
+    with pytest.raises(OptionError, match="0 bytes; expected a key of 32"):
+        Settings(data_dir=tmp_path).prepare()
+    (tmp_path / "secret.key").unlink()
+    assert len(Settings(data_dir=tmp_path).prepare().secret) == 64
+
+
+def test_data_is_the_owners_own(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data").prepare()
+    database = Database(settings.database_url)
+    database.migrate()
+    for path in (settings.data_dir, *settings.data_dir.glob("cloudmask.db*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+    database.close()
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "", "x" * 200])
@@ -204,10 +221,9 @@ def test_users_and_tokens(database: Database) -> None:
             users.log_in(name, password)
     with pytest.raises(ApiError, match="unknown or has expired"):
         users.check_token("nonsense")
-    users.set_password("ann", PASSWORD + "2")
-    fresh = UserStore(database, token_hours=1)  # without what the first one remembers
+    UserStore(database, token_hours=1).set_password("ann", PASSWORD + "2")  # as another process
     with pytest.raises(ApiError, match="unknown or has expired"):
-        fresh.check_token(token)
+        users.check_token(token)
     users.remove("ann")
     assert users.names() == []
 
@@ -363,23 +379,147 @@ def test_private_fields_are_checked(given: object) -> None:
 
 
 @pytest.fixture
-def issuer() -> Iterator[str]:
+def issuer() -> Iterator[Any]:
     server = make_issuer()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_oidc_tokens(issuer: str) -> None:
+def _token(issuer: Any, client: str) -> str:
     import requests
 
-    answer = requests.post(f"{issuer}/token", data={"client_id": "carol"}, timeout=10)
-    provider = OidcIssuer(issuer)
-    assert provider.check_token(answer.json()["access_token"]) == ("carol", "carol")
-    with pytest.raises(ApiError, match="unknown or has expired"):
-        provider.check_token("nonsense")
+    url = f"http://127.0.0.1:{issuer.server_port}/token"
+    token: str = requests.post(url, data={"client_id": client}, timeout=10).json()["access_token"]
+    return token
+
+
+def test_oidc_tokens(issuer: Any) -> None:
+    url = f"http://127.0.0.1:{issuer.server_port}"
+    provider = OidcIssuer(url, ["other", "carol"])
+    token = _token(issuer, "carol")
+    assert provider.check_token(token) == ("carol", "carol")
+    asked = issuer.asked
+    for _ in range(3):  # what is refused is remembered, too
+        with pytest.raises(ApiError, match="unknown or has expired"):
+            provider.check_token(make_token("carol", "carol"))
+        with pytest.raises(ApiError, match="unknown or has expired"):
+            provider.check_token(token[:-1] + "~")
+    assert issuer.asked <= asked + 4
     with pytest.raises(ApiError, match="cannot be reached"):
-        OidcIssuer(f"http://127.0.0.1:{free_port()}").check_token("x")
+        OidcIssuer(f"http://127.0.0.1:{free_port()}", ["carol"]).check_token(token)
+
+
+@pytest.mark.parametrize("client", ["game", ""])
+def test_tokens_of_other_applications_are_refused(issuer: Any, client: str) -> None:
+    provider = OidcIssuer(f"http://127.0.0.1:{issuer.server_port}", ["viewer"])
+    for token in (_token(issuer, client), "opaque", "a.b.c", "..."):
+        with pytest.raises(ApiError, match="not given to an application of this server"):
+            provider.check_token(token)
+    assert issuer.asked == 0
+
+
+def test_issuer_with_another_name_is_refused(issuer: Any) -> None:
+    issuer.calls_itself = "https://elsewhere.example"
+    provider = OidcIssuer(f"http://127.0.0.1:{issuer.server_port}", ["carol"])
+    with pytest.raises(ApiError, match="calls itself something else"):
+        provider.check_token(_token(issuer, "carol"))
+
+
+def test_issuer_needs_a_client(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--oidc-client"):
+        Settings(data_dir=tmp_path, oidc_issuer="https://issuer.example")
+
+
+# -- the lease of the jobs -----------------------------------------------------------------------
+
+
+def test_one_server_at_a_time(database: Database) -> None:
+    first, second = Lease(database), Lease(database, sleep=lambda _: first.renew() and None)
+    first.take()
+    with pytest.raises(BackendError, match="another server runs the jobs"):
+        second.take()
+    first.give_back()
+    second.take()
+    assert second.renew()
+    assert not first.renew()
+
+
+def test_silent_server_loses_the_lease(database: Database) -> None:
+    slept: list[float] = []
+    first, second = Lease(database), Lease(database, sleep=slept.append)
+    first.take()
+    second.take()  # the process of the first one lives, but gives no sign of life
+    assert sum(slept) >= SILENCE_S
+    assert not first.renew()
+
+
+def test_dead_server_loses_the_lease_at_once(database: Database) -> None:
+    first, second = Lease(database), Lease(database, sleep=lambda _: pytest.fail("waits"))
+    first.take()
+    with database.session() as session:
+        session.get_one(LeaseRow, "jobs").started -= 100  # so that the process is another one
+    second.take()
+    assert not first.renew()
+
+
+# -- logins --------------------------------------------------------------------------------------
+
+
+class SlowUsers:
+    """Users of which ann has the password right."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+
+    def log_in(self, name: str, password: str) -> str:
+        self.checked += 1
+        if (name, password) != ("ann", "right"):
+            raise ApiError("CredentialsInvalid", "user name or password are not correct")
+        return "token"
+
+
+def _codes(gate: LoginGate, *attempts: tuple[str, str, str]) -> list[str]:
+    async def run() -> list[str]:
+        results = await asyncio.gather(
+            *(gate.log_in(*attempt) for attempt in attempts), return_exceptions=True
+        )
+        return [getattr(found, "code", found) for found in results]  # type: ignore[misc]
+
+    return asyncio.run(run())
+
+
+def test_guessing_slows_down() -> None:
+    now = [0.0]
+    users = SlowUsers()
+    gate = LoginGate(users, now=lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(6):
+        assert _codes(gate, ("ann", "wrong", "evil")) == ["CredentialsInvalid"]
+    assert _codes(gate, ("ann", "right", "evil")) == ["TooManyRequests"]
+    assert _codes(gate, ("ann", "right", "home")) == ["token"]  # the user is not locked out
+    now[0] += 3
+    assert _codes(gate, ("ann", "wrong", "evil")) == ["CredentialsInvalid"]
+    now[0] += 3
+    assert _codes(gate, ("ann", "right", "evil")) == ["TooManyRequests"]  # the wait doubles
+    now[0] += 2
+    assert _codes(gate, ("ann", "right", "evil")) == ["token"]
+
+
+def test_guessing_many_names_slows_down() -> None:
+    gate = LoginGate(SlowUsers(), now=lambda: 0.0)  # type: ignore[arg-type]
+    found = [_codes(gate, (f"user{i}", "wrong", "evil"))[0] for i in range(40)]
+    assert found.count("CredentialsInvalid") == 21
+    assert _codes(gate, ("ann", "right", "home")) == ["token"]
+
+
+def test_guessers_do_not_fill_the_queue() -> None:
+    users = SlowUsers()
+    gate = LoginGate(users)  # type: ignore[arg-type]
+    guesses = [("ann", f"guess {i}", "evil") for i in range(60)]
+    found = _codes(gate, *guesses, ("ann", "right", "home"))
+    assert found[-1] == "token"
+    assert users.checked <= 9
+    assert found.count("TooManyRequests") >= 52

@@ -216,10 +216,45 @@ def test_the_api_answers_alone_too(catalog: Any) -> None:
         links = {link["rel"]: link["href"] for link in landing["links"]}
         assert links["self"] == "http://alone.example/"
         assert links["data"] == "http://alone.example/collections"
-        assert alone.get("/search").headers["content-type"] == "application/geo+json"
+        assert alone.get("search").headers["content-type"] == "application/geo+json"
 
 
 def _starlette_uses_httpx2() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("httpx2") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("(" * 2000, "nested 2000 deep"),
+        ("(" * 40 + "id='a'", "nested 40 deep"),
+        ("NOT " * 4000 + "id='a'", "16006 characters"),
+        ("id='a' AND " * 2000 + "id='a'", "22006 characters"),
+        (r"id='\'" + "(" * 2000, "2006 characters"),
+        (r"id='\'" + "(" * 40, "backslash"),
+        ("id='a' OR " + "(" * 11 + "id=')))))))))))'" + ")" * 11, "nested 11 deep"),
+    ],
+)
+def test_filters_that_would_end_the_process(get: Any, text: str, reason: str) -> None:
+    for answer in (
+        get("search", filter=text),
+        get("search", {"filter": text, "filter-lang": "cql2-text"}),
+    ):
+        assert answer[0] == 400
+    assert reason in get("search", filter=text)[1]["description"]
+    assert get("")[0] == 200
+
+
+def test_deep_json_is_refused(get: Any) -> None:
+    deep: dict[str, Any] = {"op": "=", "args": [{"property": "id"}, "a"]}
+    for _ in range(60):
+        deep = {"op": "not", "args": [deep]}
+    assert "nested" in get("search", {"filter": deep})[1]["description"]
+    lists = "[" * 10_000 + "]" * 10_000
+    assert get("search", filter=f'{{"op": {lists}}}', **{"filter-lang": "cql2-json"})[0] == 400
+    geometry = f'{{"type": "Point", "coordinates": {lists}}}'
+    assert get("search", intersects=geometry)[0] == 400
+    assert get("search", token="9" * 5000)[0] == 400
+    assert get("search", token="")[0] == 400

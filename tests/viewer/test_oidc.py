@@ -22,7 +22,8 @@ def server(tmp_path_factory):
     thread.start()
     running = Server(tmp_path_factory.mktemp("oidc") / "data")
     try:
-        running.start("--oidc-issuer", f"http://127.0.0.1:{issuer.server_port}")
+        address = f"http://127.0.0.1:{issuer.server_port}"
+        running.start("--oidc-issuer", address, "--oidc-client", "viewer")
         yield running
     finally:
         running.stop()

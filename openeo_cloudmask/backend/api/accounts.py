@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections import OrderedDict
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from openeo_cloudmask.backend.api import security
 from openeo_cloudmask.backend.api.errors import ApiError
@@ -16,8 +14,8 @@ from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.jobs.tables import Job, Leftover, Token, User, UserProcess
 from openeo_cloudmask.errors import OptionError
 
-_CACHE_S = 30.0
-"""How long a token that was found valid is believed without asking the database again."""
+MAX_PROCESSES = 200
+"""Processes that a user may have stored."""
 
 
 class UserStore:
@@ -26,8 +24,6 @@ class UserStore:
     def __init__(self, database: Database, *, token_hours: float) -> None:
         self._db = database
         self._token_s = token_hours * 3600
-        self._seen: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
-        self._lock = threading.Lock()
         self._decoy = security.hash_password(security.make_token())
 
     def add(self, name: str, password: str) -> str:
@@ -110,14 +106,12 @@ class UserStore:
     def check_token(self, token: str) -> tuple[str, str]:
         """Return (id, name) of the user whose token this is.
 
+        The database is asked each time: a password that was changed ends sessions at once.
+
         Raises:
             ApiError: it is nobody's, or it has expired.
         """
-        digest, now = security.token_digest(token), now_s()
-        with self._lock:
-            cached = self._seen.get(digest)
-        if cached and cached[0] > now:
-            return cached[1], cached[2]
+        digest = security.token_digest(token)
         query = (
             select(Token.expires, User.id, User.name)
             .join(User, User.id == Token.user_id)
@@ -125,28 +119,25 @@ class UserStore:
         )
         with self._db.reading() as session:
             row = session.execute(query).first()
-        if row is None or row[0] < now:
+        if row is None or row[0] < now_s():
             raise ApiError("TokenInvalid", "the token is unknown or has expired; log in again")
-        with self._lock:
-            self._seen[digest] = (min(now + _CACHE_S, row[0]), row[1], row[2])
-            while len(self._seen) > 10_000:
-                self._seen.popitem(last=False)
         return row[1], row[2]
 
     def find_oidc(self, issuer: str, subject: str, name: str) -> tuple[str, str]:
         """Return (id, name) of a user of an OpenID Connect issuer, made at the first visit."""
         user_id = security.token_digest(f"{issuer}|{subject}")[:32]
-        with self._db.session() as session:
+        with self._db.reading() as session:
             user = session.get(User, user_id)
-            if user is None:
-                user = User(
+        if user is None:
+            with self._db.session() as session:
+                user = session.get(User, user_id) or User(
                     id=user_id, name=f"{name[:80]} ({user_id[:8]})", password_hash=None,
                     issuer=issuer, disabled=False, created=now_s(),
                 )  # fmt: skip
                 session.add(user)
-            if user.disabled:
-                raise ApiError("PermissionsInsufficient", "this user may not use the server")
-            return user.id, user.name
+        if user.disabled:
+            raise ApiError("PermissionsInsufficient", "this user may not use the server")
+        return user.id, user.name
 
 
 class ProcessStore:
@@ -156,10 +147,21 @@ class ProcessStore:
         self._db = database
 
     def put(self, user_id: str, process_id: str, spec: dict[str, Any]) -> None:
-        """Store a process, in the place of one of that name."""
+        """Store a process, in the place of one of that name.
+
+        Raises:
+            ApiError: the user has as many as one may have.
+        """
+        count = select(func.count()).where(UserProcess.user_id == user_id)
         with self._db.session() as session:
             found = session.get(UserProcess, (user_id, process_id))
             if found is None:
+                if (session.scalar(count) or 0) >= MAX_PROCESSES:
+                    raise ApiError(
+                        "QuotaExceeded",
+                        f"you have {MAX_PROCESSES} stored processes, as many as one user may have; "
+                        "delete some",
+                    )
                 session.add(UserProcess(user_id=user_id, id=process_id, spec=spec))
             else:
                 found.spec = spec

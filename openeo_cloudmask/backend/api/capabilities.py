@@ -197,7 +197,7 @@ def item(collection_id: str, item_id: str, request: Request, state: StateOf) -> 
 
 
 @router.get("/credentials/basic")
-def log_in(request: Request, state: StateOf) -> dict[str, str]:
+async def log_in(request: Request, state: StateOf) -> dict[str, str]:
     """Return a bearer token for a user name and password."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if not value:
@@ -208,8 +208,8 @@ def log_in(request: Request, state: StateOf) -> dict[str, str]:
         name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise ApiError("CredentialsInvalid", "the credentials are not HTTP Basic") from None
-    with state.logins:
-        return {"access_token": state.users.log_in(name, password)}
+    address = request.client.host if request.client else ""
+    return {"access_token": await state.logins.log_in(name, password, address)}
 
 
 @router.get("/credentials/oidc")
@@ -231,8 +231,8 @@ def health(state: StateOf) -> JSONResponse:
     """Return whether the server, its database and its workers are up."""
     with state.database.reading() as session:
         session.connection().exec_driver_sql("SELECT 1")
-    workers = len(state.engine.cluster.processes())
-    return JSONResponse({"status": "ok", "workers": workers}, 200 if workers else 503)
+    found = state.engine.health()
+    return JSONResponse(found, 503 if found["status"] == "down" else 200)
 
 
 def _with_links(found: dict[str, Any], base: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from openeo_cloudmask.backend.api.state import State
 
 MAX_TEXT = 20_000
 """Characters of a title or description that are stored."""
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +63,44 @@ def get_user(request: Request, state: StateOf) -> CurrentUser:
 UserOf = Annotated[CurrentUser, Depends(get_user)]
 
 
-async def get_body(request: Request) -> dict[str, Any]:
-    """Return the request's body, a JSON object.
+async def get_body(request: Request, _: UserOf) -> dict[str, Any]:
+    """Return the request's body, a JSON object; only of somebody who is logged in.
 
     Raises:
-        ApiError: it is none, or is too large.
+        ApiError: it is none, or holds what cannot be stored.
     """
-    limit = get_state(request).settings.max_request_bytes
     kind = request.headers.get("content-type", "application/json")
     if "json" not in kind.lower():
         raise ApiError("ContentTypeInvalid", f"the media type is {kind!r}; expected JSON")
-    content = bytearray()
-    async for block in request.stream():
-        content += block
-        if len(content) > limit:
-            raise ApiError("RequestTooLarge", f"the request has more than {limit} bytes")
+    content = await request.body()
     try:
-        body = json.loads(bytes(content), parse_constant=_refuse_constant)
+        body = json.loads(content, parse_constant=_refuse_constant)
+        _check_storable(body)
     except RecursionError:
         raise ApiError("ProcessGraphInvalid", "the request is nested too deeply") from None
-    except ValueError:
-        raise ApiError("ProcessInvalid", "the request's body is no JSON") from None
+    except ValueError as err:
+        reason = f": {err}" if isinstance(err, _NotStorableError) else ""
+        raise ApiError("ProcessInvalid", f"the request's body is no JSON{reason}") from None
     if not isinstance(body, dict):
         raise ApiError("ProcessInvalid", "the request's body is no JSON object")
     return body
+
+
+class _NotStorableError(ValueError):
+    """A value that JSON's form allows and that no database keeps."""
+
+
+def _check_storable(body: object) -> None:
+    """Raise an error for infinite numbers, halves of characters, and NUL characters."""
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        raise _NotStorableError("a text holds half of a character (a lone surrogate)") from None
+    except ValueError:
+        raise _NotStorableError("a number is too large") from None
+    if _NUL.search(text):
+        raise _NotStorableError("a text holds a NUL character")
 
 
 BodyOf = Annotated[dict[str, Any], Depends(get_body)]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
+
+from starlette.responses import JSONResponse
+
 from openeo_cloudmask.errors import BackendError, CloudMaskError
+
+_log = logging.getLogger(__name__)
 
 STATUS: dict[str, int] = {
     # The codes of the openEO API that this back end uses ...
@@ -46,6 +53,8 @@ STATUS: dict[str, int] = {
     "PermissionsInsufficient": 403,
     # ... and ours, where it has none.
     "RequestTooLarge": 413,
+    "TooManyRequests": 429,
+    "QuotaExceeded": 400,
     "RangeInvalid": 416,
     "MethodNotAllowed": 405,
     "UdfNotAllowed": 403,
@@ -53,6 +62,10 @@ STATUS: dict[str, int] = {
     "OutputInvalid": 507,
 }
 """HTTP status of each code; a code that is not here means the input was at fault (400)."""
+
+
+_RETRY_S = 5
+"""What clients are told to wait where the server has too much to do."""
 
 
 class ApiError(BackendError):
@@ -70,6 +83,23 @@ class ApiError(BackendError):
     def __reduce__(self) -> tuple[type[ApiError], tuple[str, str]]:
         """Pickle with both arguments: errors travel from worker processes."""
         return (ApiError, (self.code, str(self)))
+
+
+def error_body(code: str, message: str) -> dict[str, object]:
+    """Return an error as the openEO API has it."""
+    return {"id": uuid.uuid4().hex, "code": code, "message": message, "links": []}
+
+
+def error_answer(error: CloudMaskError) -> JSONResponse:
+    """Return the answer that an error is; those of the server itself go to its log."""
+    status = error.status if isinstance(error, ApiError) else STATUS.get(error.code, 400)
+    # A text that a client sent may be none that can be sent back.
+    text = str(error).encode("utf-8", "replace").decode()
+    body = error_body(error.code, text)
+    if status >= 500:
+        _log.warning("%s: %s %s", body["id"], error.code, text)
+    headers = {"Retry-After": str(_RETRY_S)} if status in (429, 503) else None
+    return JSONResponse(body, status, headers)
 
 
 NOT_THE_JOBS_FAULT = frozenset({"InfrastructureBusy", "InfrastructureMaintenance", "JobCanceled"})

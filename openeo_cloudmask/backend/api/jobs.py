@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -11,14 +12,20 @@ from starlette.responses import JSONResponse, Response
 from openeo_cloudmask.backend.api.common import BodyOf, StateOf, UserOf, read_text
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.api.security import seal
+from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.graph.validate import parse_process
 from openeo_cloudmask.backend.jobs.clock import rfc3339
 from openeo_cloudmask.backend.jobs.states import LEVELS
 from openeo_cloudmask.backend.jobs.storage import PRIVATE_KEYS, check_private
-from openeo_cloudmask.backend.jobs.tables import Job
+from openeo_cloudmask.backend.jobs.tables import MAX_PLAN, Job
 from openeo_cloudmask.backend.settings import Settings
 
 router = APIRouter()
+PAGE, MAX_PAGE = 100, 1000
+"""Jobs in a list where the client says nothing, and at most."""
+MAX_OFFSET = 2**31
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_KNOWN_OPTIONS = ("output_storage", "s3")
 _STORAGES = ("PRIVATE", "TEMPORARY")
 _MASK_BYTES_PER_S = 1e6
 """A mask's pixels a second on one core, roughly; only for the estimate."""
@@ -29,13 +36,14 @@ def list_jobs(
     request: Request,
     user: UserOf,
     state: StateOf,
-    limit: Annotated[int | None, Query(ge=1)] = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1)] = PAGE,
+    offset: Annotated[int, Query(ge=0, le=MAX_OFFSET)] = 0,
 ) -> dict[str, Any]:
-    """Return the user's jobs, newest first."""
+    """Return the user's jobs, newest first, a page at a time."""
+    limit = min(limit, MAX_PAGE)
     jobs, total = state.jobs.page(user.id, limit=limit, offset=offset)
     links = []
-    if limit is not None and offset + limit < total:
+    if offset + limit < total:
         base = state.base_url(request)
         href = f"{base}/jobs?limit={limit}&offset={offset + limit}"
         links.append({"rel": "next", "href": href})
@@ -46,18 +54,19 @@ def list_jobs(
 def create_job(request: Request, body: BodyOf, user: UserOf, state: StateOf) -> Response:
     """Store a job."""
     process = parse_process(body.get("process"))
-    options, sealed = _read_options(body, state.settings)
+    options, sealed, unknown = _read_options(body, state.settings)
     job = state.jobs.create(
         user.id,
         title=read_text(body, "title"),
         description=read_text(body, "description"),
         process=process,
-        plan=read_text(body, "plan"),
+        plan=_read_plan(body),
         budget=_read_budget(body),
         log_level=_read_level(body),
         options=options,
         sealed=sealed,
     )
+    _tell_unknown(state, job.id, unknown)
     location = f"{state.base_url(request)}/jobs/{job.id}"
     return Response(status_code=201, headers={"Location": location, "OpenEO-Identifier": job.id})
 
@@ -76,9 +85,12 @@ def get_job(job_id: str, user: UserOf, state: StateOf) -> dict[str, Any]:
 def change_job(job_id: str, body: BodyOf, user: UserOf, state: StateOf) -> Response:
     """Change a job."""
     changes: dict[str, Any] = {}
-    for name in ("title", "description", "plan"):
+    unknown: list[str] = []
+    for name in ("title", "description"):
         if name in body:
             changes[name] = read_text(body, name)
+    if "plan" in body:
+        changes["plan"] = _read_plan(body)
     if "process" in body:
         changes["process"] = parse_process(body["process"])
     if "budget" in body:
@@ -86,12 +98,13 @@ def change_job(job_id: str, body: BodyOf, user: UserOf, state: StateOf) -> Respo
     if "log_level" in body:
         changes["log_level"] = _read_level(body)
     if "job_options" in body or "output_storage" in body:
-        changes["options"], changes["sealed"] = _read_options(body, state.settings)
+        changes["options"], changes["sealed"], unknown = _read_options(body, state.settings)
     state.jobs.get(user.id, job_id)
     if not changes and body:
         raise ApiError("NoDataForUpdate", "nothing that can be changed was sent")
     if changes:
         state.jobs.change(user.id, job_id, changes)
+        _tell_unknown(state, job_id, unknown)
     return Response(status_code=204)
 
 
@@ -147,7 +160,7 @@ def logs(
     job = state.jobs.get(user.id, job_id)
     if level not in LEVELS:
         raise ApiError("PropertyNotEditable", f"level is {level!r}; expected one of {LEVELS}")
-    after = int(offset) if offset and offset.isdecimal() else 0
+    after = min(int(offset), MAX_OFFSET) if offset and _NUMBER.fullmatch(offset) else 0
     lowest = LEVELS[min(LEVELS.index(level), LEVELS.index(job.log_level))]
     found = state.jobs.logs(job_id, after=after, level=lowest, limit=limit)
     lines = []
@@ -178,36 +191,57 @@ def _summarise(job: Job) -> dict[str, Any]:
     return found
 
 
-def _read_options(body: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:
-    """Return the options without secrets, and the user's keys, encrypted."""
+def _read_options(
+    body: dict[str, Any], settings: Settings
+) -> tuple[dict[str, Any], str | None, list[str]]:
+    """Return the options without secrets, the user's keys, encrypted, and names left out.
+
+    Options that are not known here are neither stored nor answered: they may hold keys.
+    """
     options = body.get("job_options") or {}
     if not isinstance(options, dict):
         raise ApiError("ProcessInvalid", "job_options must be an object")
-    options = dict(options)
+    unknown = sorted(set(map(str, options)) - set(_KNOWN_OPTIONS))
+    options = {name: value for name, value in options.items() if name in _KNOWN_OPTIONS}
     keys = options.pop("s3", None)
     storage = options.get("output_storage", body.get("output_storage"))
     if storage is None:
         if keys is not None:
             raise ApiError("ProcessParameterInvalid", "s3 needs output_storage: PRIVATE")
-        return options, None
+        return options, None, unknown
     if storage not in _STORAGES:
         raise ApiError(
             "ProcessParameterInvalid", f"output_storage must be one of {', '.join(_STORAGES)}"
         )
     options["output_storage"] = storage
     if storage == "TEMPORARY":
-        return options, None
+        return options, None, unknown
     checked = check_private(keys, settings.private_endpoints)
     options["s3"] = {key: value for key, value in checked.items() if key not in PRIVATE_KEYS}
-    return options, seal(settings.secret, dict(checked))
+    return options, seal(settings.secret, dict(checked)), unknown
+
+
+def _tell_unknown(state: State, job_id: str, names: list[str]) -> None:
+    if names:
+        shown = ", ".join(name[:40] for name in names[:10])
+        state.engine.note(
+            job_id, "warning", f"job_options {shown} are not known to this back end and left out"
+        )
+
+
+def _read_plan(body: dict[str, Any]) -> str | None:
+    plan = read_text(body, "plan")
+    if plan is not None and len(plan) > MAX_PLAN:
+        raise ApiError("BillingPlanInvalid", f"plan has more than {MAX_PLAN} characters")
+    return plan
 
 
 def _read_budget(body: dict[str, Any]) -> float | None:
     value = body.get("budget")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ApiError("BudgetInvalid", "budget must be a number from 0 on")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e15:
+        raise ApiError("BudgetInvalid", "budget must be a number from 0 to 1e15")
     return float(value)
 
 

@@ -16,7 +16,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from openeo_cloudmask.backend.api.common import BodyOf, StateOf, UserOf
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.graph.validate import parse_process
+from openeo_cloudmask.backend.graph.validate import parse_parameters, parse_process
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer
 
 router = APIRouter()
 _PROCESS_ID = re.compile(r"[\w\-.~]{1,128}")
@@ -40,11 +41,11 @@ async def result(body: BodyOf, user: UserOf, state: StateOf) -> Response:
     process = body.get("process")
     if not isinstance(process, dict):
         raise ApiError("ProcessGraphMissing", "the request holds no process")
-    return await run_in_threadpool(_run_now, state, user.id, process)
+    answer, folder = await state.engine.instant.run(user.id, process)
+    return await run_in_threadpool(_answer, answer, folder)
 
 
-def _run_now(state: StateOf, user_id: str, process: dict[str, Any]) -> Response:
-    answer, folder = state.engine.run_now(user_id, process)
+def _answer(answer: GraphAnswer, folder: Path) -> Response:
     headers = {"OpenEO-Costs": "0"}
     if not answer.files:
         shutil.rmtree(folder, ignore_errors=True)
@@ -103,8 +104,7 @@ def store_process(
         )
     parse_process(body)
     spec = {**body, "id": process_graph_id}
-    if not isinstance(spec.get("parameters", []), list | None):
-        raise ApiError("ProcessInvalid", "parameters must be a list")
+    parse_parameters(process_graph_id, spec)
     state.processes.put(user.id, process_graph_id, spec)
     return Response(status_code=200)
 

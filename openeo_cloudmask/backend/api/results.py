@@ -17,6 +17,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
+from openeo_cloudmask.backend.settings import TEMPORARY_DAYS
 from openeo_cloudmask.stac.fields import FILE_URI, PROJECTION_URI
 
 router = APIRouter()
@@ -123,9 +124,17 @@ def _open_link(state: State, job_id: str, name: str, expires: str, signature: st
 
 
 def _check_alive(job: Job) -> None:
-    if job.expires is not None and job.expires < now_s():
+    """Raise openEO's error for results that are deleted, whatever the clock says now.
+
+    Raises:
+        ApiError: their time is over, or they were deleted when it seemed to be.
+    """
+    over = job.expires is not None and job.expires < now_s()
+    here = [item for item in job.files or () if not item.get("href")]
+    if over or (here and job.stored_at is None):
         raise ApiError(
-            "ResultLinkExpired", "the results were kept for 14 days and are deleted; run it again"
+            "ResultLinkExpired",
+            f"the results were kept for {TEMPORARY_DAYS} days and are deleted; run the job again",
         )
 
 

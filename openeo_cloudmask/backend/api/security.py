@@ -1,18 +1,14 @@
-"""Passwords, tokens, signatures, encrypted keys, and which hosts may be talked to."""
+"""Passwords, tokens, signatures and encrypted keys."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 import secrets
-import socket
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.errors import OptionError
@@ -102,39 +98,6 @@ def unseal(secret: bytes, text: str) -> dict[str, Any]:
             "the keys of this job were stored by a server with another secret; give them again",
         ) from None
     return value
-
-
-def check_public_url(url: str, allowed_hosts: Iterable[str]) -> str:
-    """Return ``url`` if a user may make the server read it.
-
-    Only http and https to public addresses are, and hosts in ``allowed_hosts``: a process graph
-    must not reach files of the server or services inside its network.
-
-    Raises:
-        ApiError: it may not.
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host:
-        raise ApiError(
-            "ProcessParameterInvalid", f"{url!r} cannot be read; expected an http or https URL"
-        )
-    if host in set(allowed_hosts):
-        return url
-    try:
-        found = socket.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
-    except OSError:
-        raise ApiError(
-            "ProcessParameterInvalid", f"the host {host!r} is not known; check the URL"
-        ) from None
-    for *_, address in found:
-        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            raise ApiError(
-                "ProcessParameterInvalid",
-                f"the host {host!r} is inside the server's network and may not be read; "
-                "whoever runs the server can allow it with --stac-host",
-            )
-    return url
 
 
 def _derive(secret: bytes, purpose: str) -> bytes:

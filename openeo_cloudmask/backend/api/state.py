@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from openeo_cloudmask.backend.api.accounts import ProcessStore, UserStore
+from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.graph.planning import Planner
 from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.jobs.engine import Engine
+from openeo_cloudmask.backend.jobs.lease import Lease
 from openeo_cloudmask.backend.jobs.states import JobStore
 from openeo_cloudmask.backend.jobs.storage import ResultStorage, make_storage
 from openeo_cloudmask.backend.settings import Settings
@@ -32,8 +33,7 @@ class State:
     storage: ResultStorage
     engine: Engine
     oidc: OidcIssuer | None
-    logins: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
-    """A password's hash takes 64 MiB while it is checked: two at a time are enough."""
+    logins: LoginGate
 
     @classmethod
     def build(cls, settings: Settings) -> State:
@@ -45,22 +45,28 @@ class State:
         settings = settings.prepare()
         database = Database(settings.database_url)
         database.migrate()
+        users = UserStore(database, token_hours=settings.token_hours)
         collections = CollectionStore(settings.collections_dir)
         processes = ProcessStore(database)
-        jobs = JobStore(database)
+        jobs = JobStore(database, max_jobs_per_user=settings.max_jobs_per_user)
         planner = Planner(settings, collections, processes)
         storage = make_storage(settings)
         return cls(
             settings=settings,
             database=database,
-            users=UserStore(database, token_hours=settings.token_hours),
+            users=users,
+            logins=LoginGate(users),
             processes=processes,
             jobs=jobs,
             collections=collections,
             planner=planner,
             storage=storage,
-            engine=Engine(settings, jobs, planner, storage),
-            oidc=OidcIssuer(settings.oidc_issuer) if settings.oidc_issuer else None,
+            engine=Engine(settings, jobs, planner, storage, Lease(database)),
+            oidc=(
+                OidcIssuer(settings.oidc_issuer, settings.oidc_clients)
+                if settings.oidc_issuer
+                else None
+            ),
         )
 
     def base_url(self, request: Request) -> str:

@@ -15,6 +15,7 @@ import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
 
+from openeo_cloudmask.backend.cubes.outside import Outside
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.resample import AxisMap
@@ -57,7 +58,7 @@ class BandFile:
     """One band of one raster, as a STAC asset describes it."""
 
     path: str
-    """What GDAL opens."""
+    """Its URL."""
     index: int = 1
     scale: float = 1.0
     offset: float = 0.0
@@ -69,12 +70,13 @@ class BandFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesRef:
-    """Rasters of one scene."""
+    """Rasters of one scene that are somewhere else."""
 
     files: tuple[BandFile, ...]
+    outside: Outside
 
     def open(self) -> PixelSource:
-        """Return their pixels."""
+        """Return their pixels; a file that is smaller than its item says is an error."""
         planes = [
             Plane(
                 path=item.path,
@@ -86,7 +88,7 @@ class FilesRef:
             )
             for item in self.files
         ]
-        return RasterStack(planes)
+        return RasterStack(planes, open_file=self.outside.open_raster)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,7 @@ def grid_coordinates(grid: Grid) -> dict[str, Any]:
 
 def grid_of(data: xr.DataArray) -> Grid:
     """Return the grid of a cube, from its coordinates."""
-    from rasterio.crs import CRS
+    from openeo_cloudmask.products.crs import parse_crs
 
     shape = (data.sizes["y"], data.sizes["x"])
     reference = data.coords.get("spatial_ref")
@@ -278,7 +280,7 @@ def grid_of(data: xr.DataArray) -> Grid:
     return Grid(
         shape_yx=shape,
         transform=transform,
-        crs=None if crs is None else CRS.from_user_input(crs),
+        crs=None if crs is None else parse_crs(crs),
     )
 
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.graph.validate import result_node, run_order
+from openeo_cloudmask.backend.graph.validate import (
+    bad_value,
+    result_node,
+    run_order,
+    schema_problem,
+)
 
 MAX_CALLS_DEPTH = 40
 
@@ -106,6 +111,7 @@ class Executor:
             name = parameter["name"]
             if arguments.get(name, 0) is None and parameter.get("optional"):
                 del arguments[name]
+            _check_text(process_id, parameter, arguments.get(name))
         handed = {name: value for name, value in extra.items() if name in process.accepts}
         return process.function(**(handed | arguments))
 
@@ -195,6 +201,17 @@ class Callback:
         """Pickle without the processes, which every worker has."""
         plain = {key: value for key, value in self.parameters.items() if is_json(value)}
         return _restore, (dict(self.process_graph), plain, dict(self.library))
+
+
+def _check_text(process_id: str, parameter: Mapping[str, Any], value: object) -> None:
+    """Refuse a text that only this run knows, where it would be refused in the graph itself.
+
+    Some functions of the library take a text in place of an object for a file or an address.
+    """
+    if not isinstance(value, str):
+        return
+    if problem := schema_problem(parameter, value):
+        raise bad_value(process_id, parameter["name"], problem)
 
 
 def _restore(

@@ -12,6 +12,7 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.graph.validate import (
     Lookup,
     nodes_of,
+    parse_parameters,
     parse_process,
     validate_process,
 )
@@ -119,7 +120,10 @@ class Planner:
             if namespace in ("backend", "predefined"):
                 return None
             if process_id not in known:
-                known[process_id] = self._processes.get(user_id, process_id)
+                spec = self._processes.get(user_id, process_id)
+                if spec is not None:  # also those that an older server stored
+                    spec = spec | {"parameters": parse_parameters(process_id, spec)}
+                known[process_id] = spec
             return known[process_id]
 
         return lookup
@@ -153,6 +157,7 @@ class Planner:
         from openeo_cloudmask.backend.processes.load import parse_interval
         from openeo_cloudmask.backend.processes.results import find_format
         from openeo_cloudmask.backend.processes.udf import check_udf
+        from openeo_cloudmask.products.crs import parse_crs
 
         del user_id
         run = RunSpec(
@@ -172,6 +177,9 @@ class Planner:
                 extent = arguments.get("temporal_extent")
                 if isinstance(extent, list) and all(isinstance(e, str | None) for e in extent):
                     _checked_interval(parse_interval, extent)
+                box = arguments.get("spatial_extent")
+                if isinstance(box, dict) and isinstance(box.get("crs"), str | int):
+                    parse_crs(box["crs"])
             if name == "run_udf" and isinstance(arguments.get("udf"), str):
                 check_udf(arguments["udf"], run)
             if name == "save_result" and isinstance(arguments.get("format"), str):

@@ -44,7 +44,66 @@ def validate_process(
         _check_graph(process["process_graph"], names, lookup, errors, budget, depth=0)
     except ApiError as err:
         errors.append(err)
+    except RecursionError:
+        errors.append(_invalid("its values are nested too deeply"))
     return errors
+
+
+def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters of a user's process, with schemas that are safe to check values by.
+
+    A schema that refers to another is refused. Regular expressions are left out: with the right
+    text, one that is made for it keeps the server busy for ever.
+
+    Raises:
+        ApiError: they are not of the form openEO gives them.
+    """
+    from jsonschema import Draft7Validator
+    from jsonschema.exceptions import SchemaError
+
+    found = spec.get("parameters") or []
+    if not isinstance(found, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("name"), str) for item in found
+    ):
+        raise _bad_process(process_id, "parameters must be a list of objects with a name")
+    parameters = []
+    for item in found:
+        schema = item.get("schema", {})
+        try:
+            tame = _without_patterns(schema)
+            for option in tame if isinstance(tame, list) else [tame]:
+                Draft7Validator.check_schema(option)
+        except (SchemaError, RecursionError, TypeError) as err:
+            name = item["name"]
+            raise _bad_process(
+                process_id, f"the schema of parameter {name!r} is no JSON schema"
+            ) from err
+        except KeyError as err:
+            name = item["name"]
+            raise _bad_process(
+                process_id, f"the schema of parameter {name!r} has {err}; write the schema out"
+            ) from None
+        parameters.append(item | {"schema": tame})
+    return parameters
+
+
+_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+_PATTERNS = frozenset({"pattern", "patternProperties"})
+
+
+def _without_patterns(schema: Any) -> Any:  # noqa: ANN401
+    """Return a schema without regular expressions.
+
+    Raises:
+        KeyError: it refers to another schema.
+    """
+    if isinstance(schema, list):
+        return [_without_patterns(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if found := sorted(_REFERENCES & set(schema)):
+        raise KeyError(found[0])
+    return {key: _without_patterns(value) for key, value in schema.items() if key not in _PATTERNS}
 
 
 def run_order(graph: Mapping[str, Any]) -> list[str]:
@@ -186,17 +245,17 @@ def _check_node(
             continue
         value = arguments[name]
         errors.extend(
-            _bad_value(process_id, name, f"there is no parameter {missing!r} to take it from")
+            bad_value(process_id, name, f"there is no parameter {missing!r} to take it from")
             for missing in sorted(set(_find_references(value, "from_parameter")) - parameters)
         )
         if isinstance(value, dict) and "process_graph" in value:
             inner = parameters | _callback_parameters(item)
             _check_graph(value["process_graph"], inner, lookup, errors, budget, depth + 1)
-        elif problem := _schema_problem(item, value):
-            errors.append(_bad_value(process_id, name, problem))
+        elif problem := schema_problem(item, value):
+            errors.append(bad_value(process_id, name, problem))
 
 
-def _schema_problem(parameter: Mapping[str, Any], value: object) -> str | None:
+def schema_problem(parameter: Mapping[str, Any], value: object) -> str | None:
     """Return why a literal value does not fit a parameter; None if it does or is no literal."""
     if (value is None and parameter.get("optional")) or _has_reference(value):
         return None
@@ -224,8 +283,10 @@ def _kinds(schema: Mapping[str, Any]) -> list[str]:
 @functools.lru_cache(maxsize=2048)
 def _validator(options: str) -> Any:  # noqa: ANN401
     from jsonschema import Draft7Validator
+    from referencing import Registry
 
-    return Draft7Validator({"anyOf": json.loads(options)})
+    # The registry is empty: nothing that a schema refers to is fetched.
+    return Draft7Validator({"anyOf": json.loads(options)}, registry=Registry())
 
 
 def _callback_parameters(parameter: Mapping[str, Any]) -> frozenset[str]:
@@ -277,11 +338,16 @@ def _inner_graphs(value: object) -> Iterator[object]:
             stack.extend(item)
 
 
+def _bad_process(process_id: str, reason: str) -> ApiError:
+    return ApiError("ProcessInvalid", f"process {process_id!r}: {reason}")
+
+
 def _invalid(reason: str) -> ApiError:
     return ApiError("ProcessGraphInvalid", f"invalid process graph: {reason}")
 
 
-def _bad_value(process_id: str, name: str, reason: str) -> ApiError:
+def bad_value(process_id: str, name: str, reason: str) -> ApiError:
+    """Return the error of a value that does not fit its parameter."""
     return ApiError(
         "ProcessParameterInvalid",
         f"the value passed for parameter {name!r} in process {process_id!r} is invalid: {reason}",

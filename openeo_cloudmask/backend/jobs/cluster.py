@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,11 @@ _CONFIG = {
     "distributed.worker.memory.target": False,
 }
 _BUSY = ("executing", "long-running", "cancelled", "resumed")
+_POLL_S = 0.5
+_DEAD_S = 3.0
+"""How long dask itself has to start a worker process again that ended."""
+_START_S = 180.0
+"""How long a worker process that lives may take until the scheduler knows it."""
 
 
 class Cluster:
@@ -43,13 +50,24 @@ class Cluster:
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._local: Any = None
+        self._since: dict[str, float] = {}
+        """Name of a worker that is missing -> since when."""
+        self._lock = threading.Lock()
+        self.client: Any = None
+        self._open()
+
+    def _open(self) -> None:
         import dask
         from distributed import Client, LocalCluster
+        from distributed.security import Security
 
         dask.config.set(_CONFIG)
         # Whatever a stranger's file says, a worker has no driver that reads another for it.
         dask.config.set({f"{_ENVIRONMENT}.{SKIP_VARIABLE}": skipped_drivers()})
-        self._local: Any = None
+        settings = self._settings
         try:
             if settings.scheduler is None:
                 self._local = LocalCluster(
@@ -57,11 +75,14 @@ class Cluster:
                     threads_per_worker=settings.threads_per_worker,
                     memory_limit=settings.worker_memory,
                     processes=True,
-                    host="127.0.0.1",  # whoever reaches a scheduler can run code
-                    dashboard_address="127.0.0.1:0",
+                    host="127.0.0.1",
+                    # Whoever reaches a scheduler can run code: only who has this key can.
+                    protocol="tls",
+                    security=Security.temporary(),
+                    dashboard_address=None,
                     silence_logs=logging.ERROR,
                 )
-                self.client: Any = Client(self._local, set_as_default=False)
+                self.client = Client(self._local, set_as_default=False)
             else:
                 self.client = Client(settings.scheduler, timeout=20, set_as_default=False)
         except OSError as err:
@@ -69,7 +90,7 @@ class Cluster:
                 f"the dask scheduler {settings.scheduler!r} cannot be reached; start it, or leave "
                 "--scheduler out"
             ) from err
-        self.client.subscribe_topic(TOPIC, lambda event: on_event(event[1]))
+        self.client.subscribe_topic(TOPIC, lambda event: self._on_event(event[1]))
 
     def submit(self, function: Callable[..., Any], argument: object, *, key: str) -> Any:  # noqa: ANN401
         """Return the future of ``function(argument)`` in a worker process."""
@@ -80,6 +101,51 @@ class Cluster:
         found: dict[str, int] = self.client.nthreads()
         return found
 
+    def count(self) -> tuple[int, int]:
+        """Return how many workers there are, and how many there should be."""
+        try:
+            found = len(self.processes())
+        except Exception:  # noqa: BLE001 - dask raises many kinds while the scheduler is away
+            found = 0
+        return found, found if self._local is None else self._settings.workers
+
+    def mend(self) -> None:
+        """Start the workers again that dask gave up, and connect again where that is lost.
+
+        Dask starts a worker process again that ends, but not one that ends while it starts.
+        """
+        with self._lock:
+            if self.client.status not in ("running", "connecting"):
+                _log.error("the connection to the scheduler is lost; connecting again")
+                self._close()
+                self._open()
+            elif self._local is not None:
+                self._mend_workers()
+
+    def _mend_workers(self) -> None:
+        known = {str(info["name"]) for info in self._scheduler_workers()}
+        now = time.monotonic()
+        expected = {str(name): name for name in self._local.worker_spec}
+        self._since = {name: self._since.get(name, now) for name in expected if name not in known}
+        gone = []
+        for name, since in self._since.items():
+            nanny = self._local.workers.get(expected[name])
+            lives = nanny is not None and nanny.process is not None and nanny.process.is_alive()
+            if now - since > (_START_S if lives else _DEAD_S):
+                gone.append(name)
+        for name in gone:
+            _log.error("worker %s ended and did not come back; another one is started", name)
+            self._since[name] = now
+            nanny = self._local.workers.pop(expected[name], None)
+            if nanny is not None:
+                self._local.loop.add_callback(_close_quietly, nanny)
+        if gone:
+            self._local.scale(len(expected))  # starts those of its list that are not there
+
+    def _scheduler_workers(self) -> list[dict[str, Any]]:
+        found = self.client.scheduler_info(n_workers=-1)["workers"]
+        return list(found.values())
+
     def busy_workers(self, word: str) -> list[str]:
         """Return the workers that still work on tasks whose keys hold ``word``."""
         try:
@@ -88,6 +154,19 @@ class Cluster:
             return []
         # A worker that cannot even answer is busy with something that holds Python's lock.
         return [address for address, answer in answers.items() if answer is not False]
+
+    def stop_work(self, word: str, closing: threading.Event) -> None:
+        """Replace the workers that still work on tasks with ``word`` after the time of grace."""
+        end = time.monotonic() + self._settings.cancel_grace_s
+        while not closing.is_set():
+            busy = self.busy_workers(word)
+            if not busy:
+                return
+            if time.monotonic() > end:
+                _log.warning("%d workers did not stop work on %s; replaced", len(busy), word)
+                self.replace_workers(busy)
+                return
+            closing.wait(_POLL_S)
 
     def replace_workers(self, addresses: list[str]) -> None:
         """Kill worker processes; their nannies start new ones, other tasks are done again."""
@@ -98,9 +177,21 @@ class Cluster:
 
     def close(self) -> None:
         """Disconnect, and stop the workers that are ours."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         self.client.close(timeout=5)
         if self._local is not None:
             self._local.close(timeout=10)
+
+
+async def _close_quietly(nanny: Any) -> None:  # noqa: ANN401
+    """Close what is left of a worker, which may be anything."""
+    try:
+        await nanny.close(timeout=2)
+    except Exception as err:  # noqa: BLE001 - it is gone in any case
+        _log.info("closing a worker that ended: %s", type(err).__name__)
 
 
 def _works_on(word: str, dask_worker: Any = None) -> bool:  # noqa: ANN401

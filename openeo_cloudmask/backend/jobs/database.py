@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,10 @@ class Database:
             raise BackendError(f"the database URL cannot be used: {type(err).__name__}") from err
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
+        if self.is_sqlite and (path := self.engine.url.database) not in (None, "", ":memory:"):
+            with contextlib.suppress(OSError):  # what is wrong shows when it is opened
+                Path(str(path)).touch()
+                Path(str(path)).chmod(0o600)  # files beside it get the same rights
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +20,20 @@ from openeo_cloudmask.backend.jobs import clock
 from openeo_cloudmask.backend.jobs.cluster import Cluster, describe_failure
 from openeo_cloudmask.backend.jobs.database import keep_trying
 from openeo_cloudmask.backend.jobs.delivery import Delivery
+from openeo_cloudmask.backend.jobs.instant import InstantRuns
 from openeo_cloudmask.backend.jobs.journal import Journal, log_line
+from openeo_cloudmask.backend.jobs.lease import RENEW_S, Lease
 from openeo_cloudmask.backend.jobs.states import ACTIVE, JobStore
 from openeo_cloudmask.backend.jobs.storage import ResultStorage
 from openeo_cloudmask.backend.jobs.tables import Job
-from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, run_graph, warm_up, when_done
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, run_graph, warm_up
 from openeo_cloudmask.backend.processes.registry import predefined_specs
 from openeo_cloudmask.backend.settings import Settings
 
 _log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _JANITOR_S = 60.0
-_FETCH_S = 30.0
-"""How long a finished run's answer is waited for at a time."""
+_WATCH_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,11 +61,17 @@ class Engine:
     """The queue of jobs and the threads that serve it."""
 
     def __init__(
-        self, settings: Settings, jobs: JobStore, planner: Planner, storage: ResultStorage
+        self,
+        settings: Settings,
+        jobs: JobStore,
+        planner: Planner,
+        storage: ResultStorage,
+        lease: Lease,
     ) -> None:
         self._settings = settings
         self._jobs = jobs
         self._planner = planner
+        self._lease = lease
         self._journal = Journal(jobs, self._progress)
         self._delivery = Delivery(settings, jobs, storage, self._journal)
         self._running: dict[str, _Running] = {}
@@ -75,6 +83,8 @@ class Engine:
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="jobs")
         self._cluster: Cluster | None = None
         self._threads: list[threading.Thread] = []
+        self.instant = InstantRuns(settings, planner, lambda: self.cluster, self._closing)
+        """Runs of synchronous requests."""
 
     @property
     def cluster(self) -> Cluster:
@@ -87,8 +97,25 @@ class Engine:
             raise ApiError("InfrastructureMaintenance", "the server is starting or stopping")
         return self._cluster
 
+    def health(self) -> dict[str, Any]:
+        """Return how many workers there are and should be, and whether jobs can run.
+
+        ``status`` is ``ok``, ``degraded`` (some workers are missing, and are being started) or
+        ``down`` (no job runs).
+        """
+        if self._cluster is None or self._closing.is_set():
+            return {"status": "down", "workers": 0, "expected": self._settings.workers}
+        workers, expected = self._cluster.count()
+        status = "ok" if workers and workers >= expected else "degraded" if workers else "down"
+        return {"status": status, "workers": workers, "expected": expected}
+
     def start(self) -> None:
-        """Start the cluster, take up the jobs of a server that stopped, and serve the queue."""
+        """Start the cluster, take up the jobs of a server that stopped, and serve the queue.
+
+        Raises:
+            BackendError: another server works on these jobs, or no scheduler can be reached.
+        """
+        self._lease.take()
         self._cluster = Cluster(self._settings, self._journal.put)
         for address in self._cluster.processes():
             self._cluster.client.submit(warm_up, workers=[address], pure=False).add_done_callback(
@@ -97,9 +124,15 @@ class Engine:
         predefined_specs()  # seconds of imports, better now than at the first request
         self._recover()
         self._journal.start()
-        loops = (self._dispatch_loop, self._janitor_loop)
-        self._threads = [
-            threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in loops
+        repeated: tuple[tuple[str, float, Callable[[], object]], ...] = (
+            ("the janitor", _JANITOR_S, self.clean_up),
+            ("the watch over workers", _WATCH_S, self.cluster.mend),
+            ("the lease of the jobs", RENEW_S, self._keep_lease),
+        )
+        self._threads = [threading.Thread(target=self._dispatch_loop, name="queue", daemon=True)]
+        self._threads += [
+            threading.Thread(target=self._repeat, args=(pause_s, action), name=name, daemon=True)
+            for name, pause_s, action in repeated
         ]
         for thread in self._threads:
             thread.start()
@@ -119,6 +152,8 @@ class Engine:
         if self._cluster is not None:
             self._cluster.close()
             self._cluster = None
+        with contextlib.suppress(ApiError):  # without the database: others wait for a silence
+            self._lease.give_back()
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -135,6 +170,10 @@ class Engine:
         self._journal.log(job.id, "info", "the job is queued")
         self._wake.set()
 
+    def note(self, job_id: str, level: str, message: str) -> None:
+        """Write a line to a job's log, soon."""
+        self._journal.log(job_id, level, message)
+
     def cancel(self, job_id: str) -> None:
         """Stop a job that is queued or running; others stay as they are."""
         reason = ApiError("JobCanceled", "the job was stopped by its user")
@@ -150,39 +189,6 @@ class Engine:
     def clean_up(self) -> int:
         """Delete result files whose time is over and return of how many jobs."""
         return self._delivery.clean_up()
-
-    def run_now(self, user_id: str, process: object) -> tuple[GraphAnswer, Path]:
-        """Run a process while its caller waits; return the answer and the folder of its files.
-
-        The caller deletes the folder.
-
-        Raises:
-            ApiError: the process is not valid, failed, or took too long.
-        """
-        name = f"sync-{uuid.uuid4().hex}"
-        folder = self._settings.scratch_dir / name
-        request = self._planner.plan(
-            user_id, process, job_id=name, output_dir=folder, synchronous=True
-        )
-        future = self.cluster.submit(run_graph, request, key=f"graph-{name}")
-        if not when_done(future).wait(self._settings.sync_timeout_s):
-            future.cancel()
-            self._pool.submit(self._ensure_stopped, name)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ApiError(
-                "RequestTimeout",
-                f"the request took longer than {self._settings.sync_timeout_s:g} s; "
-                "use a batch job",
-            )
-        try:
-            answer: GraphAnswer = future.result()
-        except Exception as err:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise describe_failure(err) from err
-        if answer.error is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ApiError(*answer.error)
-        return answer, folder
 
     # -- the threads --------------------------------------------------------------------------
 
@@ -231,11 +237,9 @@ class Engine:
             taken = set(self._running)
         if free <= 0 or taken & self._alone:
             return
-        waiting = [job for job in self._jobs.with_status(["queued"]) if job.id not in taken]
-        alone = next((job for job in waiting if job.id in self._alone), None)
-        if alone is not None:
-            waiting = [] if taken else [alone]
-        for job in waiting[:free]:
+        for job in self._jobs.queued(limit=free, without=taken, only=self._alone):
+            if job.id in self._alone and taken:
+                return
             self._begin(job)
 
     def _take_up_lost(self) -> None:
@@ -278,7 +282,12 @@ class Engine:
             future.set_result(GraphAnswer(files=kept.files))
         else:
             self._journal.log(job.id, "info", f"the job runs (attempt {attempt})")
-            future = self.cluster.submit(run_graph, request, key=f"graph-{output_dir.name}")
+            try:
+                future = self.cluster.submit(run_graph, request, key=f"graph-{output_dir.name}")
+            except Exception as err:  # noqa: BLE001 - dask raises many kinds
+                _log.warning("job %s was not handed over: %s", job.id, type(err).__name__)
+                self._queue_again(job, "the workers could not be reached")
+                return
         self._watch(
             _Running(
                 job=job, future=future, output_dir=output_dir,
@@ -354,7 +363,7 @@ class Engine:
         """
         while not self._closing.is_set() and running.stopped is None:
             try:
-                answer: GraphAnswer = running.future.result(timeout=_FETCH_S)
+                answer: GraphAnswer = running.future.result()  # see ``when_done``: no timeout
             except Exception as err:  # noqa: BLE001 - whatever dask raises
                 if running.future.status in ("finished", "pending"):
                     self._closing.wait(_TICK_S)
@@ -396,20 +405,7 @@ class Engine:
         running.future.cancel()
         self._end_soon(running)
         with contextlib.suppress(RuntimeError):
-            self._pool.submit(self._ensure_stopped, running.output_dir.name)
-
-    def _ensure_stopped(self, word: str) -> None:
-        """Replace worker processes that still work on something nobody waits for."""
-        end = time.monotonic() + self._settings.cancel_grace_s
-        while not self._closing.is_set():
-            busy = self.cluster.busy_workers(word)
-            if not busy:
-                return
-            if time.monotonic() > end:
-                _log.warning("%d workers did not stop work on %s; replaced", len(busy), word)
-                self.cluster.replace_workers(busy)
-                return
-            time.sleep(_TICK_S)
+            self._pool.submit(self.cluster.stop_work, running.output_dir.name, self._closing)
 
     def _watch_deadlines(self) -> None:
         now = time.monotonic()
@@ -432,14 +428,21 @@ class Engine:
         share: float = sum(running.shares.values()) / event["parts"]
         return round(min(share, 0.99) * 100, 1)
 
-    def _janitor_loop(self) -> None:
-        while not self._closing.wait(timeout=_JANITOR_S):
+    def _keep_lease(self) -> None:
+        """Stop work where another server has taken over the jobs."""
+        if not self._lease.renew():
+            _log.critical("another server has taken over the jobs; this one runs none any longer")
+            self._closing.set()
+            self._wake.set()
+
+    def _repeat(self, pause_s: float, action: Callable[[], object]) -> None:
+        while not self._closing.wait(timeout=pause_s):
             try:
-                self.clean_up()
+                action()
             except ApiError as err:
-                _log.warning("cleaning up waits: %s", err)
+                _log.warning("%s waits: %s", threading.current_thread().name, err)
             except Exception:  # noqa: BLE001 - this thread has to go on
-                _log.exception("cleaning up failed")
+                _log.exception("%s stumbled", threading.current_thread().name)
 
     def _remove_attempts(self, job_id: str) -> None:
         for folder in (self._settings.jobs_dir / job_id).glob("attempt-*"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import load_only
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs.clock import now_s
@@ -21,18 +23,33 @@ MAX_LOG_LINES = 1000
 class JobStore:
     """The jobs in the database. A job leaves here detached: changing it changes nothing."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_jobs_per_user: int = 10_000) -> None:
         self._db = database
+        self._max_jobs = max_jobs_per_user
 
     def create(self, user_id: str, **fields: Any) -> Job:  # noqa: ANN401 - columns of ``Job``
-        """Store a new job."""
+        """Store a new job.
+
+        Raises:
+            ApiError: the user has as many as one may have, or is not there any longer.
+        """
         now = now_s()
         job = Job(
             id=f"j-{uuid.uuid4().hex}", user_id=user_id, status="created", created=now,
             updated=now, attempts=0, **fields,
         )  # fmt: skip
-        with self._db.session() as session:
-            session.add(job)
+        count = select(func.count()).where(Job.user_id == user_id)
+        try:
+            with self._db.session() as session:
+                if (session.scalar(count) or 0) >= self._max_jobs:
+                    raise ApiError(
+                        "QuotaExceeded",
+                        f"you have {self._max_jobs} batch jobs, as many as one user may have; "
+                        "delete some",
+                    )
+                session.add(job)
+        except IntegrityError:
+            raise ApiError("TokenInvalid", "this user is not there any longer") from None
         return job
 
     def get(self, user_id: str, job_id: str) -> Job:
@@ -52,15 +69,20 @@ class JobStore:
         with self._db.reading() as session:
             return session.get(Job, job_id)
 
-    def page(self, user_id: str, *, limit: int | None, offset: int) -> tuple[list[Job], int]:
-        """Return some jobs of a user, newest first, and how many there are in all."""
-        query = select(Job).where(Job.user_id == user_id)
+    def page(self, user_id: str, *, limit: int, offset: int) -> tuple[list[Job], int]:
+        """Return some jobs of a user, newest first, and how many there are in all.
+
+        Of the jobs only what a list shows is read: not their process, which may be large.
+        """
+        shown = (Job.title, Job.description, Job.plan, Job.budget, Job.status, Job.progress,
+                 Job.created, Job.updated)  # fmt: skip
+        query = select(Job).where(Job.user_id == user_id).options(load_only(*shown))
         with self._db.reading() as session:
             total = session.scalar(
                 select(func.count()).select_from(Job).where(Job.user_id == user_id)
             )
-            query = query.order_by(Job.created.desc(), Job.id).offset(offset)
-            jobs = list(session.scalars(query.limit(limit) if limit is not None else query))
+            query = query.order_by(Job.created.desc(), Job.id).offset(offset).limit(limit)
+            jobs = list(session.scalars(query))
         return jobs, total or 0
 
     def with_status(self, statuses: Iterable[str]) -> list[Job]:
@@ -68,6 +90,22 @@ class JobStore:
         query = select(Job).where(Job.status.in_(tuple(statuses)))
         with self._db.reading() as session:
             return list(session.scalars(query.order_by(Job.updated, Job.id)))
+
+    def queued(self, *, limit: int, without: Collection[str], only: Collection[str]) -> list[Job]:
+        """Return queued jobs, oldest first.
+
+        Args:
+            limit: at most so many.
+            without: ids that do not count.
+            only: ids of which one is to be returned alone, if it is queued.
+        """
+        query = select(Job).where(Job.status == "queued", Job.id.not_in(without))
+        with self._db.reading() as session:
+            if only:
+                first = session.scalars(query.where(Job.id.in_(only)).limit(1)).first()
+                if first is not None:
+                    return [first]
+            return list(session.scalars(query.order_by(Job.updated, Job.id).limit(limit)))
 
     def change(self, user_id: str, job_id: str, changes: dict[str, Any]) -> None:
         """Change a job that is not being worked on.

@@ -11,6 +11,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 
 
+MAX_PLAN = 64
+"""Characters of the name of a billing plan."""
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -49,7 +53,7 @@ class Job(Base):
     title: Mapped[str | None] = mapped_column(Text)
     description: Mapped[str | None] = mapped_column(Text)
     process: Mapped[dict[str, Any]] = mapped_column(JSON)
-    plan: Mapped[str | None] = mapped_column(String(64))
+    plan: Mapped[str | None] = mapped_column(String(MAX_PLAN))
     budget: Mapped[float | None] = mapped_column(Float)
     log_level: Mapped[str] = mapped_column(String(16), default="info")
     options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
@@ -78,6 +82,21 @@ class Leftover(Base):
 
     job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     stored_at: Mapped[str | None] = mapped_column(Text)
+
+
+class LeaseRow(Base):
+    """Which server runs the jobs."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    host: Mapped[str] = mapped_column(String(256))
+    pid: Mapped[int] = mapped_column(Integer)
+    started: Mapped[float] = mapped_column(Float)
+    """When the process began, seconds since 1970: numbers of processes are used again."""
+    beats: Mapped[int] = mapped_column(_BIG, default=0)
+    """Counted up while the server lives."""
 
 
 class LogEntry(Base):

@@ -100,7 +100,7 @@ def write_geojson(path: Path, cube: xr.DataArray) -> None:
         InputError: the cube has no geometries.
     """
     from openeo_cloudmask.backend.outputs.arrays import to_json
-    from openeo_cloudmask.backend.processes.resample import parse_crs
+    from openeo_cloudmask.products.crs import parse_crs
 
     if GEOMETRY not in cube.dims:
         raise InputError("the cube has no geometries, which GeoJSON needs (aggregate_spatial)")

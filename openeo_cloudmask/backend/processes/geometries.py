@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.processes.dims import GEOMETRY
-from openeo_cloudmask.backend.processes.resample import parse_crs
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Grid
 
 PROPERTIES = "feature_properties"

@@ -20,6 +20,7 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore, chosen_b
 from openeo_cloudmask.backend.cubes.read import DateCube, FilesRef, Part, ProductRef, build_cube
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import InputItem, RunSpec, current_run
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.sensors import SENSORS
 
@@ -228,7 +229,7 @@ def parse_grid(properties: Mapping[str, Any]) -> Grid:
     transform = properties.get("proj:transform")
     code = properties.get("proj:code") or properties.get("proj:epsg")
     wkt = properties.get("proj:wkt2")
-    crs = CRS.from_wkt(wkt) if wkt else CRS.from_user_input(code) if code else None
+    crs = parse_crs(wkt or code) if wkt or code else None
     return Grid(
         shape_yx=(int(shape[0]), int(shape[1])),
         transform=None if transform is None else Affine(*transform[:6]),
@@ -314,7 +315,7 @@ def _bounds_in(extent: Any, crs: CRS) -> Bounds:  # noqa: ANN401
             "ProcessParameterInvalid",
             "spatial_extent is empty: expected west <= east and south <= north",
         )
-    source = CRS.from_user_input(given.get("crs") or "EPSG:4326")
+    source = parse_crs(given.get("crs") or "EPSG:4326")
     if source == crs:
         return box  # type: ignore[return-value]
     west, south, east, north = transform_bounds(source, crs, *box)

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from affine import Affine
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.cubes.read import grid_coordinates, grid_of
 from openeo_cloudmask.backend.processes.dims import find_dimension, spatial_dimensions
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Grid
 
 METHODS = {
@@ -88,21 +87,6 @@ def resample_cube_temporal(
     kept = found.where(xr.DataArray(near, dims=name, coords={name: wanted}))
     kept.attrs = {k: v for k, v in data.attrs.items() if k != MASK_ATTRIBUTE}
     return kept.transpose(*data.dims)
-
-
-def parse_crs(projection: int | str) -> CRS:
-    """Return a reference system given as EPSG code or WKT2.
-
-    Raises:
-        ApiError: it is neither.
-    """
-    try:
-        return CRS.from_user_input(projection)
-    except CRSError:
-        raise ApiError(
-            "ProcessParameterInvalid",
-            f"projection {str(projection)[:60]!r} is not known; expected an EPSG code or WKT2",
-        ) from None
 
 
 def _georeferenced(data: xr.DataArray) -> Grid:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import numpy as np
 import xarray as xr
-from affine import Affine
-from rasterio.crs import CRS
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.api.security import check_public_url
 from openeo_cloudmask.backend.cubes.collections import chosen_bands
+from openeo_cloudmask.backend.cubes.outside import Outside
 from openeo_cloudmask.backend.cubes.read import BandFile, FilesRef
 from openeo_cloudmask.backend.jobs.runtime import current_run
 from openeo_cloudmask.backend.processes.load import (
@@ -25,47 +22,14 @@ from openeo_cloudmask.backend.processes.load import (
     parse_grid,
     parse_interval,
 )
-from openeo_cloudmask.errors import ProductError
-from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.products.stack import raster_grid
 
 MAX_ITEMS = 500
-MAX_BYTES = 32 * 2**20
-_TIMEOUT_S = 30
-_MAX_REDIRECTS = 5
+MAX_PAGES = 100
+MAX_SIDE_PX = 200_000
+"""Of a raster; what an item says of its size is a stranger's word until the file is opened."""
 _RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """Reads JSON from public addresses, and from hosts that the server allows."""
-
-    allowed_hosts: tuple[str, ...]
-    counted: list[str] = field(default_factory=list)
-
-    def read(self, url: str) -> dict[str, Any]:
-        """Return the JSON object at a URL; every redirect is checked like the URL itself.
-
-        Raises:
-            ApiError: it may not be read, cannot be, or is no JSON object.
-        """
-        import requests
-
-        for _ in range(_MAX_REDIRECTS):
-            check_public_url(url, self.allowed_hosts)
-            try:
-                with requests.get(
-                    url, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
-                ) as answer:
-                    if answer.is_redirect:
-                        url = urljoin(url, answer.headers["location"])
-                        continue
-                    answer.raise_for_status()
-                    text = answer.raw.read(MAX_BYTES + 1, decode_content=True)
-            except requests.RequestException as err:
-                raise _bad(f"{url} cannot be read: {type(err).__name__}") from err
-            return _parse(text, url)
-        raise _bad(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
 
 def load_stac(
@@ -93,7 +57,7 @@ def load_stac(
         )
     run = current_run().spec
     interval = parse_interval(temporal_extent)
-    reader = Reader(allowed_hosts=run.stac_hosts)
+    reader = Outside(allowed_hosts=run.stac_hosts)
     found = [
         (item, where)
         for item, where in find_items(reader, url, interval)
@@ -108,14 +72,14 @@ def load_stac(
 
 
 def find_items(
-    reader: Reader, url: str, interval: tuple[Any, Any]
+    reader: Outside, url: str, interval: tuple[Any, Any]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield (item, its URL) behind a URL.
 
     Raises:
         ApiError: it is no STAC item or collection.
     """
-    document = reader.read(url)
+    document = reader.read_json(url)
     kind = document.get("type")
     if kind == "Feature":
         yield document, url
@@ -124,7 +88,7 @@ def find_items(
         yield from ((item, url) for item in document.get("features", []))
         return
     if kind != "Collection":
-        raise _bad(f"{url} is a STAC {kind}; expected an item or a collection")
+        raise _bad(f"{url} is no STAC item and no collection; expected one of them")
     api = _links(document, url, "items")
     if api:
         yield from _search(reader, api[0], interval)
@@ -132,11 +96,11 @@ def find_items(
     for number, link in enumerate(_links(document, url, "item")):
         if number >= MAX_ITEMS:
             raise _bad(f"the collection has more than {MAX_ITEMS} items; name one of them")
-        yield reader.read(link), link
+        yield reader.read_json(link), link
 
 
 def _search(
-    reader: Reader, url: str, interval: tuple[Any, Any]
+    reader: Outside, url: str, interval: tuple[Any, Any]
 ) -> Iterator[tuple[dict[str, Any], str]]:
     ends = ["..", ".."]
     for place, end in enumerate(interval):
@@ -145,8 +109,12 @@ def _search(
     query = {"limit": 100} | ({} if ends == ["..", ".."] else {"datetime": "/".join(ends)})
     page: str | None = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
     count = 0
+    seen: set[str] = set()
     while page is not None:
-        document = reader.read(page)
+        if page in seen or len(seen) >= MAX_PAGES:
+            raise _bad(f"{url} has pages without an end, or more than {MAX_PAGES} of them")
+        seen.add(page)
+        document = reader.read_json(page)
         for item in document.get("features", []):
             count += 1
             if count > MAX_ITEMS:
@@ -182,7 +150,7 @@ def _assets(item: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], int]]:
     return found
 
 
-def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Reader) -> LoadItem:
+def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Outside) -> LoadItem:
     assets = _assets(item)
     if missing := [name for name in bands if name not in assets]:
         raise _bad(f"item {item.get('id')} lacks the bands {', '.join(missing)}")
@@ -202,7 +170,7 @@ def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Re
             step = finest.transform.a / grid.transform.a
         files.append(
             BandFile(
-                path=_gdal_path(urljoin(where, str(asset["href"])), reader),
+                path=urljoin(where, str(asset["href"])),
                 index=number,
                 scale=float(details.get("scale", details.get("raster:scale", 1.0))),
                 offset=float(details.get("offset", details.get("raster:offset", 0.0))),
@@ -218,50 +186,31 @@ def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Re
         when=np.datetime64(text.replace("Z", "").split("+")[0], "ns"),
         grid=finest,
         labels=tuple(bands),
-        ref=FilesRef(files=tuple(files)),
+        ref=FilesRef(files=tuple(files), outside=reader),
     )
 
 
 def _asset_grid(
-    item: Mapping[str, Any], asset: Mapping[str, Any], where: str, reader: Reader
+    item: Mapping[str, Any], asset: Mapping[str, Any], where: str, reader: Outside
 ) -> Grid:
     """Return an asset's grid, from its metadata or else from its file."""
     fields = {**item["properties"], **asset}
     if fields.get("proj:shape") and fields.get("proj:transform"):
-        return parse_grid(fields)
-    try:
-        with open_raster(_gdal_path(urljoin(where, str(asset["href"])), reader)) as dataset:
-            return Grid(
-                shape_yx=(dataset.height, dataset.width),
-                transform=Affine(*dataset.transform[:6]),
-                crs=CRS.from_user_input(dataset.crs) if dataset.crs else None,
+        grid = parse_grid(fields)
+        if not all(0 < side <= MAX_SIDE_PX for side in grid.shape_yx):
+            raise _bad(
+                f"proj:shape of an asset of item {item.get('id')} is {list(grid.shape_yx)}; "
+                f"expected sides of 1 to {MAX_SIDE_PX} pixels"
             )
-    except ProductError as err:
-        raise _bad(f"an asset of item {item.get('id')} cannot be opened as a raster") from err
-
-
-def _gdal_path(href: str, reader: Reader) -> str:
-    return f"/vsicurl/{check_public_url(href, reader.allowed_hosts)}"
+        return grid
+    with reader.open_raster(urljoin(where, str(asset["href"]))) as dataset:
+        return raster_grid(dataset)
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, str) and value.lower() == "nan":
         return None
     return float(value) if isinstance(value, int | float) else None
-
-
-def _parse(text: bytes, url: str) -> dict[str, Any]:
-    import json
-
-    if len(text) > MAX_BYTES:
-        raise _bad(f"{url} has more than {MAX_BYTES} bytes")
-    try:
-        document = json.loads(text)
-    except ValueError as err:
-        raise _bad(f"{url} is no JSON") from err
-    if not isinstance(document, dict):
-        raise _bad(f"{url} is no JSON object")
-    return document
 
 
 def _bad(reason: str) -> ApiError:

@@ -1,0 +1,148 @@
+"""One server at a time runs the jobs of a database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import delete, update
+from sqlalchemy.exc import IntegrityError
+
+from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.tables import LeaseRow
+from openeo_cloudmask.errors import BackendError
+
+_log = logging.getLogger(__name__)
+RENEW_S = 2.0
+"""Seconds between two signs of life."""
+SILENCE_S = 20.0
+"""A server that gave no sign of life for so long is believed to be gone."""
+_NAME = "jobs"
+
+
+class Lease:
+    """The right to run jobs, written down in the database.
+
+    Signs of life are counted, not dated: the clocks of two machines need not agree.
+
+    Args:
+        database: where it is written down.
+        sleep: waits for some seconds.
+    """
+
+    def __init__(self, database: Database, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._db = database
+        self._sleep = sleep
+        self._holder = uuid.uuid4().hex
+
+    def take(self) -> None:
+        """Take the lease; from a server that is gone, at once or after a silence.
+
+        Raises:
+            BackendError: another server has it and lives.
+            ApiError: the database cannot be reached.
+        """
+        silent_s = 0.0
+        before = self._read()
+        while before is not None and not _is_dead(before) and silent_s < SILENCE_S:
+            self._sleep(RENEW_S / 2)
+            silent_s += RENEW_S / 2
+            now = self._read()
+            if now is not None and (now.holder, now.beats) != (before.holder, before.beats):
+                raise _taken(now)
+            before = now
+        if not self._replace(before):
+            found = self._read()
+            raise _taken(found) if found else BackendError("the lease of the jobs is in dispute")
+
+    def renew(self) -> bool:
+        """Give a sign of life; return whether the lease is still this server's."""
+        statement = (
+            update(LeaseRow)
+            .where(LeaseRow.name == _NAME, LeaseRow.holder == self._holder)
+            .values(beats=LeaseRow.beats + 1)
+        )
+        with self._db.session() as session:
+            return bool(session.connection().execute(statement).rowcount)
+
+    def give_back(self) -> None:
+        """Let another server have it."""
+        with self._db.session() as session:
+            session.execute(
+                delete(LeaseRow).where(LeaseRow.name == _NAME, LeaseRow.holder == self._holder)
+            )
+
+    def _read(self) -> LeaseRow | None:
+        with self._db.reading() as session:
+            return session.get(LeaseRow, _NAME)
+
+    def _replace(self, former: LeaseRow | None) -> bool:
+        """Write this server down in place of ``former``, if nobody else did meanwhile."""
+        own = {
+            "holder": self._holder, "host": _machine(), "pid": os.getpid(),
+            "started": _start_of(os.getpid()) or 0.0, "beats": 0,
+        }  # fmt: skip
+        try:
+            with self._db.session() as session:
+                if former is None:
+                    session.add(LeaseRow(name=_NAME, **own))
+                    return True
+                statement = (
+                    update(LeaseRow)
+                    .where(
+                        LeaseRow.name == _NAME,
+                        LeaseRow.holder == former.holder,
+                        LeaseRow.beats == former.beats,
+                    )
+                    .values(**own)
+                )
+                taken = bool(session.connection().execute(statement).rowcount)
+        except IntegrityError:
+            return False
+        if taken:
+            _log.warning(
+                "the server of process %d on %s is gone; its jobs are taken up",
+                former.pid, former.host,
+            )  # fmt: skip
+        return taken
+
+
+def _taken(row: LeaseRow) -> BackendError:
+    return BackendError(
+        f"another server runs the jobs of this database: process {row.pid} on {row.host!r}; stop "
+        "it, or use another data folder or database"
+    )
+
+
+def _machine() -> str:
+    """Return a name of this machine, or container, within which numbers of processes count."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _is_dead(row: LeaseRow) -> bool:
+    """Return whether the process was one of this machine and is not there any longer."""
+    if row.host != _machine():
+        return False
+    started = _start_of(row.pid)
+    return started is None or abs(started - row.started) > 1.0
+
+
+def _start_of(pid: int) -> float | None:
+    """Return when a process of this machine began, None where there is none."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(process.create_time())
+    except psutil.Error:
+        return None
