@@ -176,8 +176,8 @@ class Outside:
         # GDAL tells opened files apart by their names.
         name = f"/{uuid.uuid4().hex}/raster"
 
-        def open_it(wanted: str, _: str = "rb") -> RemoteFile:
-            if wanted != name:
+        def open_it(wanted: str, mode: str = "rb") -> RemoteFile:
+            if wanted != name or mode != "rb":
                 raise FileNotFoundError(wanted)
             file.seek(0)
             return file
