@@ -61,9 +61,11 @@ class PlayedCluster:
     def processes(self) -> dict[str, int]:
         return {}
 
-    def busy_workers(self, word: str) -> list[str]:
-        del word
-        return []
+    def stop_work(self, word: str, closing: threading.Event) -> None:
+        """Do nothing."""
+
+    def mend(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

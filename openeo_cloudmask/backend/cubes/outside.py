@@ -179,8 +179,7 @@ class Outside:
         def open_it(wanted: str, mode: str = "rb") -> RemoteFile:
             if wanted != name or mode != "rb":
                 raise FileNotFoundError(wanted)
-            file.seek(0)
-            return file
+            return file.copy()  # each driver that tries closes its own
 
         try:
             return open_raster(name, opener=open_it)
@@ -231,6 +230,10 @@ class RemoteFile(io.RawIOBase):
         self._at = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
+
+    def copy(self) -> RemoteFile:
+        """Return the file, opened once more."""
+        return RemoteFile(self._place, self._url, self.size, self.begin)
 
     def readable(self) -> bool:
         """Return True."""
