@@ -28,7 +28,7 @@ def test_known(value: object) -> None:
               "+proj=utm +zone=33", "+init=/etc/passwd:1", "GEOGCS[", [], {"a": 1}]
 )  # fmt: skip
 def test_unknown(value: object) -> None:
-    with pytest.raises(OptionError, match="reference system .* is not known; expected"):
+    with pytest.raises(OptionError, match=r"reference system .* is not known; expected"):
         parse_crs(value)
 
 
