@@ -105,6 +105,35 @@ def test_worker_killed_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) 
     assert _end(server, path, headers) == "finished"
 
 
+def test_workers_killed_while_they_start(make_server: Any) -> None:
+    """Dask gives such a worker up; another one has to come, and /health has to be right."""
+    server = make_server()
+    headers = log_in(server)
+    killed: set[int] = set()
+    for _ in range(4):
+        worker = wait_for(lambda: [w for w in _workers(server) if w.pid not in killed], 120)[0]
+        killed.add(worker.pid)
+        worker.kill()
+    path = _start(server, headers, mask_graph())
+    health = requests.get(f"{server.url}/health", timeout=30)
+    assert (health.json()["workers"] > 0) == health.ok
+    assert _end(server, path, headers) == "finished"
+    answer = requests.get(f"{server.url}/health", timeout=30).json()
+    assert answer == {"status": "ok", "workers": 1, "expected": 1}
+
+
+def test_two_servers_on_one_data_folder(make_server: Any) -> None:
+    server = make_server()
+    second = Server(server.data_dir)
+    with pytest.raises(AssertionError, match="the server ended"):
+        second.start()
+    log = server.data_dir.parent / f"server-{second.port}.log"
+    assert "another server runs the jobs" in log.read_text()
+    server.kill()
+    second.start()  # at once: the process of the first one is gone
+    second.stop()
+
+
 def test_input_deleted_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) -> None:
     server = make_server("--allow-any-udf", "--max-jobs", "1")
     headers = log_in(server)

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes import outside
 from openeo_cloudmask.backend.cubes.outside import Outside, find_place
+from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
 from openeo_cloudmask.backend.processes.stac import find_items
+from tests.backend.conftest import make_spec
 
 PUBLIC = "93.184.215.14"
 
@@ -196,3 +199,21 @@ def test_documents_are_limited(server: Any, reader: Outside, monkeypatch: Any) -
     server.answers["/x"] = (200, {}, b" " * 1001)
     with pytest.raises(ApiError, match="more than 1000 bytes"):
         reader.read_json(f"{server.url}/x")
+
+
+def test_text_that_a_node_gives_is_no_geometry(server: Any, tmp_path: Path) -> None:
+    """Some functions would open an address that stands where geometries should."""
+    mean = {"m": {"process_id": "mean", "arguments": {"data": {"from_parameter": "data"}},
+                  "result": True}}  # fmt: skip
+    graph = {
+        "text": {"process_id": "constant", "arguments": {"x": f"{server.url}/x"}},
+        "data": {"process_id": "constant", "arguments": {"x": 1}},
+        "means": {"process_id": "aggregate_spatial", "result": True, "arguments": {
+            "data": {"from_node": "data"}, "geometries": {"from_node": "text"},
+            "reducer": {"process_graph": mean}}},
+    }  # fmt: skip
+    request = GraphRequest(run=make_spec(tmp_path), graph=graph, library={}, synchronous=True)
+    code, message = run_graph(request).error or ("", "")
+    assert code == "ProcessParameterInvalid"
+    assert "'geometries'" in message
+    assert server.asked == []

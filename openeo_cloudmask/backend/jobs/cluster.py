@@ -34,8 +34,12 @@ _BUSY = ("executing", "long-running", "cancelled", "resumed")
 _POLL_S = 0.5
 _DEAD_S = 3.0
 """How long dask itself has to start a worker process again that ended."""
+_FIRST_S = 60.0
+"""How long the start of the server waits for its workers."""
 _START_S = 180.0
 """How long a worker process that lives may take until the scheduler knows it."""
+_HOPELESS_S = 600.0
+"""After so long without any worker, scheduler and workers are all started anew."""
 
 
 class Cluster:
@@ -55,6 +59,8 @@ class Cluster:
         self._local: Any = None
         self._since: dict[str, float] = {}
         """Name of a worker that is missing -> since when."""
+        self._whole = time.monotonic()
+        """When there was a worker the last time."""
         self._lock = threading.Lock()
         self.client: Any = None
         self._open()
@@ -71,7 +77,7 @@ class Cluster:
         try:
             if settings.scheduler is None:
                 self._local = LocalCluster(
-                    n_workers=settings.workers,
+                    n_workers=0,  # one that ends while it starts would end the server
                     threads_per_worker=settings.threads_per_worker,
                     memory_limit=settings.worker_memory,
                     processes=True,
@@ -83,6 +89,8 @@ class Cluster:
                     silence_logs=logging.ERROR,
                 )
                 self.client = Client(self._local, set_as_default=False)
+                self._local.scale(settings.workers)
+                self._wait_for_workers()
             else:
                 self.client = Client(settings.scheduler, timeout=20, set_as_default=False)
         except OSError as err:
@@ -109,28 +117,44 @@ class Cluster:
             found = 0
         return found, found if self._local is None else self._settings.workers
 
+    def _wait_for_workers(self) -> None:
+        """Give workers time to start; where some do not, the server starts without them."""
+        self._whole = time.monotonic()
+        end = self._whole + _FIRST_S
+        while len(self._known()) < self._settings.workers and time.monotonic() < end:
+            time.sleep(_POLL_S)
+            self._mend_workers()
+
     def mend(self) -> None:
         """Start the workers again that dask gave up, and connect again where that is lost.
 
         Dask starts a worker process again that ends, but not one that ends while it starts.
         """
         with self._lock:
-            if self.client.status not in ("running", "connecting"):
-                _log.error("the connection to the scheduler is lost; connecting again")
+            lost = self.client.status not in ("running", "connecting")
+            if not lost and self._local is not None:
+                self._mend_workers()
+                lost = time.monotonic() - self._whole > _HOPELESS_S
+            if lost:
+                _log.error("the cluster is lost; it is started anew, and its jobs are queued again")
                 self._close()
                 self._open()
-            elif self._local is not None:
-                self._mend_workers()
+
+    def _known(self) -> set[str]:
+        """Return the names of the workers that the scheduler knows."""
+        return {str(worker.name) for worker in list(self._local.scheduler.workers.values())}
 
     def _mend_workers(self) -> None:
-        known = {str(info["name"]) for info in self._scheduler_workers()}
-        now = time.monotonic()
+        known, now = self._known(), time.monotonic()
+        if known:
+            self._whole = now
         expected = {str(name): name for name in self._local.worker_spec}
         self._since = {name: self._since.get(name, now) for name in expected if name not in known}
         gone = []
         for name, since in self._since.items():
             nanny = self._local.workers.get(expected[name])
-            lives = nanny is not None and nanny.process is not None and nanny.process.is_alive()
+            starts = nanny is None  # dask puts it there when it has started, or failed to
+            lives = starts or (nanny.process is not None and nanny.process.is_alive())
             if now - since > (_START_S if lives else _DEAD_S):
                 gone.append(name)
         for name in gone:
@@ -141,10 +165,6 @@ class Cluster:
                 self._local.loop.add_callback(_close_quietly, nanny)
         if gone:
             self._local.scale(len(expected))  # starts those of its list that are not there
-
-    def _scheduler_workers(self) -> list[dict[str, Any]]:
-        found = self.client.scheduler_info(n_workers=-1)["workers"]
-        return list(found.values())
 
     def busy_workers(self, word: str) -> list[str]:
         """Return the workers that still work on tasks whose keys hold ``word``."""
