@@ -1,7 +1,7 @@
 """From windows of pixels to class probabilities of a scene."""
 
 from openeo_cloudmask.inference.detector import Detector, Window
-from openeo_cloudmask.inference.kernel import Cube, Progress, predict, predict_strips
+from openeo_cloudmask.inference.kernel import Cube, Progress, Watch, predict, predict_strips
 from openeo_cloudmask.inference.windows import Layout
 
-__all__ = ["Cube", "Detector", "Layout", "Progress", "Window", "predict", "predict_strips"]
+__all__ = ["Cube", "Detector", "Layout", "Progress", "Watch", "Window", "predict", "predict_strips"]

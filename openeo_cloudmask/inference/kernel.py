@@ -18,6 +18,10 @@ from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all); an exception it raises stops the work."""
 
+Watch = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], float], None]
+"""Called with each window (band, y, x), what is valid in it, its probabilities (class, y, x), and
+the share of it that the scene has, 0-1 (the rest is mirrored or no-data); changes nothing."""
+
 DN_MEDIAN_LIMIT = 3.0
 """Reflectance and normalised temperatures lie in 0-1; a median above this is another unit."""
 
@@ -94,6 +98,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
     progress: Progress | None = None,
     part: tuple[int, int] | None = None,
     part_columns: tuple[int, int] | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield ``(first row, probabilities)`` from the top of the cube to its bottom.
 
@@ -113,6 +118,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
             of a scene can be shared out and are, bit for bit, those of the whole.
         part_columns: the same for columns; strips then hold these columns only. Whole rows are
             read all the same.
+        watch: sees every window that is classified, with its answer.
     """
     _, height, width = _check_shape(cube, detector)
     first, stop = _check_part("rows", part, height)
@@ -127,7 +133,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
         width, size_px=size, stride_px=step, origin_px=ox, layout=layout, rim_px=rim
     )
     rows, columns = _touching(rows, first, stop, size), _touching(columns, left, right, size)
-    strips = _strips(cube, detector, rows, columns, batch_size, progress)
+    strips = _strips(cube, detector, rows, columns, batch_size, progress, watch)
     if part is None and part_columns is None:
         return strips
     return _clip(strips, first, stop, slice(left, right))
@@ -164,14 +170,15 @@ def _strips(
     columns: AxisPlan,
     batch_size: int | None,
     progress: Progress | None,
+    watch: Watch | None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     _, height, width = cube.shape
     size = detector.window.size_px
     classes = len(detector.scheme.classes)
     total, done = len(rows.starts) * len(columns.starts), 0
     base = max(rows.starts[0], 0)
-    weights = np.outer(rows.weights, columns.weights)
-    reader, space = _RowReader(cube, base, size), _Space(cube.shape[0], size)
+    adder = _Adder(detector, cube.shape[0], np.outer(rows.weights, columns.weights), watch)
+    reader = _RowReader(cube, base, size)
     # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
     sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
     for index, start in enumerate(rows.starts):
@@ -183,7 +190,7 @@ def _strips(
         # Asked for anew: a detector that loads on first use knows its device only then.
         for batch in _batches(columns.starts, batch_size or detector.window.batch):
             part = sums[:, top - base : bottom - base]
-            _add_batch(detector, block, valid, batch, start - top, part, weights, space)
+            adder.add(block, valid, batch, start - top, part)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
@@ -203,60 +210,65 @@ def _batches(starts: tuple[int, ...], batch_size: int) -> Iterator[tuple[int, ..
         yield starts[first:stop]
 
 
-class _Space:
-    """Memory for the windows of a batch, used again for the next one."""
+class _Adder:
+    """Classifies windows and adds up their answers; holds memory that batches use in turn."""
 
-    def __init__(self, bands: int, size_px: int) -> None:
-        self._shape = (bands, size_px, size_px)
-        self.reserve(0)
+    def __init__(
+        self,
+        detector: Detector,
+        bands: int,
+        weights: NDArray[np.float32],
+        watch: Watch | None,
+    ) -> None:
+        self._detector, self._weights, self._watch = detector, weights, watch
+        self._shape = (bands, *weights.shape)
+        self._reserve(0)
 
-    def reserve(self, count: int) -> None:
+    def _reserve(self, count: int) -> None:
         """Hold room for ``count`` windows at least."""
-        self.pixels = np.empty((count, *self._shape), np.float32)
-        self.seen = np.empty((count, *self._shape[1:]), bool)
+        self._pixels = np.empty((count, *self._shape), np.float32)
+        self._seen = np.empty((count, *self._shape[1:]), bool)
 
+    def add(
+        self,
+        block: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        starts: tuple[int, ...],
+        row: int,
+        sums: NDArray[np.float32],
+    ) -> None:
+        """Add the weighted probabilities of the windows at ``starts`` to ``sums``, as block lies.
 
-def _add_batch(
-    detector: Detector,
-    block: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    starts: tuple[int, ...],
-    row: int,
-    sums: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    space: _Space,
-) -> None:
-    """Add the weighted probabilities of the windows at ``starts`` to ``sums``, as ``block`` lies.
-
-    Windows are added one after the other in their order, so sums are the same, bit for bit,
-    however they are batched.
-    """
-    window = detector.window
-    size = window.size_px
-    if len(space.pixels) < len(starts):
-        space.reserve(len(starts))
-    filled: list[int] = []
-    for start in starts:
-        place = space.pixels[len(filled)], space.seen[len(filled)]
-        if fill_window(
-            block,
-            valid,
-            row=row,
-            column=start,
-            size_px=size,
-            mirrored=window.mirrored,
-            out=place,
-        ):
-            filled.append(start)
-    if not filled:
-        return
-    count = len(filled)
-    answer = detector.predict_windows(space.pixels[:count], space.seen[:count])
-    height, width = valid.shape
-    for start, probabilities in zip(filled, answer, strict=True):
-        left, right = max(start, 0), min(start + size, width)
-        place = slice(-min(row, 0), height - row), slice(left - start, right - start)
-        sums[:, :, left:right] += probabilities[:, *place] * weights[place]
+        Windows are added one after the other in their order, so sums are the same, bit for bit,
+        however they are batched.
+        """
+        window, size = self._detector.window, self._shape[-1]
+        if len(self._pixels) < len(starts):
+            self._reserve(len(starts))
+        filled: list[int] = []
+        for start in starts:
+            if fill_window(
+                block,
+                valid,
+                row=row,
+                column=start,
+                size_px=size,
+                mirrored=window.mirrored,
+                out=(self._pixels[len(filled)], self._seen[len(filled)]),
+            ):
+                filled.append(start)
+        if not filled:
+            return
+        pixels, seen = self._pixels[: len(filled)], self._seen[: len(filled)]
+        answer = self._detector.predict_windows(pixels, seen)
+        height, width = valid.shape
+        for index, (start, probabilities) in enumerate(zip(filled, answer, strict=True)):
+            left, right = max(start, 0), min(start + size, width)
+            place = slice(-min(row, 0), height - row), slice(left - start, right - start)
+            sums[:, :, left:right] += probabilities[:, *place] * self._weights[place]
+            if self._watch is not None:
+                own = float(np.count_nonzero(valid[:, left:right])) / size**2
+                self._watch(pixels[index], seen[index], probabilities, own)
 
 
 class _RowReader:

@@ -1,0 +1,94 @@
+"""Bright windows that are called clear throughout are told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme
+from openeo_cloudmask.guard import BrightGuard
+from openeo_cloudmask.inference import Window, predict_strips
+from openeo_cloudmask.sensors import get_sensor
+
+BANDS = ("B08", "B04", "B03", "B02")
+
+
+class Blind:
+    """Says one class wherever a pixel's near infrared is below 2, and another above."""
+
+    band_names = BANDS
+    window = Window(size_px=64, multiple_px=1)
+
+    def __init__(self, scheme: ClassScheme = FOUR_CLASS, low: int = 0, high: int = 1) -> None:
+        self.scheme, self._low, self._high = scheme, low, high
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        out = np.zeros((len(windows), len(self.scheme.classes), *valid.shape[1:]), np.float32)
+        above = windows[:, 0] > 2
+        out[:, self._low], out[:, self._high] = ~above, above
+        return out
+
+
+def has_doubt(cube: NDArray[np.float32], detector: Blind, **where: tuple[int, int]) -> bool:
+    guard = BrightGuard(get_sensor("sentinel-2-l1c"), BANDS, detector.scheme)
+    for _ in predict_strips(cube, detector, stride=48, watch=guard.look, **where):
+        pass
+    return guard.doubt
+
+
+def scene(visible: float, cloud_share: float = 0.0) -> NDArray[np.float32]:
+    cube = np.full((4, 200, 200), visible, np.float32)
+    cube[0] = 0.3
+    cube[0, np.random.default_rng(0).random((200, 200)) < cloud_share] = 2.5
+    return cube
+
+
+@pytest.mark.parametrize(
+    ("cube", "detector", "expected"),
+    [
+        (scene(0.6), Blind(), True),
+        (scene(0.39), Blind(), False),  # not bright
+        (scene(0.6), Blind(low=2), False),  # thin cloud
+        (scene(0.6), Blind(low=3), True),  # shadow throughout is as doubtful
+        (scene(0.6, 0.05), Blind(), False),  # 5 % cloud
+        (scene(0.6, 0.002), Blind(), True),  # 0.2 % cloud
+        (scene(0.6), Blind(SCHEMES["sensei-7-class"], 2, 4), False),  # snow
+        (scene(0.6), Blind(SCHEMES["sensei-7-class"], 0, 4), True),  # land
+        (np.full((4, 200, 200), np.nan, np.float32), Blind(), False),
+    ],
+)
+def test_bright_and_clear_throughout(
+    cube: NDArray[np.float32], detector: Blind, *, expected: bool
+) -> None:
+    assert has_doubt(cube, detector) is expected
+
+
+def test_only_seen_pixels_count() -> None:
+    cube = scene(0.6)
+    cube[:, :, 30:] = np.nan
+    assert has_doubt(cube, Blind())
+    cube[:, :, 3:] = np.nan  # too little to tell
+    assert not has_doubt(cube, Blind())
+    cube = scene(0.3)
+    cube[:, :, 30:] = np.nan
+    assert not has_doubt(cube, Blind())
+
+
+def test_parts_together_doubt_what_the_whole_doubts() -> None:
+    cube = scene(0.1)
+    cube[1:, 120:, 120:] = 0.9
+    assert has_doubt(cube, Blind())
+    parts = [(top, min(top + 60, 200)) for top in range(0, 200, 60)]
+    doubts = [has_doubt(cube, Blind(), part=part) for part in parts]
+    assert any(doubts)
+    assert not all(doubts)
+
+
+def test_no_visible_band_no_doubt() -> None:
+    guard = BrightGuard(get_sensor("sentinel-2-l1c"), ("B11", "B12"), FOUR_CLASS)
+    answer = np.zeros((4, 8, 8), np.float32)
+    guard.look(np.ones((2, 8, 8), np.float32), np.ones((8, 8), bool), answer, 1.0)
+    assert not guard.doubt
