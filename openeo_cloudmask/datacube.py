@@ -6,6 +6,7 @@ absolute pixel indices that the coordinates give, so that chunks of one cube get
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, apply_style, style_scheme
 from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.guard import BrightGuard
 from openeo_cloudmask.inference import Detector, Progress, predict_strips
 from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import Decoder, band_decoder, mark_declared, resolve_bands
+
+_log = logging.getLogger(__name__)
 
 MASK_LABEL = "mask"
 """Band label of a categorised mask."""
@@ -90,6 +94,7 @@ def mask_datacube(
     if not scenes:
         raise InputError("the cube has no time step; expected at least one")
     origin_yx = (pixel_origin(cube, names["y"]), pixel_origin(cube, names["x"]))
+    guard = BrightGuard(inputs.sensor, inputs.band_names, entry.scheme)
     masks = [
         _mask_scene(
             CubeReader(scene[indices].variable, inputs, options, nodata_values(cube)),
@@ -98,6 +103,7 @@ def mask_datacube(
             origin_yx,
             neighborhood,
             _part_of(progress, index, len(scenes)),
+            guard,
         )
         for index, scene in enumerate(scenes)
     ]
@@ -112,6 +118,9 @@ def mask_datacube(
         name=cube.name,
     )
     result.attrs["nodata"] = NODATA
+    if guard.warnings():
+        result.attrs["warning"] = "; ".join(guard.warnings())
+        _log.warning("%s", result.attrs["warning"])
     return result.transpose(*cube.dims)
 
 
@@ -194,6 +203,7 @@ def _mask_scene(
     origin_yx: tuple[int, int],
     neighborhood: tuple[int, int] | None,
     progress: Progress | None,
+    guard: BrightGuard,
 ) -> NDArray[np.uint8]:
     """Return (band, y, x) uint8: the mask of one date."""
     rows, columns = (_inner(length, neighborhood) for length in reader.shape[1:])
@@ -207,6 +217,7 @@ def _mask_scene(
             part=rows,
             part_columns=columns,
             progress=progress,
+            watch=guard.look,
         )
     ]
     inner = np.concatenate(strips, axis=1)

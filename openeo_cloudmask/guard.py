@@ -43,6 +43,10 @@ class BrightGuard:
         )
         self.doubt = False
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is to be told of the windows seen so far."""
+        return (DOUBT,) if self.doubt else ()
+
     def look(
         self,
         window: NDArray[np.float32],

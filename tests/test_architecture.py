@@ -13,7 +13,7 @@ from openeo_cloudmask import errors
 PACKAGE = Path(errors.__file__).parent
 FLOORS = {
     **dict.fromkeys(("__init__", "errors", "classes", "options", "sensors", "assets"), 1),
-    **dict.fromkeys(("inference", "models"), 2),
+    **dict.fromkeys(("inference", "models", "guard"), 2),
     **dict.fromkeys(("products", "simulator", "alcd", "evaluation", "datacube"), 3),
     **dict.fromkeys(("stac", "openeo", "training"), 4),
     "backend": 5,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme
-from openeo_cloudmask.guard import BrightGuard
+from openeo_cloudmask.datacube import mask_datacube
+from openeo_cloudmask.guard import DOUBT, BrightGuard
 from openeo_cloudmask.inference import Window, predict_strips
+from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import get_sensor
 
 BANDS = ("B08", "B04", "B03", "B02")
@@ -92,3 +97,39 @@ def test_no_visible_band_no_doubt() -> None:
     answer = np.zeros((4, 8, 8), np.float32)
     guard.look(np.ones((2, 8, 8), np.float32), np.ones((8, 8), bool), answer, 1.0)
     assert not guard.doubt
+
+
+def test_a_mask_on_disk_says_its_doubt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import rasterio
+
+    from openeo_cloudmask.products import ReadOptions, mask_product
+
+    for name, value, doubtful in (("white", 6000, True), ("dark", 1000, False)):
+        path = tmp_path / f"{name}.tif"
+        profile = {"driver": "GTiff", "width": 70, "height": 70, "count": 4, "dtype": "int16"}
+        place = rasterio.transform.from_origin(500000, 5000000, 10, 10)
+        with rasterio.open(path, "w", crs="EPSG:32631", transform=place, **profile) as file:
+            file.write(np.full((4, 70, 70), value, np.int16))
+        read = ReadOptions(bands=BANDS, scale=1e-4, offset=0.0)
+        options = MaskOptions(sensor="sentinel-2-l1c", stride=64)
+        report = mask_product(
+            path, tmp_path / f"{name}-mask.tif", options, read=read, detector=Blind()
+        )
+        assert report.warnings == ((DOUBT,) if doubtful else ())
+        with rasterio.open(report.path) as mask:
+            assert mask.tags().get("WARNING") == (DOUBT if doubtful else None)
+            assert (mask.read(1) == 0).all()
+    assert caplog.text.count("neither cloud nor snow") == 1
+
+
+def test_a_datacube_says_its_doubt(caplog: pytest.LogCaptureFixture) -> None:
+    for value, doubtful in ((0.6, True), (0.1, False)):
+        cube = xr.DataArray(
+            np.full((4, 150, 150), value, np.float32),
+            dims=("bands", "y", "x"),
+            coords={"bands": list(BANDS)},
+        )
+        options = MaskOptions(sensor="sentinel-2-l1c", model="dtacs4bands")
+        mask = mask_datacube(cube, options, load=lambda *_, **__: Blind())
+        assert mask.attrs.get("warning") == (DOUBT if doubtful else None)
+    assert caplog.text.count("neither cloud nor snow") == 1

@@ -129,6 +129,8 @@ def _summarise(report: MaskReport) -> None:
             fg="yellow",
             err=True,
         )
+    for warning in report.warnings:
+        typer.secho(f"Warning: {warning}.", fg="yellow", err=True)
     width = max(len(item.title) for item in report.scheme.classes)
     for item in report.scheme.classes:
         typer.echo(f"  {item.title:<{width}}  {report.shares[item.name]:7.2%} of the seen pixels")

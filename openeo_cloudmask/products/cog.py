@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def write_cog(
     categorise: bool = True,
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = True,
+    closing: Callable[[], Mapping[str, str]] | None = None,
 ) -> Path:
     """Return ``path`` after writing a mask, or percentages, to it as a real COG.
 
@@ -77,6 +78,7 @@ def write_cog(
         categorise: True for class values, False for percentages.
         metadata: written to the file's tags, values as text.
         overwrite: whether an existing file may be replaced.
+        closing: called after the last strip; gives tags that are known only then, if not empty.
 
     Raises:
         OutputError: the file cannot be written.
@@ -90,6 +92,8 @@ def write_cog(
             _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
             for window, block in _blocks(strips, grid, bands):
                 dataset.write(block, window=window)
+            if closing is not None:
+                dataset.update_tags(**{key: text for key, text in closing().items() if text})
         _convert(plain, cog, categorise=categorise)
         cog.replace(path)
     return path

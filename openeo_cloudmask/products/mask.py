@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask import __version__
 from openeo_cloudmask.classes import NODATA, ClassScheme, apply_style, style_scheme
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.guard import BrightGuard
 from openeo_cloudmask.inference import Detector, Progress, predict_strips
 from openeo_cloudmask.models import ModelEntry, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
@@ -56,6 +58,11 @@ class MaskReport:
     """Share of all pixels that are no-data, 0-1."""
     seconds: float
     georeferenced: bool
+    warnings: tuple[str, ...] = ()
+    """What makes the mask doubtful; also in the file's tag ``WARNING`` and in the log."""
+
+
+_log = logging.getLogger(__name__)
 
 
 def mask_product(
@@ -116,6 +123,7 @@ def mask_product(
         counts = np.zeros(256, np.int64)
         window = detector.window
         step_px = window.size_px if window.pixelwise else options.stride
+        guard = BrightGuard(sensor, names, detector.scheme)
         with ReadAhead(scene.cube(names, sensor=sensor), step_px) as cube:
             strips = predict_strips(
                 cube,
@@ -123,6 +131,7 @@ def mask_product(
                 stride=options.stride,
                 origin_yx=scene.origin_yx,
                 progress=progress,
+                watch=guard.look,
             )
             write_cog(
                 target,
@@ -132,8 +141,12 @@ def mask_product(
                 categorise=options.categorise,
                 metadata=_tags(scene, options, names, sensor),
                 overwrite=overwrite,
+                closing=lambda: {"WARNING": "; ".join(guard.warnings())},
             )
-        return _report(target, scene, options, names, sensor, scheme, counts, begin)
+        for warning in guard.warnings():
+            _log.warning("%s: %s", source.name, warning)
+        report = _report(target, scene, options, names, sensor, scheme, counts, begin)
+        return replace(report, warnings=guard.warnings())
 
 
 def _open_chosen(

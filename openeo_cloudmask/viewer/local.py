@@ -41,7 +41,7 @@ class Task:
     share: float = 0.0
     """Of the work done, 0-1."""
     message: str = ""
-    """What went wrong, for people."""
+    """What went wrong, or makes the mask doubtful, for people."""
     started: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -104,13 +104,14 @@ def start_mask(
     chosen = options if sensor is None else replace(options, sensor=sensor)
 
     def work(task: Task) -> Path:
-        mask_product(
+        report = mask_product(
             scene,
             output,
             chosen,
             overwrite=True,
             progress=lambda done, total: task.report(done / max(total, 1)),
         )
+        task.message = "; ".join(report.warnings)
         return output
 
     task = start_task(f"{options.model} on {scene.name}", work)

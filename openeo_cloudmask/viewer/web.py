@@ -243,6 +243,8 @@ def follow_tasks() -> None:
             with told():
                 current.open_task(task)
             st.success(f"{task.title}: done", icon=":material/check_circle:")
+            if task.message:
+                st.warning(f"{task.title}: {task.message}", icon=":material/warning:")
             download_task(task)
     if any(task.state is State.FINISHED and task.classes for task in current.tasks):
         st.page_link("screens/compare.py", label="Look at it", icon=":material/compare:")

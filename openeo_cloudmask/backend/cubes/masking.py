@@ -25,13 +25,14 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.classes import apply_style, style_scheme
 from openeo_cloudmask.datacube import CubeReader, nodata_values, output_labels, pixel_origin
+from openeo_cloudmask.guard import BrightGuard
 from openeo_cloudmask.inference import Cube, Detector, predict_strips
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.entry import ModelInput
 from openeo_cloudmask.models.onnx_detector import is_exported
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
-from openeo_cloudmask.sensors import SENSORS, resolve_bands
+from openeo_cloudmask.sensors import SENSORS, get_sensor, resolve_bands
 
 MIN_WINDOW_ROWS = 4
 """Window rows a strip has at least: a strip computes one more than its share, so with four the
@@ -192,6 +193,7 @@ def mask_strip(sealed: Sealed) -> NDArray[np.uint8]:
     exported = is_exported(options.weights)
     detector: Detector = DeferredDetector(entry, spec.band_names, load, exported=exported)
     cube: Cube = spec.pixels
+    guard = BrightGuard(get_sensor(spec.sensor), spec.band_names, entry.scheme)
     strips = [
         apply_style(strip, detector.scheme, options.output_style, categorise=options.categorise)
         for _, strip in predict_strips(
@@ -201,8 +203,11 @@ def mask_strip(sealed: Sealed) -> NDArray[np.uint8]:
             origin_yx=spec.origin_yx,
             progress=progress,
             part=spec.rows,
+            watch=guard.look,
         )
     ]
+    for warning in guard.warnings():
+        runtime.log(spec.run, "warning", warning, "CloudMaskDoubtful")
     return np.concatenate(strips, axis=1)
 
 
