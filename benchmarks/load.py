@@ -72,10 +72,10 @@ class Tally:
 class Client(threading.Thread):
     """One user at work: metadata, a job, polls about twice a second, the download, again."""
 
-    def __init__(self, number: int, url: str, end: float, tally: Tally) -> None:
+    def __init__(self, number: int, url: str, end: float, tally: Tally, seed: int) -> None:
         super().__init__(daemon=True)
         self.url, self.end, self.tally = url, end, tally
-        self.rng = random.Random(number)
+        self.rng = random.Random(seed * 10_000 + number)
         self.session = requests.Session()
         self.name_ = f"user{number % 10}"
 
@@ -167,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=128, help="pixels along x and y of the scene")
     parser.add_argument("--database", help="SQLAlchemy URL; SQLite by default")
     parser.add_argument("--port", type=int, default=8191)
@@ -190,17 +191,17 @@ def main() -> None:
             env=env, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            run(f"http://127.0.0.1:{given.port}", given.clients, given.seconds)
+            run(f"http://127.0.0.1:{given.port}", given.clients, given.seconds, given.seed)
         finally:
             server.terminate()
             server.wait(timeout=30)
 
 
-def run(url: str, clients: int, seconds: float) -> None:
+def run(url: str, clients: int, seconds: float, seed: int) -> None:
     wait_up(url)
     tally = Tally()
     end = time.monotonic() + seconds
-    threads = [Client(number, url, end, tally) for number in range(clients)]
+    threads = [Client(number, url, end, tally, seed) for number in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ import rasterio
 import requests
 from rasterio.transform import from_origin
 
+from openeo_cloudmask.backend.api.accounts import UserStore
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.cubes.ingest import ingest_product
+from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,18 +193,18 @@ def make_server(*arguments: str, size_px: int = 300) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = Server(folder, arguments)
-        scene = folder / "scene.tif"
-        write_scene(scene, size_px)
-        data = ("--data-dir", str(folder / "data"))
-        for command in (
-            ("users", "add", "ann", *data), ("users", "add", "bob", *data),
-            ("ingest", str(scene), "--collection", "S2", "--sensor", "sentinel-2-l1c",
-             "--acquired", "2024-05-01", *data),
-        ):  # fmt: skip
-            subprocess.run(
-                [sys.executable, "-c", MAIN, *command], check=True, env=environment(), cwd=ROOT,
-                stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+        settings = Settings(data_dir=folder / "data").prepare()
+        database = Database(settings.database_url)
+        database.migrate()
+        users = UserStore(database, token_hours=24)
+        for user in ("ann", "bob"):
+            users.add(user, PASSWORD)
+        database.close()
+        write_scene(folder / "scene.tif", size_px)
+        ingest_product(
+            folder / "scene.tif", CollectionStore(settings.collections_dir), collection_id="S2",
+            sensor="sentinel-2-l1c", acquired=datetime(2024, 5, 1, tzinfo=UTC),
+        )  # fmt: skip
         try:
             yield server
         finally:

@@ -61,6 +61,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
     # On import it warns of default names that this API does not use.
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
     try:
+        from fastapi.exceptions import RequestValidationError
         from stac_fastapi.api.app import StacApi
         from stac_fastapi.api.models import (
             ItemCollectionUri,
@@ -81,6 +82,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         LinksFollowMount,
         QueryablesClient,
         answer_error,
+        answer_validation,
     )
     from openeo_cloudmask.stac.search import read_index
 
@@ -116,6 +118,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
     )
     for kind in ERROR_STATUS:
         api.app.add_exception_handler(kind, answer_error)
+    api.app.add_exception_handler(RequestValidationError, answer_validation)  # type: ignore[arg-type]
     api.app.mount(FILES_PATH, StaticFiles(directory=root / "assets"), name="files")
     app: FastAPI = api.app
     return app

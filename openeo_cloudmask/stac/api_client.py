@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import attr
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
@@ -56,9 +57,18 @@ class LinksFollowMount:
 
 def answer_error(_: Request, error: Exception) -> JSONResponse:
     """Answer what the caller did wrong; nothing that the server's log has to keep."""
-    content = {"code": type(error).__name__, "description": str(error)}
+    # A text that a client sent may be none that can be sent back.
+    text = str(error).encode("utf-8", "replace").decode()
+    content = {"code": type(error).__name__, "description": text}
     status = next(code for kind, code in ERROR_STATUS.items() if isinstance(error, kind))
     return JSONResponse(content, status)
+
+
+def answer_validation(_: Request, error: RequestValidationError) -> JSONResponse:
+    """Answer which parameters are not valid, without their values: they may be no JSON."""
+    where = ", ".join(str(item["loc"][-1]) for item in error.errors())
+    content = {"code": "InvalidQueryParameter", "description": f"not valid: {where}"}
+    return JSONResponse(content, 400)
 
 
 @attr.s(auto_attribs=True, kw_only=True)

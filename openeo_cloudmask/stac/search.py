@@ -64,6 +64,8 @@ class CatalogIndex:
         Raises:
             OptionError: the filter is no CQL2, or names what no item has.
         """
+        if query.bbox and len(query.bbox) not in (4, 6):
+            raise OptionError(f"bbox has {len(query.bbox)} numbers; expected 4, or 6 with heights")
         matches = self._compile(query.filter) if query.filter is not None else None
         return [
             item for item in self.items if _fits(item, query) and (not matches or matches(item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -308,3 +309,25 @@ def test_slow_requests_of_one_user(client: TestClient) -> None:
     assert codes[-1] == "RequestTimeout"  # bob's own was taken
     assert threads <= 5  # those that planned, and nothing that waits
     assert STATUS["TooManyRequests"] == 429
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"filter": "\\ud800"}', '{"limit": 1e999}', '{"ids": ["\\ud800"], "limit": "\\ud800"}',
+     '{"bbox": [1e999, 0, 1, 1]}', '{"bbox": [1]}', '{"intersects": {"geometries": 5}}',
+     '{"filter": {"op": "=", "args": [{"property": "id"}, "\\ud800"]}}', '{"token": "\\ud800"}',
+     '{"datetime": "\\ud800"}', '{"filter": 1e999}', "[" * 10_000],
+)  # fmt: skip
+def test_odd_searches_are_no_fault_of_the_server(client: TestClient, body: str) -> None:
+    answer = client.post(
+        "/stac/search", content=body, headers={"Content-Type": "application/json"}
+    )  # fmt: skip
+    assert answer.status_code < 500, answer.text
+    assert client.get("/stac/search?bbox=1").status_code == 400
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a" * 300, "\ud83d"])
+def test_odd_names_cannot_log_in(client: TestClient, name: str) -> None:
+    content = base64.b64encode(f"{name}:x".encode("utf-8", "surrogatepass")).decode()
+    answer = client.get("/credentials/basic", headers={"Authorization": f"Basic {content}"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "CredentialsInvalid")

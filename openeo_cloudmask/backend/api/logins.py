@@ -16,6 +16,7 @@ from openeo_cloudmask.backend.api.errors import ApiError
 _AT_A_TIME = 2
 """A password's hash takes 64 MiB while it is checked."""
 _MAX_WAITING = 64
+_MAX_NAME = 128
 _MAX_PAIR = 8
 """Attempts for one name from one address that may wait at a time."""
 _FORGET_S = 3600.0
@@ -65,6 +66,8 @@ class LoginGate:
         Raises:
             ApiError: name or password are wrong, or there were too many attempts.
         """
+        if len(name) > _MAX_NAME or not name.isprintable():
+            raise ApiError("CredentialsInvalid", "user name or password are not correct")
         pair = (name, address)
         keys: dict[str, tuple[str, ...]] = {
             "name and address": pair, "address": ("", address), "name": (name,)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -20,6 +20,8 @@ from openeo_cloudmask.errors import BackendError, MissingExtraError
 _T = TypeVar("_T")
 _BUSY_S = 30.0
 """How long a writer waits for another; SQLite has one writer at a time."""
+_ODD = (DataError, OverflowError, UnicodeEncodeError)
+"""What databases say of values they cannot keep: too large, NUL, halves of characters."""
 
 
 class Database:
@@ -69,6 +71,8 @@ class Database:
                     # Take the write lock at once: a reader that turns writer cannot wait for it.
                     session.connection().exec_driver_sql("BEGIN IMMEDIATE")
                 yield session
+        except _ODD as err:
+            raise _odd() from err
         except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise _unreachable(err) from err
 
@@ -82,6 +86,8 @@ class Database:
         try:
             with self._sessions() as session:
                 yield session
+        except _ODD as err:
+            raise _odd() from err
         except (OperationalError, InterfaceError, PoolTimeout) as err:
             raise _unreachable(err) from err
 
@@ -132,6 +138,13 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _odd() -> ApiError:
+    return ApiError(
+        "ParameterValueInvalid",
+        "a value is too large, too long, or holds characters that no database keeps",
+    )
 
 
 def _unreachable(err: DBAPIError | PoolTimeout) -> ApiError:

@@ -1,0 +1,59 @@
+"""Workers that are killed at any moment of their life come back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from openeo_cloudmask.backend.jobs.cluster import Cluster
+from openeo_cloudmask.backend.settings import Settings
+from tests.backend.conftest import wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Return a cluster of one worker."""
+    found = Cluster(Settings(data_dir=Path("unused"), workers=1), lambda _: None)
+    yield found
+    found.close()
+
+
+def _workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_worker_killed_while_it_starts(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """Dask itself starts one again that ran, and gives one up that ends while it starts."""
+    killed: set[int] = set()
+
+    def another() -> psutil.Process | None:
+        cluster.mend()
+        return next((worker for worker in _workers() if worker.pid not in killed), None)
+
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            worker = wait_for(another, 120)
+            killed.add(worker.pid)
+            worker.kill()
+            worker.wait(20)
+        wait_for(lambda: cluster.mend() or cluster.count() == (1, 1), 120)
+    assert cluster.submit(len, "abc", key="letters").result() == 3
+    assert "did not come back; another one is started" in caplog.text
+
+
+def test_port_of_the_scheduler_takes_no_stranger(cluster: Cluster) -> None:
+    from distributed import Client
+
+    address = cluster.client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    with pytest.raises((OSError, TypeError, ValueError)):
+        Client(address, timeout=5, set_as_default=False)
+    with pytest.raises(OSError, match=r"Timed out|closed|connect"):
+        Client(address.replace("tls:", "tcp:"), timeout=5, set_as_default=False)
