@@ -30,8 +30,9 @@ L1C = "sentinel-2-l1c"
 @pytest.fixture(scope="session")
 def twin_python() -> str:
     """Return the interpreter of the twin, or skip."""
-    own = ROOT / ".venv" / "cdse" / "bin" / "python"
-    python = os.environ.get("CDSE_TWIN_PYTHON") or (str(own) if own.exists() else "")
+    own = ROOT / ".venv" / "cdse"
+    made = str(own / "bin" / "python") if (own / "ready").exists() else ""
+    python = os.environ.get("CDSE_TWIN_PYTHON") or made
     if not python:
         pytest.skip("the twin of CDSE is not installed (sh tests/cdse/make_twin.sh)")
     return python
