@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -34,8 +35,14 @@ import tiles  # noqa: E402 - a module of the tests
 LARGEST_MIB = 16_384
 
 
-def run_tiles(python: str, folder: Path, limit_mib: int) -> float | None:
-    """Return the peak that the worker had, MiB, or None where the limit was too small."""
+def run_tiles(
+    python: str, folder: Path, limit_mib: int, timeout_s: float | None = None
+) -> float | None:
+    """Return the peak that the worker had, MiB, or None where the limit was too small.
+
+    Some libraries try again and again to get memory: a worker that has not ended after
+    ``timeout_s`` had too little.
+    """
     job = json.loads((folder / "job.json").read_text())
     (folder / "job.json").write_text(json.dumps({**job, "limit_mebibytes": limit_mib}))
     place = (
@@ -47,14 +54,18 @@ def run_tiles(python: str, folder: Path, limit_mib: int) -> float | None:
         "SPARK_HOME": spark.strip(),
         "OMP_NUM_THREADS": "1",  # as Spark sets it
     }
-    done = subprocess.run(
-        [python, str(TWIN / "worker.py"), "job.json"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [python, str(TWIN / "worker.py"), "job.json"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode == 0:
         return float(json.loads(done.stdout.splitlines()[-1])["peak_mebibytes"])
     if limit_mib >= LARGEST_MIB:
@@ -90,12 +101,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_job(folder, given, bands)
+        started = time.monotonic()
         peak = run_tiles(given.twin, folder, LARGEST_MIB)
+        patience_s = 30 + 10 * (time.monotonic() - started)
         # Where nothing is refused, the peak is enough; with less, some libraries do with less.
         enough, short = int(peak or LARGEST_MIB) + 1, int((peak or LARGEST_MIB) * 0.8)
         while enough - short > given.step:
             middle = (enough + short) // 2
-            if run_tiles(given.twin, folder, middle) is None:
+            if run_tiles(given.twin, folder, middle, patience_s) is None:
                 short = middle
             else:
                 enough = middle
