@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from openeo_cloudmask.errors import OptionError
 
@@ -67,6 +68,8 @@ class Settings:
     """S3 endpoints that users may name for ``output_storage: PRIVATE``, besides AWS's own."""
     stac_hosts: tuple[str, ...] = ()
     """Hosts ``load_stac`` may read although their addresses are private (e.g. ``127.0.0.1``)."""
+    address: str | None = None
+    """``host:port`` that the server listens at; ``load_stac`` may read its results there."""
     oidc_issuer: str | None = None
     """OpenID Connect issuer whose users may log in, besides local users."""
     oidc_clients: tuple[str, ...] = ()
@@ -92,6 +95,21 @@ class Settings:
         if self.secret:
             _check_secret(self.secret, "the setting 'secret'")
         object.__setattr__(self, "data_dir", Path(self.data_dir).resolve())
+
+    @property
+    def readable_hosts(self) -> tuple[str, ...]:
+        """What ``load_stac`` may read although its address is private: ``stac_hosts``, ourselves.
+
+        Of ourselves it is the very port, as ``host:port``.
+        """
+        own: list[str] = []
+        if self.address is not None:
+            host, _, port = self.address.rpartition(":")
+            own += [f"{name}:{port}" for name in dict.fromkeys((host, "127.0.0.1", "localhost"))]
+        if self.public_url is not None:
+            parts = urlsplit(self.public_url)
+            own.append(f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}")
+        return (*self.stac_hosts, *own)
 
     @property
     def database_url(self) -> str:

@@ -110,6 +110,7 @@ def serve(
         oidc_clients=tuple(oidc_client) if oidc_client else None,
         public_url=public_url,
         trusted_hosts=tuple(trusted_host) if trusted_host else None,
+        address=f"{host}:{port}",
         allow_any_udf=allow_any_udf or None,
     )
     app = create_app(settings)

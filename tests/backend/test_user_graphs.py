@@ -10,7 +10,9 @@ import logging
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,16 @@ openeo = pytest.importorskip("openeo")
 
 import pandas as pd
 import rasterio
+import requests
 import xarray as xr
 from openeo.processes import array_concat, array_create, array_interpolate_linear, quantiles, sort
 from PIL import Image
 from rasterio.warp import transform_bounds
 
-from tests.backend.conftest import BANDS, PASSWORD, free_port, ingest, wait_for, write_scene
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.cubes.ingest import ingest_product
+from openeo_cloudmask.backend.settings import Settings
+from tests.backend.conftest import BANDS, PASSWORD, free_port, wait_for, write_scene
 
 SHAPE = (60, 50)
 DAYS = ("2024-05-01", "2024-05-11", "2024-06-01", "2024-06-21")
@@ -65,16 +71,22 @@ def address(tmp_path_factory: pytest.TempPathFactory, scenes: dict[str, Path]) -
     from distributed import LocalCluster
 
     from openeo_cloudmask.backend.app import create_app
-    from openeo_cloudmask.backend.settings import Settings
 
     data_dir, port = tmp_path_factory.mktemp("users"), free_port()
-    for day, path in scenes.items():
-        ingest(path, data_dir, when=datetime.fromisoformat(f"{day}T10:20:00+00:00"))
+    store = CollectionStore(Settings(data_dir=data_dir).prepare().collections_dir)
+    for cover, (day, path) in enumerate(scenes.items()):
+        ingest_product(
+            path, store, collection_id="S2", sensor="sentinel-2-l1c", cloud_cover=cover * 15,
+            acquired=datetime.fromisoformat(f"{day}T10:20:00+00:00"),
+        )  # fmt: skip
     with LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0",
         silence_logs=logging.ERROR,
     ) as cluster:  # fmt: skip
-        settings = Settings(data_dir=data_dir, scheduler=cluster.scheduler_address)
+        settings = Settings(
+            data_dir=data_dir, scheduler=cluster.scheduler_address, address=f"127.0.0.1:{port}",
+            stac_hosts=("localhost",),
+        )  # fmt: skip
         app = create_app(settings)
         app.state.backend.users.add("ann", PASSWORD)
         server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
@@ -107,6 +119,30 @@ def pixels(scenes: dict[str, Path]) -> Any:
 @pytest.fixture
 def s2(connection: Any) -> Any:
     return connection.load_collection("S2", bands=["B04", "B08"])
+
+
+@contextmanager
+def serve_json(document: dict[str, Any]) -> Iterator[str]:
+    """Serve a document at a port of its own; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://localhost:{server.server_port}/process.json"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
 
 
 def read_tif(path: Path) -> np.ndarray:
@@ -394,6 +430,60 @@ def test_stored_process(connection, s2, pixels, tmp_path):
     red, nir = (pixels.sel(bands=name).to_numpy() for name in ("B04", "B08"))
     found = xr.open_dataset(tmp_path / "udp.nc", engine="h5netcdf")["var"]
     near(found, 2 * (nir - red) / (nir + red))
+
+
+def test_process_by_its_address(connection, s2, pixels, tmp_path):
+    with serve_json(_ndvi_process()) as url:
+        s2.process("my_ndvi", data=s2, factor=3, namespace=url).download(tmp_path / "udp.nc")
+    red, nir = (pixels.sel(bands=name).to_numpy() for name in ("B04", "B08"))
+    found = xr.open_dataset(tmp_path / "udp.nc", engine="h5netcdf")["var"]
+    near(found, 3 * (nir - red) / (nir + red))
+
+
+def test_results_are_found_and_loaded_by_stac_clients(connection, s2, pixels, tmp_path):
+    import pystac
+
+    one = s2.filter_temporal("2024-06-01", "2024-06-02")
+    job = one.create_job(out_format="GTiff")
+    job.start_and_wait(print=lambda *_: None, max_poll_interval=0.3, connection_retry_interval=1)
+    metadata = job.get_results().get_metadata()
+    canonical = next(link["href"] for link in metadata["links"] if link["rel"] == "canonical")
+    # As a client without our token does it: collection, item, asset.
+    collection = requests.get(canonical, timeout=30).json()
+    [href] = [link["href"] for link in collection["links"] if link["rel"] == "item"]
+    item = pystac.Item.from_dict(requests.get(href, timeout=30).json())
+    [asset] = item.assets.values()
+    (tmp_path / "asset.tif").write_bytes(requests.get(asset.href, timeout=30).content)
+    near(read_tif(tmp_path / "asset.tif")[0], pixels.sel(bands="B04").isel(t=2))
+    parent = next(link for link in item.links if link.rel == "collection").target
+    assert requests.get(parent, timeout=30).json()["id"] == job.job_id
+    loaded = connection.load_stac(canonical, bands=["B08"])
+    loaded.download(tmp_path / "again.tif")
+    near(read_tif(tmp_path / "again.tif")[0], pixels.sel(bands="B08").isel(t=2))
+
+
+def test_clear_scenes_are_found(connection, pixels, tmp_path):
+    clear = connection.load_collection("S2", bands=["B04"], max_cloud_cover=20)
+    clear.download(tmp_path / "clear.nc")
+    found = xr.open_dataset(tmp_path / "clear.nc", engine="h5netcdf")
+    assert [str(t)[:10] for t in found["t"].to_numpy()] == ["2024-05-01", "2024-05-11"]
+
+
+def test_many_jobs_by_the_job_manager(connection, tmp_path):
+    from openeo.extra.job_management import CsvJobDatabase, MultiBackendJobManager
+
+    manager = MultiBackendJobManager(poll_sleep=1, root_dir=tmp_path)
+    manager.add_backend("ours", connection=connection, parallel_jobs=2)
+
+    def start(row, connection, **_):
+        cube = connection.load_collection("S2", temporal_extent=[row.day, None], bands=["B04"])
+        return cube.reduce_dimension(reducer="max", dimension="t").create_job(out_format="GTiff")
+
+    jobs = CsvJobDatabase(tmp_path / "jobs.csv")
+    jobs.initialize_from_df(pd.DataFrame({"day": ["2024-05-11", "2024-06-01"]}))
+    manager.run_jobs(start_job=start, job_db=jobs)
+    assert list(jobs.read()["status"]) == ["finished", "finished"]
+    assert len(list(tmp_path.glob("job_*/*.tif"))) == 2
 
 
 def test_quantiles_and_sorted_dates(s2, pixels, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import quote
@@ -69,6 +70,10 @@ def download(
     found = next((item for item in job.files or [] if item["name"] == name), None)
     if found is None or job.stored_at is None:
         raise ApiError("FileNotFound", f"the file {name!r} does not exist")
+    if _is_item(found):
+        content = b"".join(state.storage.read(job.stored_at, name, 0, found["size"]))
+        item = _signed_item(json.loads(content), job, state, state.base_url(request), int(expires))
+        return JSONResponse(item, media_type=ITEM_TYPE)
     path = state.storage.local_path(job.stored_at, name)
     if path is not None:
         return FileResponse(path, media_type=found["type"], filename=name)
@@ -154,7 +159,7 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     links += [
         {"rel": "item", "href": _link(state, base, job.id, item["name"], expires),
          "type": ITEM_TYPE, "title": item["name"]}
-        for item in files if item["type"] == ITEM_TYPE and not item.get("href")
+        for item in files if _is_item(item) and not item.get("href")
     ]  # fmt: skip
     document: dict[str, Any] = {
         "stac_version": "1.1.0",
@@ -180,6 +185,29 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     return document
 
 
+def _is_item(file: dict[str, Any]) -> bool:
+    """Return whether a result file is a STAC item; GeoJSON has the same media type."""
+    return bool(file["type"] == ITEM_TYPE and "metadata" in file["roles"])
+
+
+def _signed_item(
+    item: dict[str, Any], job: Job, state: State, base: str, expires: int
+) -> dict[str, Any]:
+    """Return an item whose assets are signed links, for as long as the link to itself is valid."""
+    names = {file["name"] for file in job.files or []}
+    for asset in item.get("assets", {}).values():
+        name = str(asset.get("href", "")).removeprefix("./")
+        if name in names:
+            asset["href"] = _link(state, base, job.id, name, expires)
+    collection = _link(state, base, job.id, _DOCUMENT, expires)
+    item["collection"] = job.id
+    item["links"] = [
+        *(link for link in item.get("links", []) if link.get("rel") not in ("collection", "self")),
+        {"rel": "collection", "href": collection, "type": "application/json"},
+    ]
+    return item
+
+
 def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
     about = item["about"]
     asset: dict[str, Any] = {
@@ -187,8 +215,9 @@ def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
         "type": item["type"],
         "roles": item["roles"],
         "title": item["name"],
-        "file:size": item["size"],
     }
+    if not _is_item(item):  # which gets its links when it is asked for
+        asset["file:size"] = item["size"]
     if "bands" in about:
         asset["bands"] = [{"name": name} for name in about["bands"]]
     if "shape" in about:

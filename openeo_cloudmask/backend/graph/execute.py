@@ -15,6 +15,8 @@ from typing import Any
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.validate import (
     bad_value,
+    is_address,
+    library_key,
     result_node,
     run_order,
     schema_problem,
@@ -105,8 +107,9 @@ class Executor:
             for name, value in node.get("arguments", {}).items()
         }
         process = self._processes.get(process_id)
-        if process is None or node.get("namespace") == "user":
-            return self._call_stored(process_id, arguments)
+        namespace = node.get("namespace")
+        if process is None or namespace == "user" or is_address(namespace):
+            return self._call_stored(library_key(process_id, namespace), arguments)
         for parameter in process.spec["parameters"]:
             name = parameter["name"]
             if arguments.get(name, 0) is None and parameter.get("optional"):

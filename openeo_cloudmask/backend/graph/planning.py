@@ -11,6 +11,8 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.graph.validate import (
     Lookup,
+    is_address,
+    library_key,
     nodes_of,
     parse_parameters,
     parse_process,
@@ -71,7 +73,7 @@ class Planner:
             collections_dir=self._settings.collections_dir,
             weights_dir=self._settings.data_dir / "weights",
             allow_any_udf=self._settings.allow_any_udf,
-            stac_hosts=self._settings.stac_hosts,
+            stac_hosts=self._settings.readable_hosts,
             synchronous=synchronous,
             max_pixels=self._settings.sync_max_pixels if synchronous else None,
             log_level=log_level,
@@ -113,6 +115,8 @@ class Planner:
         known: dict[str, dict[str, Any] | None] = {}
 
         def lookup(process_id: str, namespace: str | None) -> dict[str, Any] | None:
+            if is_address(namespace):
+                return self._fetch(process_id, str(namespace))
             if namespace not in (None, "user", "backend", "predefined"):
                 return None
             if namespace != "user" and process_id in predefined:
@@ -128,6 +132,22 @@ class Planner:
 
         return lookup
 
+    def _fetch(self, process_id: str, url: str) -> dict[str, Any] | None:
+        """Return the process at an address: the document itself, or the one of a list.
+
+        Raises:
+            ApiError: the address may not be read, or holds no process graph.
+        """
+        from openeo_cloudmask.backend.processes.stac import Reader
+
+        document = Reader(allowed_hosts=self._settings.readable_hosts).read(url)
+        listed = document.get("processes")
+        found = [document] if not isinstance(listed, list) else listed
+        for spec in found:
+            if isinstance(spec, dict) and spec.get("id", process_id) == process_id:
+                return parse_process(spec)
+        return None
+
     def _library(self, user_id: str, graph: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         from openeo_cloudmask.backend.processes.registry import predefined_specs
 
@@ -136,12 +156,18 @@ class Planner:
         waiting: list[object] = [graph]
         while waiting:
             for node in nodes_of(waiting.pop()):
-                name = node["process_id"]
-                if name in library or (name in predefined and node.get("namespace") != "user"):
+                name, namespace = node["process_id"], node.get("namespace")
+                key, remote = library_key(name, namespace), is_address(namespace)
+                if key in library or (
+                    name in predefined and namespace != "user" and not remote
+                ):  # fmt: skip
                     continue
-                spec = self._processes.get(user_id, name)
+                if remote:
+                    spec = self._fetch(name, namespace)
+                else:
+                    spec = self._processes.get(user_id, name)
                 if spec is not None:
-                    library[name] = spec
+                    library[key] = spec
                     waiting.append(spec["process_graph"])
                 if len(library) > MAX_LIBRARY:
                     raise ApiError(

@@ -152,6 +152,16 @@ def result_node(graph: Mapping[str, Any]) -> str:
     raise _invalid(f"{len(marked)} nodes have result: true; expected exactly one")
 
 
+def is_address(namespace: object) -> bool:
+    """Return whether a namespace is the address of a process, or of a list of processes."""
+    return isinstance(namespace, str) and namespace.startswith(("https://", "http://"))
+
+
+def library_key(process_id: str, namespace: object) -> str:
+    """Return under which key a user-defined process is handed to a run."""
+    return f"{process_id} of {namespace}" if is_address(namespace) else process_id
+
+
 def nodes_of(graph: object) -> Iterator[dict[str, Any]]:
     """Yield every node of a graph and of the graphs inside its arguments."""
     if not isinstance(graph, dict):

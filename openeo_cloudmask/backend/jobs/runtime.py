@@ -49,7 +49,8 @@ class RunSpec:
 class InputItem:
     """A STAC item that a run loaded."""
 
-    href: str
+    href: str | None
+    """None where the server's address is not known."""
     day: str
     """When it was taken, e.g. ``2024-05-01``."""
     platform: str | None = None

@@ -1,10 +1,11 @@
-"""STAC items beside the masks of batch jobs."""
+"""STAC items beside the rasters of batch jobs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.backend.jobs import runtime
@@ -12,36 +13,77 @@ from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.stac.fields import PROJECTION_URI
 
 ITEM_TYPE = "application/geo+json"
 
 
 def add_mask_items(run: Run, graph: Mapping[str, Any]) -> None:
-    """Write an item for each mask among the files of ``run``, and note it as a file of the run.
+    """Write an item for each GeoTIFF of ``run``, and note it as a file of the run.
 
-    A mask whose cube had no date gets none: an item has to say when.
+    One of no date is of the days of all that was loaded. Where nothing was, there is no item: it
+    has to say when.
 
     Args:
-        run: its GeoTIFF masks say in ``about`` what they are of.
+        run: its GeoTIFFs say in ``about`` what they are of.
         graph: the process graph that made them.
     """
     for file in list(run.files):
-        mask, times = file["about"].get("mask"), _times(file["about"])
-        if mask is None:
+        if not file["type"].startswith("image/tiff"):
             continue
+        mask, times = file["about"].get("mask"), _times(file["about"]) or _loaded_times(run)
         if times is None:
             runtime.log(run.spec, "info", f"{file['name']} has no date, so it gets no STAC item")
-            continue
-        _write_item(run, file, _options(mask), times, graph)
+        elif mask is not None:
+            _write_item(run, file, _describe_mask(run, file, _options(mask), times, graph))
+        elif file["about"].get("bbox") is not None:
+            _write_item(run, file, _describe_raster(run, file, times))
 
 
-def _write_item(
+def _describe_raster(
+    run: Run, file: Mapping[str, Any], times: tuple[datetime, datetime]
+) -> dict[str, Any]:
+    """Return a raster that is no mask as an item; its asset is named after its only band."""
+    import pystac
+
+    from openeo_cloudmask.products.drivers import open_raster
+
+    with open_raster(run.spec.output_dir / file["name"]) as dataset:
+        epsg = dataset.crs.to_epsg() if dataset.crs else None
+        grid = {
+            "proj:code": None if epsg is None else f"EPSG:{epsg}",
+            "proj:shape": [dataset.height, dataset.width],
+            "proj:transform": list(dataset.transform)[:6],
+        } | ({} if epsg or not dataset.crs else {"proj:wkt2": dataset.crs.to_wkt()})
+    bbox, bands = list(file["about"]["bbox"]), list(file["about"]["bands"])
+    west, south, east, north = bbox
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    start, end = (time.replace(tzinfo=None) for time in times)
+    item = pystac.Item(
+        id=f"{run.spec.job_id}-{Path(file['name']).stem}",
+        geometry={"type": "Polygon", "coordinates": [ring]},
+        bbox=bbox,
+        datetime=start,
+        start_datetime=start if start != end else None,
+        end_datetime=end if start != end else None,
+        properties=grid,
+        stac_extensions=[PROJECTION_URI],
+    )
+    asset = pystac.Asset(
+        href=f"./{file['name']}", media_type=file["type"], roles=["data"],
+        extra_fields={"bands": [{"name": name} for name in bands]},
+    )  # fmt: skip
+    item.add_asset(bands[0] if len(bands) == 1 else "data", asset)
+    return item.to_dict(include_self_link=False, transform_hrefs=False)
+
+
+def _describe_mask(
     run: Run,
     file: Mapping[str, Any],
     options: MaskOptions,
     times: tuple[datetime, datetime],
     graph: Mapping[str, Any],
-) -> None:
+) -> dict[str, Any]:
     from openeo_cloudmask.stac.mask_item import MaskOrigin, describe_mask
 
     path = run.spec.output_dir / file["name"]
@@ -54,13 +96,17 @@ def _write_item(
         href=f"./{path.name}",
         origin=MaskOrigin(
             model_href=_model_href(run, options.model),
-            input_hrefs=tuple(given.href for given in inputs),
+            input_hrefs=tuple(given.href for given in inputs if given.href is not None),
             platform=_platform(inputs),
             process_graph=graph,
             created=datetime.fromtimestamp(now_s(), UTC),
         ),
     )
-    content = item.to_dict(include_self_link=False)
+    return item.to_dict(include_self_link=False)
+
+
+def _write_item(run: Run, file: Mapping[str, Any], content: dict[str, Any]) -> None:
+    path = run.spec.output_dir / file["name"]
     target = path.with_suffix(".json")
     with publish_file(target) as part:
         part.write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -102,6 +148,14 @@ def _times(about: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
     if not found:
         return None
     return datetime.fromisoformat(found[0]), datetime.fromisoformat(found[-1])
+
+
+def _loaded_times(run: Run) -> tuple[datetime, datetime] | None:
+    days = sorted(item.day for item in run.inputs)
+    if not days:
+        return None
+    first, last = (datetime.fromisoformat(f"{day}T00:00:00+00:00") for day in (days[0], days[-1]))
+    return first, last
 
 
 def _options(mask: Mapping[str, Any]) -> MaskOptions:

@@ -52,15 +52,14 @@ def load_collection(
     interval = parse_interval(temporal_extent)
     stored = [item for item in store.items(id) if fits(item, interval, properties)]
     items = [_parse_item(item) for item in stored]
-    if run.public_url is not None:
-        current_run().inputs.extend(
-            InputItem(
-                href=item_href(run.public_url, id, item.id),
-                day=str(item.when)[:10],
-                platform=given["properties"].get("platform"),
-            )
-            for item, given in zip(items, stored, strict=True)
+    current_run().inputs.extend(
+        InputItem(
+            href=None if run.public_url is None else item_href(run.public_url, id, item.id),
+            day=str(item.when)[:10],
+            platform=given["properties"].get("platform"),
         )
+        for item, given in zip(items, stored, strict=True)
+    )
     labels = list(dict.fromkeys(label for item in items for label in item.labels))
     wanted = None if bands is None else _canonical(bands, stored, labels)
     return assemble(items, spatial_extent, labels if wanted is None else wanted, run, names=bands)
