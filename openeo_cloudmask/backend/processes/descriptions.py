@@ -24,8 +24,12 @@ def own_specs(described: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, An
 
 def _apply_polygon(parameters: dict[str, dict[str, Any]], spec: dict[str, Any]) -> None:
     """Name the polygons ``geometries``, as openEO 1.2 and its clients do."""
-    del spec
-    parameters["polygons"] |= {"name": "geometries", "schema": [_VECTOR, _GEOJSON]}
+    schema = [_VECTOR, _GEOJSON]
+    old = copy.deepcopy(parameters["polygons"])
+    parameters["polygons"] |= {"name": "geometries", "schema": schema, "optional": True}
+    old |= {"schema": schema, "optional": True, "deprecated": True,
+            "description": "The former name of `geometries`; one of the two has to be given."}  # fmt: skip
+    spec["parameters"].append(old)
 
 
 def _resample_spatial(parameters: dict[str, dict[str, Any]], spec: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Used only where no argument is an array: on cubes the library's functions run.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
@@ -118,6 +119,58 @@ def _extrema(data: list[Json], ignore_nodata: bool = True) -> list[Json]:  # noq
     return [_extreme(min)(data, ignore_nodata), _extreme(max)(data, ignore_nodata)]
 
 
+def _total(combine: Callable[[list[Any]], Any]) -> Callable[..., Json]:
+    def call(data: list[Json], ignore_nodata: bool = True) -> Json:  # noqa: FBT001, FBT002
+        """Return what all values make together, null where there is none."""
+        values = [item for item in data if item is not None]
+        if not values or (not ignore_nodata and len(values) < len(data)):
+            return None
+        return combine(values)
+
+    return call
+
+
+def _running(combine: Callable[[Any, Any], Any]) -> Callable[..., list[Json]]:
+    def call(data: list[Json], ignore_nodata: bool = True) -> list[Json]:  # noqa: FBT001, FBT002
+        """Return what the values up to each make; null where one is null, or all from there on."""
+        found: list[Json] = []
+        total: Json = None
+        for item in data:
+            if item is None and not ignore_nodata:
+                return [*found, *(None for _ in data[len(found) :])]
+            if item is not None:
+                total = item if total is None else combine(total, item)
+            found.append(None if item is None else total)
+        return found
+
+    return call
+
+
+def _array_apply(
+    data: list[Json], process: Callable[..., Json], context: Json = None
+) -> list[Json]:
+    return [_call_on(process, item, place, context) for place, item in enumerate(data)]
+
+
+def _array_filter(
+    data: list[Json], condition: Callable[..., Json], context: Json = None
+) -> list[Json]:
+    kept = [_call_on(condition, item, place, context) for place, item in enumerate(data)]
+    return [item for item, keep in zip(data, kept, strict=True) if keep]
+
+
+def _count(data: list[Json], condition: Json = None, context: Json = None) -> int:
+    if condition is True:
+        return len(data)
+    if callable(condition):
+        return len(_array_filter(data, condition, context))
+    return sum(map(_is_valid, data))
+
+
+def _call_on(process: Callable[..., Json], x: Json, index: int, context: Json) -> Json:
+    return process(named_parameters={"x": x, "index": index, "label": None, "context": context})
+
+
 def _power(base: Json, p: Json) -> Json:
     import numpy as np
 
@@ -192,10 +245,17 @@ PLAIN: dict[str, Callable[..., Json]] = {
     "all": _all,
     "any": _any,
     "array_append": _array_append,
+    "array_apply": _array_apply,
     "array_concat": _array_concat,
     "array_element": _array_element,
+    "array_filter": _array_filter,
     "array_find": _array_find,
     "between": _between,
+    "count": _count,
+    "cummax": _running(max),
+    "cummin": _running(min),
+    "cumproduct": _running(operator.mul),
+    "cumsum": _running(operator.add),
     "date_between": _date_between,
     "extrema": _extrema,
     "first": _first,
@@ -210,6 +270,8 @@ PLAIN: dict[str, Callable[..., Json]] = {
     "min": _extreme(min),
     "order": _order,
     "power": _power,
+    "product": _total(math.prod),
+    "sum": _total(sum),
     "text_concat": _text_concat,
 }
 """Process id -> function on JSON values."""

@@ -53,6 +53,7 @@ def adapt(
         plain = {name: _from_json(process_id, value) for name, value in arguments.items()}
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # means of nothing but NaN
+            warnings.filterwarnings("ignore", "no explicit representation of timezones")
             result = function(**plain)
         return _as_boolean(result) if boolean else result
 

@@ -135,19 +135,23 @@ def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa
 
 def apply_polygon(
     data: xr.DataArray,
-    geometries: Any,  # noqa: ANN401
     process: Callback,
+    geometries: Any = None,  # noqa: ANN401
     mask_value: float | bool | None = None,  # noqa: FBT001
     context: Any = None,  # noqa: ANN401
+    polygons: Any = None,  # noqa: ANN401
 ) -> xr.DataArray:
     """Return ``process`` applied to the pixels of each polygon; outside is ``mask_value``.
 
-    The callback gets the values as ``data`` or ``x``, as one that is given to ``apply``.
+    The callback gets the values as ``data`` or ``x``, as one that is given to ``apply``. The
+    polygons are ``geometries``; clients before openEO 1.2 call them ``polygons``.
 
     Raises:
         ApiError: polygons overlap, so that a pixel would be processed twice.
     """
-    drawn = _drawn(data, parse_geometries(geometries))
+    if (geometries is None) == (polygons is None):
+        raise ApiError("ProcessParameterRequired", "apply_polygon needs the parameter 'geometries'")
+    drawn = _drawn(data, parse_geometries(polygons if geometries is None else geometries))
     if int(drawn.max()) > 1:
         raise ApiError("GeometriesOverlap", "polygons overlap: a pixel lies in more than one")
     within = drawn > 0
