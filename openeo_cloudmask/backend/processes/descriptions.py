@@ -27,8 +27,8 @@ def _apply_polygon(parameters: dict[str, dict[str, Any]], spec: dict[str, Any]) 
     schema = [_VECTOR, _GEOJSON]
     old = copy.deepcopy(parameters["polygons"])
     parameters["polygons"] |= {"name": "geometries", "schema": schema, "optional": True}
-    old |= {"schema": schema, "optional": True, "deprecated": True,
-            "description": "The former name of `geometries`; one of the two has to be given."}  # fmt: skip
+    old |= {"schema": schema, "optional": True, "deprecated": True}
+    old["description"] = "The former name of `geometries`; one of the two has to be given."
     spec["parameters"].append(old)
 
 
