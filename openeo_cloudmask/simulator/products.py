@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.products.publish import publish_file, publish_folder
+from openeo_cloudmask.products.raster import CLOUD_TAG
 from openeo_cloudmask.sensors import Band, BandKind, get_sensor
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
 from openeo_cloudmask.simulator.scene import SimulatedScene
@@ -158,6 +159,8 @@ def _write_raster(
             dataset.write(pixels)
             for number, name in enumerate(names, start=1):
                 dataset.set_band_description(number, name)
+            if names:  # a scene in one file has no other metadata
+                dataset.update_tags(**{CLOUD_TAG: scene.cloud_percent})
     except (RasterioError, OSError) as err:
         raise OutputError(f"cannot write {path}: {err}") from err
 

@@ -27,6 +27,9 @@ def test_a_safe_reads_back_what_was_simulated(tmp_path, scene):
         assert product.band_labels == scene.band_names
         assert product.grid.transform == scene.transform
         pixels = product.cube()[:, :, :]
+        assert product.metadata["cloud_cover"] == scene.cloud_percent
+    seen = scene.truth[scene.truth != 255]
+    assert scene.cloud_percent == pytest.approx(100 * np.isin(seen, (1, 2)).mean(), abs=0.01)
     fine = [scene.band_names.index(name) for name in ("B02", "B03", "B04", "B08")]
     # One count is 0.0001; a pixel is unseen in the product where any band is.
     np.testing.assert_allclose(pixels[fine], scene.cube[fine], atol=6e-5)
@@ -37,6 +40,7 @@ def test_a_landsat_product_reads_back_what_was_simulated(tmp_path):
     with open_product(write_product(scene, tmp_path)) as product:
         assert set(product.band_labels) == set(scene.band_names)
         pixels = product.cube(scene.band_names)[:, :, :]
+        assert product.metadata["cloud_cover"] == scene.cloud_percent
     np.testing.assert_allclose(pixels, scene.cube, atol=2e-3)
 
 
@@ -45,6 +49,8 @@ def test_geotiff_and_truth(tmp_path, scene):
         np.testing.assert_array_equal(raster.read(), scene.cube)
         assert raster.descriptions == scene.band_names
         assert raster.transform == scene.transform
+    with open_product(tmp_path / "scene.tif", sensor=scene.sensor) as product:
+        assert product.metadata["cloud_cover"] == scene.cloud_percent
     with rasterio.open(write_truth(scene, tmp_path / "truth.tif")) as raster:
         np.testing.assert_array_equal(raster.read(1), scene.truth)
         assert raster.nodata == 255
