@@ -89,7 +89,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "process": PGNode("apply", data=DATA, process=graph_of("add", x=X, y=1)),
     },
     "apply_dimension": {"process": PGNode("sort", data=DATA), "target_dimension": "t"},
-    "apply_polygon": {"process": graph_of("add", x=X, y=1)},
+    "apply_polygon": {"process": graph_of("add", x=DATA, y=1)},
     "arcosh": {"x": 2},
     "array_apply": {"data": NUMBERS},
     "array_create_labeled": {"data": NUMBERS},
