@@ -138,14 +138,15 @@ class Planner:
         Raises:
             ApiError: the address may not be read, or holds no process graph.
         """
-        from openeo_cloudmask.backend.processes.stac import Reader
+        from openeo_cloudmask.backend.cubes.outside import Outside
 
-        document = Reader(allowed_hosts=self._settings.readable_hosts).read(url)
+        document = Outside(allowed_hosts=self._settings.readable_hosts).read_json(url)
         listed = document.get("processes")
         found = [document] if not isinstance(listed, list) else listed
         for spec in found:
             if isinstance(spec, dict) and spec.get("id", process_id) == process_id:
-                return parse_process(spec)
+                process = parse_process(spec)
+                return process | {"parameters": parse_parameters(process_id, process)}
         return None
 
     def _library(self, user_id: str, graph: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
