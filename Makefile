@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: help install demo test lint types format docs catalog viewer serve clean
+.PHONY: help install demo test lint types format docs catalog onnx viewer serve clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,6 +37,9 @@ docs: .venv/installed  ## Build the documentation into site/, warnings are error
 
 catalog: .venv/installed  ## Rebuild the STAC catalog of models
 	$(BIN)/cloudmask catalog build
+
+onnx: .venv/installed  ## Write the ONNX file of mini anew, after its weights have changed
+	$(BIN)/cloudmask export mini openeo_cloudmask/models/data/mini.onnx --sensor any --overwrite
 
 serve: .venv/installed  ## Start the openEO back end on this machine
 	$(BIN)/cloudmask serve

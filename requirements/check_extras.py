@@ -45,10 +45,11 @@ cube.to_dataset("bands").assign(crs=place).to_netcdf("scene.nc", engine="h5netcd
 CHECKS: dict[str, tuple[str, ...]] = {
     "base": (
         "cloudmask simulate . --size 256",
-        "cloudmask run scene_1.tif mask.tif --model hollstein",
+        "cloudmask run scene_1.tif mask.tif",
+        "cloudmask run scene_1.tif mask.tif --model hollstein --overwrite",
         "cloudmask score mask.tif truth_1.tif",
     ),
-    "torch": ("cloudmask run scene_1.tif mask.tif --model mini",),
+    "torch": ("cloudmask run scene_1.tif mask.tif --runtime torch",),
     "torch,onnx": ("cloudmask export mini ../mini.onnx --overwrite",),
     "onnx": ("cloudmask run scene_1.tif mask.tif --model mini --weights ../mini.onnx",),
     "netcdf": (
@@ -74,15 +75,13 @@ SERVICES: dict[str, tuple[tuple[str, str], ...]] = {
 """Extras -> (command, path that then answers with 200)."""
 
 REFUSALS: tuple[tuple[str, str], ...] = (
-    ("cloudmask run scene_1.tif other.tif", "torch"),
+    ("cloudmask run scene_1.tif other.tif --runtime torch", "torch"),
     ("cloudmask run scene_1.tif other.tif --model ukis-csmask", "ukis"),
     ("cloudmask run scene_1.tif other.tif --model s2cloudless", "s2cloudless"),
-    ("cloudmask run scene_1.tif other.tif --model mini --weights empty.onnx", "onnx"),
     ("cloudmask run empty.nc other.tif --model hollstein", "netcdf"),
     ("cloudmask export mini mini.onnx", "onnx"),
     ("cloudmask train mini trained", "torch"),
     ("cloudmask train kristollari-cnn trained --simulate 2", "torch"),
-    ("cloudmask compare --simulated 1 --size 96 --models mini", "torch"),
     ("cloudmask catalog build built", "torch"),
     ("cloudmask catalog examples", "torch"),
     ("cloudmask demo", "server"),

@@ -20,21 +20,71 @@ FLOORS = {
     **dict.fromkeys(("cli", "viewer"), 6),
 }
 SAME_FLOOR = {
-    # The registry and the networks stand on the kernel's types; datacubes are the common currency
-    # of the third floor; scores need products, ALCD's references, and simulated scenes.
+    # The registry and the networks stand on the kernel's types; scores need products, ALCD's
+    # references, and simulated scenes.
     ("models", "inference"),
-    ("products", "datacube"),
     ("simulator", "products"),
     ("simulator", "alcd"),
     ("alcd", "products"),
     ("alcd", "evaluation"),
-    ("evaluation", "datacube"),
     ("evaluation", "products"),
     ("evaluation", "simulator"),
     ("evaluation", "alcd"),
-    ("training", "openeo"),
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_assets" not in path.parts)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def graph_of_imports() -> dict[str, set[str]]:
+    """Module -> modules of the package it imports, anywhere in it: in functions and for types too.
+
+    A module that is imported from its own package by name counts as that module.
+    """
+    paths = {module_name(path): path for path in MODULES}
+    graph = {}
+    for name, path in paths.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{item.name}" for item in node.names}
+                found |= full & paths.keys() or {node.module}
+            elif isinstance(node, ast.Import):
+                found |= {item.name for item in node.names}
+        graph[name] = (found & paths.keys()) - {name}
+    return graph
+
+
+def find_circle(graph: dict[str, set[str]]) -> list[str]:
+    """A way from a module back to itself, or nothing."""
+    left = {name: set(there) for name, there in graph.items()}
+    while True:  # take away what imports nothing that is left
+        ends = {name for name, there in left.items() if not there & left.keys()}
+        if not ends:
+            break
+        left = {name: there - ends for name, there in left.items() if name not in ends}
+    way: list[str] = []
+    here = min(left, default=None)
+    while here is not None and here not in way:
+        way.append(here)
+        here = min(left[here] & left.keys())
+    return [] if here is None else [*way[way.index(here) :], here]
+
+
+def test_no_circles():
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert find_circle({"a": {"b"}, "b": set()}) == []
+    circle = find_circle(graph_of_imports())
+    assert not circle, "modules import each other: " + " -> ".join(circle)
+
+
+def test_every_exception_is_needed():
+    used = {(room(path), there) for path in MODULES for there in imported(path)}
+    assert used >= SAME_FLOOR, f"nobody needs {SAME_FLOOR - used}: remove it"
+    assert FLOORS.keys() == {room(path) for path in MODULES}
 
 
 def room(path: Path) -> str:

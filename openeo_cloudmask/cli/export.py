@@ -18,7 +18,7 @@ def export(
     output: Annotated[Path, typer.Argument(help="The file to write (.onnx).")],
     sensor: Annotated[
         str | None,
-        typer.Option(help="Sensor of the data: an id, or a YAML/JSON file of wavelengths."),
+        typer.Option(help="Sensor of the data: an id, a YAML/JSON file of wavelengths, or any."),
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands the data will have, if not all: B02,B03,...")

@@ -144,7 +144,8 @@ def score(
     from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases
     from openeo_cloudmask.evaluation.evaluate import ScoreSettings
     from openeo_cloudmask.evaluation.grids import parse_regrid
-    from openeo_cloudmask.evaluation.report import to_json, write_report
+    from openeo_cloudmask.evaluation.report import to_json
+    from openeo_cloudmask.evaluation.report_html import write_report
     from openeo_cloudmask.evaluation.score_files import ScoreRequest, score_files
 
     cases = plan_cases(

@@ -49,7 +49,9 @@ def run(
     weights: Annotated[
         str | None, typer.Option(help="Weights file or folder, instead of a download.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="What runs the network: torch or onnx.")] = "torch",
+    runtime: Annotated[
+        str, typer.Option(help="What runs the network: torch, onnx, or auto (torch, if installed).")
+    ] = "auto",
     sensor: Annotated[
         str | None,
         typer.Option(help="Sensor of a raster: an id, or a YAML/JSON file of wavelengths."),

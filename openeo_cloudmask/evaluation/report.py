@@ -75,21 +75,6 @@ def make_report(
     )
 
 
-def write_report(folder: Path, report: ScoreReport) -> tuple[Path, Path, Path]:
-    """Write ``scores.html``, ``scores.csv`` and ``scores.json`` and return their paths.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    from openeo_cloudmask.evaluation.report_html import render_report
-
-    return (
-        write_text(folder / "scores.html", render_report(report)),
-        write_text(folder / "scores.csv", to_csv(report)),
-        write_text(folder / "scores.json", to_json(report.to_dict())),
-    )
-
-
 def to_csv(report: ScoreReport) -> str:
     """Return a row for each number: scene (``pooled`` for all), case, class, name, value."""
     out = io.StringIO()

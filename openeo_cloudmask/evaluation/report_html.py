@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,13 @@ from openeo_cloudmask.evaluation.cases import CaseResult
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Evaluation, Pooled
 from openeo_cloudmask.evaluation.quicklook import paint_mask
-from openeo_cloudmask.evaluation.report import Picture, ScoreReport
+from openeo_cloudmask.evaluation.report import (
+    Picture,
+    ScoreReport,
+    to_csv,
+    to_json,
+    write_text,
+)
 from openeo_cloudmask.evaluation.scores import POSITIVE
 
 VIEW_TITLES = {
@@ -72,6 +79,19 @@ def scene_pictures(evaluation: Evaluation) -> tuple[Picture, ...]:
         )
     )
     return tuple(pictures)
+
+
+def write_report(folder: Path, report: ScoreReport) -> tuple[Path, Path, Path]:
+    """Write ``scores.html``, ``scores.csv`` and ``scores.json`` and return their paths.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    return (
+        write_text(folder / "scores.html", render_report(report)),
+        write_text(folder / "scores.csv", to_csv(report)),
+        write_text(folder / "scores.json", to_json(report.to_dict())),
+    )
 
 
 def render_report(report: ScoreReport) -> str:

@@ -44,8 +44,10 @@ class Window:
 class Detector(Protocol):
     """What finds clouds in a window of pixels.
 
-    A detector is stateless between calls, may be called from one thread at a time, and is not
-    pickled: task graphs carry the model's name, and each worker loads its own.
+    A detector is stateless between calls and may be called from several threads at once, which all
+    get the answers that one thread would get: ``load_detector`` gives the same detector to all
+    that ask for it. It is not pickled: task graphs carry the model's name, and each worker loads
+    its own.
     """
 
     @property

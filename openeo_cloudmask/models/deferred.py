@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class DeferredDetector:
         self._load = load
         self._exported = exported
         self._detector: Detector | None = None
+        self._loading = Lock()
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -57,6 +59,7 @@ class DeferredDetector:
         return self._loaded().predict_windows(windows, valid)
 
     def _loaded(self) -> Detector:
-        if self._detector is None:
-            self._detector = self._load()
-        return self._detector
+        with self._loading:  # several threads may ask at once
+            if self._detector is None:
+                self._detector = self._load()
+            return self._detector

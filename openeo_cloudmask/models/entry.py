@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
 from openeo_cloudmask.errors import MissingExtraError, OptionError, WeightsError
 from openeo_cloudmask.inference import Detector, Window
-from openeo_cloudmask.sensors import SENSORS, Sensor
+from openeo_cloudmask.sensors import SENSORS, CommonBands, Sensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -125,6 +125,9 @@ class ModelKind:
     """The hardware it is made for, as the MLM extension calls it."""
     artifact: str | None = None
     """How its file was written, as the MLM extension calls it; None: its suffix tells."""
+    any_bands: CommonBands | None = None
+    """Set where one exported file serves all sensors: the bands that it takes. Such a file comes
+    with the package and runs where torch is not installed."""
     own_weights: bool = False
     """True where weights come with the package, or from the user's own training."""
     asset_title: str = "Weights, which do not come as a file of their own"

@@ -5,21 +5,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from threading import RLock
 
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.models.entry import LoadRequest, ModelEntry, ModelKind
 from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.kinds import ONNX
-from openeo_cloudmask.models.onnx_detector import find_onnx, is_exported
+from openeo_cloudmask.models.onnx_detector import find_onnx, is_exported, packaged_onnx
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.options import PRECISIONS
 from openeo_cloudmask.sensors import Sensor
 
-RUNTIMES = ("torch", "onnx")
+RUNTIMES = ("auto", "torch", "onnx")
+"""What may run a network: ``auto`` is torch, or onnxruntime where torch is not installed and the
+model's ONNX file comes with the package."""
 
+_loading = RLock()
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +36,7 @@ def load_detector(
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
-    runtime: str = "torch",
+    runtime: str = "auto",
 ) -> Detector:
     """The detector of a model, loaded once a process.
 
@@ -44,7 +49,8 @@ def load_detector(
             that ``cloudmask export`` wrote is run with onnxruntime.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         precision: ``auto`` (bf16 where the hardware has it), ``fp32`` or ``bf16``.
-        runtime: ``torch``, or ``onnx`` for a file that ``cloudmask export`` wrote.
+        runtime: ``torch``; ``onnx`` for a file that ``cloudmask export`` wrote or that comes with
+            the package; or ``auto``: torch, and onnx where torch is not installed.
 
     Raises:
         UnknownModelError: No model of that name.
@@ -60,7 +66,9 @@ def load_detector(
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     model_input = select_input(entry, sensor=sensor, bands=bands)
-    runs_onnx = is_exported(weights, runtime)
+    runs_onnx = is_exported(weights, runtime) or (
+        runtime == "auto" and weights is None and _needs_no_torch(entry)
+    )
     path = None
     if entry.takes_weights:
         path = (find_onnx if runs_onnx else find_weights)(entry, weights).absolute()
@@ -73,17 +81,23 @@ def load_detector(
         )
     state = None if path is None else (path.stat().st_size, path.stat().st_mtime_ns)
     _log_licence_once(entry)
-    return _load(
-        ONNX if runs_onnx else entry.kind,
-        LoadRequest(
-            entry=entry,
-            model_input=model_input,
-            weights=path,
-            weights_state=state,
-            device=device,
-            precision=precision,
-        ),
-    )
+    with _loading:  # a cache alone would let threads that ask at once load a file each
+        return _load(
+            ONNX if runs_onnx else entry.kind,
+            LoadRequest(
+                entry=entry,
+                model_input=model_input,
+                weights=path,
+                weights_state=state,
+                device=device,
+                precision=precision,
+            ),
+        )
+
+
+def _needs_no_torch(entry: ModelEntry) -> bool:
+    """Whether torch is not installed, and the model's ONNX file comes with the package."""
+    return find_spec("torch") is None and packaged_onnx(entry).is_file()
 
 
 def licence_notice(entry: ModelEntry) -> str:

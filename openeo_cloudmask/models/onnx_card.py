@@ -29,7 +29,8 @@ class OnnxCard:
     title: str
     sensor: str
     bands: tuple[str, ...]
-    """Planes of the input ``windows``, in order, as the sensor calls them."""
+    """Planes of the input ``windows``, in order, as the sensor calls them. Where the sensor is
+    ``any``, they are common names."""
     descriptors: tuple[Mapping[str, Any], ...]
     """One per band: kind and wavelengths (nm) for which the file was made."""
     scheme: str
@@ -40,6 +41,8 @@ class OnnxCard:
     pixelwise: bool = False
     rim_px: int = 0
     mirrored: bool = True
+    optional: tuple[str, ...] = ()
+    """Bands that may be missing: their planes are 0, and so are they in the input ``present``."""
     scaling: str
     licence: str
     licence_url: str
@@ -81,8 +84,8 @@ def parse_card(metadata: Mapping[str, str], path: Path) -> OnnxCard:
         )
     try:
         content = json.loads(text)
-        for name in ("bands", "descriptors", "classes"):
-            content[name] = tuple(content[name])
+        for name in ("bands", "descriptors", "classes", "optional"):
+            content[name] = tuple(content.get(name, ()))
         card = OnnxCard(**content)
         names = card.class_scheme.names
         card.window  # noqa: B018 - checks the sizes

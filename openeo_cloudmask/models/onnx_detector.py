@@ -22,7 +22,8 @@ from openeo_cloudmask.errors import (
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.onnx_card import OnnxCard, parse_card
 from openeo_cloudmask.models.onnx_session import open_session
-from openeo_cloudmask.models.weights import WEIGHTS_VARIABLE, cache_folder
+from openeo_cloudmask.models.weights import OWN_FOLDER, WEIGHTS_VARIABLE, cache_folder
+from openeo_cloudmask.sensors import ANY_SENSOR, find_common
 
 if TYPE_CHECKING:
     from openeo_cloudmask.models.entry import LoadRequest, ModelEntry
@@ -36,8 +37,8 @@ class OnnxDetector:
 
     session: Any
     input_names: tuple[str, ...]
-    planes: tuple[int, ...]
-    """Which of ``band_names`` the network takes, in its order."""
+    planes: tuple[int | None, ...]
+    """Which of ``band_names`` the network takes, in its order; None for one that is missing."""
     band_names: tuple[str, ...]
     scheme: ClassScheme
     window: Window
@@ -55,10 +56,16 @@ class OnnxDetector:
                 f"{len(self.band_names)} bands of {side} x {side}"
             )
         out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
+        present = np.array([[place is not None for place in self.planes]], np.float32)
+        chosen = np.zeros((1, len(self.planes), height, width), np.float32)
         for index in range(count):  # one by one: the answer cannot depend on the batch
+            for plane, place in zip(chosen[0], self.planes, strict=True):
+                if place is not None:
+                    plane[:] = windows[index, place]
             inputs = {
-                "windows": np.ascontiguousarray(windows[index : index + 1, self.planes]),
+                "windows": chosen,
                 "valid": np.ascontiguousarray(valid[index : index + 1]),
+                "present": present,
             }
             feed = {name: inputs[name] for name in self.input_names}
             out[index] = self.session.run(None, feed)[0][0]
@@ -76,7 +83,12 @@ def read_card(path: str | Path) -> OnnxCard:
     return parse_card(_open_session(path, "cpu").get_modelmeta().custom_metadata_map, path)
 
 
-def is_exported(weights: str | Path | None, runtime: str = "torch") -> bool:
+def packaged_onnx(entry: ModelEntry) -> Path:
+    """Where the ONNX file of a model lies that comes with the package."""
+    return OWN_FOLDER / f"{entry.id}{ONNX_SUFFIX}"
+
+
+def is_exported(weights: str | Path | None, runtime: str = "auto") -> bool:
     """Whether these options ask for an exported file: by the runtime, or by the file's name."""
     return runtime == "onnx" or str(weights or "").lower().endswith(ONNX_SUFFIX)
 
@@ -84,8 +96,8 @@ def is_exported(weights: str | Path | None, runtime: str = "torch") -> bool:
 def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
     """Return the exported file of a model.
 
-    In this order: the file or folder given, the one in ``OPENEO_CLOUDMASK_WEIGHTS``, the package's
-    cache; in a folder the file is called after the model.
+    In this order: the file or folder given, the one in ``OPENEO_CLOUDMASK_WEIGHTS``, the cache, the
+    package itself; in a folder the file is called after the model.
 
     Raises:
         WeightsError: There is none.
@@ -95,6 +107,8 @@ def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
     path = place / f"{entry.id}{ONNX_SUFFIX}" if place.is_dir() else place
     if path.suffix.lower() == ONNX_SUFFIX and path.is_file():
         return path
+    if override is None and packaged_onnx(entry).is_file():
+        return packaged_onnx(entry)
     raise WeightsError(
         f"no ONNX file of model {entry.id!r} at {path}; write one with "
         f"`cloudmask export {entry.id} {entry.id}{ONNX_SUFFIX}` and pass it as the option 'weights'"
@@ -123,12 +137,15 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
             f"{path} holds model {card.model!r}, but {request.entry.id!r} was asked for"
         )
     sensor, names = request.model_input.sensor, request.model_input.band_names
-    if card.sensor != sensor.id:
+    places = {name: index for index, name in enumerate(names)}
+    if card.sensor == ANY_SENSOR:
+        places = find_common(sensor, names)
+    elif card.sensor != sensor.id:
         raise SensorError(
             f"{path} was exported for the sensor {card.sensor!r}, the data is of {sensor.id!r}; "
             f"export it anew with --sensor {sensor.id}"
         )
-    if missing := [name for name in card.bands if name not in names]:
+    if missing := [name for name in card.bands if name not in {*places, *card.optional}]:
         raise BandError(
             f"{path} takes {', '.join(card.bands)}; the data lacks {', '.join(missing)}. Load "
             "them, or export the model anew for the bands there are"
@@ -136,7 +153,7 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
     return OnnxDetector(
         session=session,
         input_names=tuple(item.name for item in session.get_inputs()),
-        planes=tuple(names.index(name) for name in card.bands),
+        planes=tuple(places.get(name) for name in card.bands),
         band_names=names,
         scheme=card.class_scheme,
         window=card.window,

@@ -20,6 +20,7 @@ from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
 from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX
 from openeo_cloudmask.models.registry import KINDS, get_model
 from openeo_cloudmask.models.weights import find_weights
+from openeo_cloudmask.sensors import ANY_SENSOR, Sensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from openeo_cloudmask.inference import Window
     from openeo_cloudmask.models.entry import ModelEntry, ModelInput
     from openeo_cloudmask.models.networks.exported import ExportedForm
-    from openeo_cloudmask.sensors import Sensor
 
 _OPSET = 18
 #: Probabilities may differ by this between the runtimes; a check of the file, not its accuracy.
@@ -53,7 +53,8 @@ def export_onnx(
     Args:
         model: A model of the registry.
         path: The file to write, ``.onnx``; its folder has to be there.
-        sensor: The sensor whose bands it is to take; None takes the model's first.
+        sensor: The sensor whose bands it is to take; None takes the model's first; ``any`` writes
+            one file for all sensors, of a model that takes its bands by common name.
         bands: Those of its bands that the data will have; None takes all.
         weights: A weights file, or a folder with files under their published names.
         window_px: Side of the window; None takes the model's own.
@@ -82,6 +83,8 @@ def export_onnx(
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
         import torch
+    if sensor == ANY_SENSOR:
+        sensor = _any_sensor(entry)
     model_input = select_input(entry, sensor=sensor, bands=bands)
     card = _make_card(entry, model_input, window)
     request = LoadRequest(
@@ -103,6 +106,14 @@ def _check_output(path: Path) -> None:
         raise OutputError(f"the output {path} is a folder; expected the name of a file")
 
 
+def _any_sensor(entry: ModelEntry) -> Sensor:
+    if entry.kind.any_bands is None:
+        raise OptionError(
+            f"model {entry.id!r} is exported for one sensor at a time; pass the sensor's name"
+        )
+    return entry.kind.any_bands.any_sensor
+
+
 def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> OnnxCard:
     sensor = model_input.sensor
     return OnnxCard(
@@ -118,6 +129,7 @@ def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> On
         pixelwise=window.pixelwise,
         rim_px=window.rim_px,
         mirrored=window.mirrored,
+        optional=() if sensor.id != ANY_SENSOR else entry.kind.any_bands.optional[0],
         scaling=SCALING,
         licence=entry.licence.spdx,
         licence_url=entry.licence.url,
@@ -152,6 +164,7 @@ def _write_file(form: ExportedForm, card: OnnxCard, path: Path) -> None:
     valid = torch.ones((2, card.window_px, card.window_px), dtype=torch.bool)
     valid[1, : card.window_px // 4] = False
     inputs = {"windows": windows * valid.unsqueeze(1), "valid": valid}
+    inputs["present"] = torch.ones((2, len(card.bands)))
     inputs = {name: inputs[name] for name in form.input_names}
     with torch.inference_mode():
         wanted = form(*inputs.values())

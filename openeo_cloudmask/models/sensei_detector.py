@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.networks.prepare import resolve_device, resolve_precision
+from openeo_cloudmask.models.networks.prepare import (
+    exact_arithmetic,
+    resolve_device,
+    resolve_precision,
+)
 from openeo_cloudmask.models.networks.segmenter import FixedChannels
 from openeo_cloudmask.models.networks.sensei import SenseiNetwork
 from openeo_cloudmask.models.torch_detector import device_window
@@ -61,8 +65,7 @@ class SenseiDetector:
 
     def _run(self, windows: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         pixels = torch.from_numpy(np.ascontiguousarray(windows, np.float32)).to(self.device)
-        # TF32 keeps 10 bits of a factor: not what fp32 promises.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), exact_arithmetic:
             if self.vectors is None:
                 answer = self.network(pixels)
             else:

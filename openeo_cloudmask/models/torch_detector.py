@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,12 @@ from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import InputError, WeightsError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.inference.windows import mirror_indices
-from openeo_cloudmask.models.networks.prepare import prepare, resolve_device, resolve_precision
+from openeo_cloudmask.models.networks.prepare import (
+    exact_arithmetic,
+    prepare,
+    resolve_device,
+    resolve_precision,
+)
 from openeo_cloudmask.models.state_dict import load_network_strict, load_torchscript
 from openeo_cloudmask.models.threads import for_each
 
@@ -86,14 +90,7 @@ class TorchDetector:
         if len(part) < batch:
             filled = part.new_zeros((batch, *part.shape[1:]))
             filled[: len(part)] = part
-        # TF32 keeps 10 bits of a factor: not what fp32 promises. It is a switch of the whole
-        # process; on a CPU, where windows go side by side, it is left alone.
-        exact = (
-            nullcontext()
-            if self.device.type == "cpu"
-            else torch.backends.cudnn.flags(allow_tf32=False)
-        )
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), exact_arithmetic:
             answer: Tensor = self.network(filled.to(self.device))[: len(part)].float()
             return answer if self.gives_probabilities else torch.softmax(answer, dim=1)
 

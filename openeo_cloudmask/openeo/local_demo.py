@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS
-from openeo_cloudmask.errors import OptionError, OutputError, WeightsError
+from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
 from openeo_cloudmask.evaluation.scores import Scores
 from openeo_cloudmask.evaluation.summary import balanced_accuracies, four_classes
 from openeo_cloudmask.models.registry import get_model
-from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.openeo.client import cloud_mask
 from openeo_cloudmask.openeo.local import Progress, run_graph
 from openeo_cloudmask.products.cog import write_cog
@@ -52,13 +50,7 @@ class DemoResult:
 
 
 def default_model() -> str:
-    """Return the model that runs without a download: the bundled network, or the decision tree."""
-    if find_spec("torch") is None:
-        return "hollstein"
-    try:
-        find_weights(get_model("mini"))
-    except WeightsError:
-        return "hollstein"
+    """Return the model that the package brings along; it needs no download and no torch."""
     return "mini"
 
 

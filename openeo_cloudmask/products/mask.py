@@ -71,7 +71,7 @@ def mask_product(
     options: MaskOptions | None = None,
     *,
     read: ReadOptions | None = None,
-    runtime: str = "torch",
+    runtime: str = "auto",
     overwrite: bool = False,
     progress: Progress | None = None,
     detector: Detector | None = None,
@@ -86,7 +86,7 @@ def mask_product(
         output: name of the GeoTIFF; its folder has to be there.
         options: model, style and so on; ``scale`` and ``offset`` count where ``read`` has none.
         read: how the input is read.
-        runtime: what runs the network.
+        runtime: what runs the network, see ``load_detector``.
         overwrite: whether an existing output may be replaced.
         progress: called with (done, total) windows; an exception it raises stops the work.
         detector: a detector that is loaded already, instead of the one ``options`` name; its

@@ -1,6 +1,7 @@
 """Sensors: bands, their wavelengths and names, and the radiometry of their products."""
 
 from openeo_cloudmask.sensors.bands import Band, BandKind, Sensor, resolve_bands
+from openeo_cloudmask.sensors.common import ANY_SENSOR, CommonBands, common_name, find_common
 from openeo_cloudmask.sensors.custom import parse_sensor, read_sensor, resolve_sensor
 from openeo_cloudmask.sensors.decode import BandDecoder, Decoder, band_decoder, mark_declared
 from openeo_cloudmask.sensors.radiometry import (
@@ -12,15 +13,19 @@ from openeo_cloudmask.sensors.radiometry import (
 from openeo_cloudmask.sensors.tables import SENSORS, get_sensor
 
 __all__ = [
+    "ANY_SENSOR",
     "SENSORS",
     "Band",
     "BandDecoder",
     "BandKind",
+    "CommonBands",
     "Decoder",
     "Sensor",
     "band_decoder",
     "brightness_temperature",
+    "common_name",
     "dn_to_reflectance",
+    "find_common",
     "get_sensor",
     "landsat_reflectance",
     "mark_declared",

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 TITLE = "Cloud-mask models of openeo-cloudmask"
-FILES_PATH = "/files"
-"""Where the files that the catalog carries (UDF, process) are served."""
 
 
 def mount_stac_app(app: Starlette, path: str = "/stac", folder: Path | None = None) -> None:
@@ -78,6 +76,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         raise MissingExtraError.for_extra("server", "the STAC API") from err
     from openeo_cloudmask.stac.api_client import (
         ERROR_STATUS,
+        FILES_PATH,
         CatalogClient,
         LinksFollowMount,
         QueryablesClient,

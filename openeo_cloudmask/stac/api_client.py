@@ -38,6 +38,9 @@ ERROR_STATUS: dict[type[Exception], int] = {
 }
 _JSON, _GEOJSON = "application/json", "application/geo+json"
 
+FILES_PATH = "/files"
+"""Where the API serves the files that the catalog carries."""
+
 
 class LinksFollowMount:
     """Makes ``request.base_url``, and so all links, those of the place the API is mounted at.
@@ -264,8 +267,6 @@ def _kept_links(found: Json, base: str) -> list[Json]:
 
 def _absolute(href: str, base: str) -> str:
     """Return where the API serves a file that the catalog carries; other URLs stay as they are."""
-    from openeo_cloudmask.stac.api import FILES_PATH
-
     if is_absolute(href):
         return href
     return f"{base.rstrip('/')}{FILES_PATH}/{posixpath.basename(href)}"

@@ -15,8 +15,9 @@ import pytest
 from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs import engine as engine_module
+from openeo_cloudmask.backend.jobs.compute import _wait_for
 from openeo_cloudmask.backend.jobs.tables import Job
-from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, _wait_for
+from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest
 from openeo_cloudmask.backend.settings import Settings
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, wait_for, write_scene
 

@@ -11,7 +11,7 @@ from openeo_cloudmask.errors import install_command
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
-    "torch", "onnx", "onnxruntime", "onnxscript", "h5netcdf", "h5py", "ukis_csmask", "s2cloudless",
+    "torch", "onnx", "onnxscript", "h5netcdf", "h5py", "ukis_csmask", "s2cloudless",
     "lightgbm", "alembic", "distributed", "dask", "fastapi", "uvicorn", "openeo_pg_parser_networkx",
     "streamlit", "leafmap", "rio_tiler",
 )  # fmt: skip

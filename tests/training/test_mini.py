@@ -9,10 +9,9 @@ torch = pytest.importorskip("torch")
 from openeo_cloudmask.errors import BandError, InputError, OptionError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import build_network, get_model, load_detector
-from openeo_cloudmask.models.families.mini import plane_of
 from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
 from openeo_cloudmask.models.state_dict import read_tensors
-from openeo_cloudmask.sensors import Band, Sensor
+from openeo_cloudmask.sensors import Band, Sensor, common_name
 from openeo_cloudmask.training.mini import (
     TrainOptions,
     _State,
@@ -88,7 +87,7 @@ def test_a_sensor_of_ones_own_is_understood_by_wavelength(weights):
         resolution_m=5,
         bands=tuple(Band(name=n, min_nm=low, max_nm=high, resolution_m=5) for n, low, high in rows),
     )
-    assert [plane_of(band) for band in own.bands] == ["nir", "red", "green", "blue"]
+    assert [common_name(band) for band in own.bands] == ["nir", "red", "green", "blue"]
     detector = load_detector("mini", sensor=own, bands=["d", "c", "b", "a"], weights=weights)
     assert detector.band_names == ("a", "b", "c", "d")
     lacking = Sensor(

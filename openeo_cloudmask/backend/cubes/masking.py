@@ -258,7 +258,7 @@ def _ordered(data: xr.DataArray) -> xr.DataArray:
 
 
 def _threads() -> int:
-    from openeo_cloudmask.backend.jobs.tasks import worker_threads
+    from openeo_cloudmask.backend.jobs.compute import worker_threads
 
     return worker_threads()
 

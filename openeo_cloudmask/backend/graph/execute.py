@@ -7,12 +7,11 @@ of callbacks between calls, and writes down the provenance of every array.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph.process import Process
 from openeo_cloudmask.backend.graph.validate import (
     bad_value,
     is_address,
@@ -23,25 +22,6 @@ from openeo_cloudmask.backend.graph.validate import (
 )
 
 MAX_CALLS_DEPTH = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A predefined process: its openEO description and the function that does it."""
-
-    spec: dict[str, Any]
-    function: Callable[..., Any]
-    accepts: frozenset[str]
-    """Names of the function's parameters."""
-
-    @classmethod
-    def of(cls, spec: dict[str, Any], function: Callable[..., Any]) -> Process:
-        """Return the process whose implementation is ``function``."""
-        return cls(
-            spec=spec,
-            function=function,
-            accepts=frozenset(inspect.signature(function).parameters),
-        )
 
 
 class Executor:

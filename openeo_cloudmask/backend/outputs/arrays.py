@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.cubes.read import grid_of
-from openeo_cloudmask.backend.jobs.tasks import compute
+from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.outputs.strips import read_strips
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError

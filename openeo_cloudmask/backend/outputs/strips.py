@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from openeo_cloudmask.backend.jobs.tasks import compute_in_order
+from openeo_cloudmask.backend.jobs.compute import compute_in_order
 
 Strip = tuple[int, NDArray[Any]]
 _ROWS = 512

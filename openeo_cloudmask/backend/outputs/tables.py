@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from openeo_cloudmask.backend.jobs.tasks import compute
+from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import GEOMETRY, is_raster, kind_of
 from openeo_cloudmask.backend.processes.geometries import PROPERTIES, parse_geometries

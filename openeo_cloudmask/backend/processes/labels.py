@@ -173,7 +173,7 @@ def filter_bbox(data: xr.DataArray, extent: Any) -> xr.DataArray:  # noqa: ANN40
 
 def trim_cube(data: xr.DataArray) -> xr.DataArray:
     """Return the cube without labels at its ends that hold no data at all."""
-    from openeo_cloudmask.backend.jobs.tasks import compute
+    from openeo_cloudmask.backend.jobs.compute import compute
     from openeo_cloudmask.backend.processes.blocks import nodata_of
 
     nodata = nodata_of(data)

@@ -17,8 +17,8 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import Sealed, mask_lazily, parse_client_options
 from openeo_cloudmask.backend.graph.execute import is_json
 from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, current_run
-from openeo_cloudmask.backend.jobs.tasks import compute
 from openeo_cloudmask.backend.processes.udf import call_udf, check_udf, lone_udf
 
 _Slices = dict[str, slice]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from openeo_cloudmask.backend.graph.execute import Process
+from openeo_cloudmask.backend.graph.process import Process
 from openeo_cloudmask.backend.processes.descriptions import own_specs
 from openeo_cloudmask.errors import MissingExtraError
 

@@ -13,8 +13,8 @@ import xarray as xr
 from openeo_cloudmask import assets
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import mask_lazily, parse_client_options
+from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
-from openeo_cloudmask.backend.jobs.tasks import compute
 
 RUNTIMES = ("Python", "python", "Python-Jep")
 

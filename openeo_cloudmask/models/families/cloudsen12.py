@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.models.entry import Family, Licence, ModelEntry, ModelKind, WeightsSource
 from openeo_cloudmask.models.kinds import TORCHSCRIPT, export_network, load_network
-from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.sensors import SENSORS, CommonBands
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,11 +131,10 @@ _MODELS = (
         "CloudSEN12, the bands that Landsat 8/9 and Sentinel-2 share",
         "Network on coastal, blue, green, red, near infrared, cirrus and both short-wave infrared "
         "bands, trained on Sentinel-2 for use on Landsat 8 and 9; published as TorchScript.",
-        {
-            # The published code names the bands after Sentinel-2; these are the same ones.
-            "landsat-8-9-l1": ("B1", "B2", "B3", "B4", "B5", "B9", "B6", "B7"),
-            "sentinel-2-l1c": ("B01", "B02", "B03", "B04", "B08", "B10", "B11", "B12"),
-        },
+        CommonBands(
+            takes=("coastal", "blue", "green", "red", "nir", "cirrus", "swir16", "swir22"),
+            first="landsat-8-9-l1",
+        ).inputs,
         _weights(
             "landsat30.pt",
             sha256="473ad34007c4ae13cc04a5e71313f86bc5562148f6038407250541f44bdf7ba6",

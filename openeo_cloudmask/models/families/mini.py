@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from openeo_cloudmask.errors import BandError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
-from openeo_cloudmask.sensors import Band, BandKind, Sensor
+from openeo_cloudmask.sensors import ANY_SENSOR, CommonBands
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,59 +15,11 @@ if TYPE_CHECKING:
     from openeo_cloudmask.inference import Detector
     from openeo_cloudmask.models.networks.exported import ExportedForm
 
-_COMMON_NAMES = {
-    "blue": "blue",
-    "green": "green",
-    "red": "red",
-    "nir": "nir",
-    "nir08": "nir",
-    "cirrus": "cirrus",
-    "swir16": "swir16",
-    "swir22": "swir22",
-}
-# Where a band's centre may lie, nanometres, if its sensor gives it no common name.
-_CENTRES_NM = {
-    "blue": (450, 520),
-    "green": (520, 600),
-    "red": (620, 690),
-    "nir": (770, 900),
-    "cirrus": (1360, 1390),
-    "swir16": (1550, 1700),
-    "swir22": (2050, 2350),
-}
-
-
-def plane_of(band: Band) -> str | None:
-    """The plane of ``mini`` that a band fills, by its common name or its wavelength, or None."""
-    if band.kind is not BandKind.OPTICAL:
-        return None
-    if band.common_name is not None:
-        return _COMMON_NAMES.get(band.common_name)
-    centre = band.centre_nm or 0.0
-    ranges = _CENTRES_NM.items()
-    return next((name for name, (low, high) in ranges if low <= centre <= high), None)
-
-
-def choose_planes(sensor: Sensor, band_names: tuple[str, ...]) -> dict[str, int]:
-    """Return plane -> place in ``band_names``; the first band of a plane is taken.
-
-    Raises:
-        BandError: blue, green, red or near infrared is missing.
-    """
-    from openeo_cloudmask.models.networks.mini import NEEDED_PLANES
-
-    planes: dict[str, int] = {}
-    for place, name in enumerate(band_names):
-        plane = plane_of(sensor.band(name))
-        if plane is not None:
-            planes.setdefault(plane, place)
-    if missing := [name for name in NEEDED_PLANES if name not in planes]:
-        raise BandError(
-            f"mini needs blue, green, red and near infrared; the bands {', '.join(band_names)} of "
-            f"{sensor.id} have no {', '.join(missing)}. Load them, or give the bands of a custom "
-            "sensor common names"
-        )
-    return planes
+_BANDS = CommonBands(
+    takes=("blue", "green", "red", "nir"),
+    optional=(("cirrus", "swir16", "swir22"), ("swir16", "swir22"), ("cirrus",), ("swir16",), ()),
+    levels=("L1C", "L2A", "L1"),
+)
 
 
 def _build(config: Mapping[str, Any]) -> nn.Module:
@@ -81,7 +32,8 @@ def _read_network(request: LoadRequest) -> tuple[nn.Module, tuple[int, ...]]:
     """The network with its weights, and where its planes are among the bands."""
     from openeo_cloudmask.models.state_dict import load_state_dict_strict
 
-    planes = choose_planes(request.model_input.sensor, request.model_input.band_names)
+    chosen = request.model_input
+    planes = _BANDS.choose(chosen.sensor, chosen.band_names, model="mini")
     network = request.entry.kind.build({"planes": tuple(planes)})
     load_state_dict_strict(network, request.weights_file)
     return network, tuple(planes.values())
@@ -97,9 +49,12 @@ def _load(request: LoadRequest) -> Detector:
 
 def _export(request: LoadRequest) -> ExportedForm:
     from openeo_cloudmask.models.networks.exported import ExportedForm
-    from openeo_cloudmask.models.networks.mini import PickBands
+    from openeo_cloudmask.models.networks.mini import AnyBands, PickBands
 
-    return ExportedForm(PickBands(*_read_network(request)), softmax=True)
+    network, places = _read_network(request)
+    if request.model_input.sensor.id == ANY_SENSOR:
+        return ExportedForm(AnyBands(network), softmax=True, input_names=("windows", "present"))
+    return ExportedForm(PickBands(network, places), softmax=True)
 
 
 KIND = ModelKind(
@@ -110,6 +65,7 @@ KIND = ModelKind(
     export=_export,
     artifact="safetensors.torch.save_file",
     own_weights=True,
+    any_bands=_BANDS,
     asset_title="Weights, which come with the package openeo-cloudmask",
 )
 
@@ -122,30 +78,8 @@ MINI = ModelEntry(
     "and both short-wave infrared bands where they are there. Its weights (under 2 MB) come with "
     "the package. Trained on simulated scenes only: it has never seen a real image, and larger "
     "networks trained on real labels may do better.",
-    inputs={
-        "sentinel-2-l1c": ("B02", "B03", "B04", "B08", "B10", "B11", "B12"),
-        "sentinel-2-l2a": ("B02", "B03", "B04", "B08", "B11", "B12"),
-        "landsat-8-9-l1": ("B2", "B3", "B4", "B5", "B9", "B6", "B7"),
-        "landsat-7-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
-        "landsat-4-5-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
-    },
-    alternatives={
-        "sentinel-2-l1c": (
-            ("B02", "B03", "B04", "B08", "B11", "B12"),
-            ("B02", "B03", "B04", "B08", "B10"),
-            ("B02", "B03", "B04", "B08", "B11"),
-            ("B02", "B03", "B04", "B08"),
-        ),
-        "sentinel-2-l2a": (("B02", "B03", "B04", "B08", "B11"), ("B02", "B03", "B04", "B08")),
-        "landsat-8-9-l1": (
-            ("B2", "B3", "B4", "B5", "B6", "B7"),
-            ("B2", "B3", "B4", "B5", "B9"),
-            ("B2", "B3", "B4", "B5", "B6"),
-            ("B2", "B3", "B4", "B5"),
-        ),
-        "landsat-7-l1": (("B1", "B2", "B3", "B4", "B5"), ("B1", "B2", "B3", "B4")),
-        "landsat-4-5-l1": (("B1", "B2", "B3", "B4", "B5"), ("B1", "B2", "B3", "B4")),
-    },
+    inputs=_BANDS.inputs,
+    alternatives=_BANDS.alternatives,
     sensor_independent=True,
     min_bands=4,
     window=Window(size_px=512, multiple_px=32),

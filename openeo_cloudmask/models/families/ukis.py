@@ -21,6 +21,7 @@ from openeo_cloudmask.errors import BandError, InputError, MissingExtraError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
 from openeo_cloudmask.models.onnx_session import open_session
+from openeo_cloudmask.sensors import CommonBands
 
 _TILE_PX = 256
 _STEP_PX = 128
@@ -133,6 +134,11 @@ def _blend() -> NDArray[np.float32]:
     return np.outer(ramp, ramp).astype(np.float32)
 
 
+_BANDS = CommonBands(
+    takes=("blue", "green", "red", "nir"),
+    optional=(("swir16", "swir22"), ()),
+    levels=("L1C", "L2A", "L1"),
+)
 UKIS = ModelKind(
     id="adapter",
     architecture="U-Net with EfficientNet-B4 encoder",
@@ -152,20 +158,8 @@ _UKIS = ModelEntry(
     summary="U-Net with an EfficientNet-B4 encoder for Sentinel-2 and Landsat, of the German "
     "Aerospace Center; its weights come with the package ukis-csmask, so it works offline. Clear, "
     "cloud and shadow; it has no thin cloud. Made for pixels of about 30 m.",
-    inputs={
-        "sentinel-2-l1c": ("B02", "B03", "B04", "B08", "B11", "B12"),
-        "sentinel-2-l2a": ("B02", "B03", "B04", "B08", "B11", "B12"),
-        "landsat-8-9-l1": ("B2", "B3", "B4", "B5", "B6", "B7"),
-        "landsat-7-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
-        "landsat-4-5-l1": ("B1", "B2", "B3", "B4", "B5", "B7"),
-    },
-    alternatives={
-        "sentinel-2-l1c": (("B02", "B03", "B04", "B08"),),
-        "sentinel-2-l2a": (("B02", "B03", "B04", "B08"),),
-        "landsat-8-9-l1": (("B2", "B3", "B4", "B5"),),
-        "landsat-7-l1": (("B1", "B2", "B3", "B4"),),
-        "landsat-4-5-l1": (("B1", "B2", "B3", "B4"),),
-    },
+    inputs=_BANDS.inputs,
+    alternatives=_BANDS.alternatives,
     window=Window(size_px=512, multiple_px=256),
     licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
     citation=(

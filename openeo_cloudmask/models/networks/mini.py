@@ -128,6 +128,18 @@ class PickBands(nn.Module):
         return logits
 
 
+class AnyBands(nn.Module):
+    """The network for any choice of planes: those that are missing are zero and flagged so."""
+
+    def __init__(self, network: MiniNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """(n, plane, y, x) and (n, plane) 0 or 1 -> logits."""
+        return self.network.classify(x, present)
+
+
 def _conv(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, act: bool = True, groups: int = 1
 ) -> nn.Sequential:

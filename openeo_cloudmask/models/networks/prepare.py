@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import torch
@@ -66,6 +67,35 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
             has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
             return "bf16" if has_bf16 else "fp32"
     raise OptionError(f"The precision was {precision!r}; expected one of: {', '.join(PRECISIONS)}.")
+
+
+class _ExactArithmetic:
+    """Switches TF32 off, which keeps 10 bits of a factor: not what fp32 promises.
+
+    It is a switch of the whole process. It is off from when the first thread comes in to when the
+    last one leaves, so that no thread turns it on under another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = torch.backends.cudnn.allow_tf32
+                torch.backends.cudnn.allow_tf32 = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                torch.backends.cudnn.allow_tf32 = self._before
+
+
+exact_arithmetic = _ExactArithmetic()
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -31,10 +31,10 @@ from openeo_cloudmask.models.networks.fused_conv import Activation, FusedConv, F
 from openeo_cloudmask.models.networks.fused_graph import FusedGraph
 from openeo_cloudmask.models.networks.prepare import Precision, fold_batch_norms
 from openeo_cloudmask.models.networks.rounding import Moments, measure_moments, round_to_bf16
-from openeo_cloudmask.models.networks.unet import (
+from openeo_cloudmask.models.networks.unet_layers import (
     SIZE_MULTIPLE_PX,
     DecoderBlock,
-    UNetMobileNetV2,
+    UNetLayers,
     check_input,
 )
 from openeo_cloudmask.models.networks.winograd import MIN_CHANNELS, WinogradConv
@@ -239,7 +239,7 @@ class _StoringEncoder(nn.Module):
 class FastUNet(nn.Module):
     """The inference form: (n, band, y, x) float32 -> (n, class, y, x) float32 logits."""
 
-    def __init__(self, network: UNetMobileNetV2, precision: Precision) -> None:
+    def __init__(self, network: UNetLayers, precision: Precision) -> None:
         super().__init__()
         plain = copy.deepcopy(network).eval().cpu().double()
         fold_batch_norms(plain)  # in double precision, so that each weight is rounded once
@@ -276,7 +276,7 @@ class FastUNet(nn.Module):
         return logits
 
 
-def _blocks(network: UNetMobileNetV2) -> list[DecoderBlock]:
+def _blocks(network: UNetLayers) -> list[DecoderBlock]:
     return cast("list[DecoderBlock]", list(network.decoder.blocks))
 
 
@@ -294,7 +294,7 @@ def _calibration_image(bands: int, side_px: int) -> Tensor:
 
 
 @torch.no_grad()
-def _measure(plain: UNetMobileNetV2, dtype: torch.dtype) -> dict[str, _Between]:
+def _measure(plain: UNetLayers, dtype: torch.dtype) -> dict[str, _Between]:
     """What is known of the decoder's tensors, from the calibration image where it is needed."""
 
     def measured(x: Tensor) -> _Between:

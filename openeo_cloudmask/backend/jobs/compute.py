@@ -1,0 +1,105 @@
+"""Values of lazy arrays, computed by the cluster that a task runs in, or here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.jobs import runtime
+
+_POLL_S = 0.5
+_left = threading.local()
+
+
+def worker_threads() -> int:
+    """Return how many tasks the cluster runs at a time; 1 where there is none."""
+    client = _client()
+    return 1 if client is None else max(1, sum(client.nthreads().values()))
+
+
+def compute_in_order(arrays: Sequence[Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the values of dask arrays one after the other.
+
+    They are computed by the cluster, a few ahead, so that memory depends on the largest of them
+    and not on their number.
+
+    Raises:
+        ApiError: the run was cancelled.
+    """
+    client = _client()
+    if client is None:
+        for array in arrays:
+            yield np.asarray(array.compute(scheduler="synchronous"))
+        return
+    _leave_pool()
+    ahead = worker_threads() + 1
+    waiting: list[Any] = []
+    try:
+        for number in range(len(arrays)):
+            while len(waiting) + number < len(arrays) and len(waiting) < ahead:
+                waiting.append(client.compute(arrays[number + len(waiting)], sync=False))
+            yield np.asarray(_wait_for(waiting.pop(0)))
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _leave_pool() -> None:
+    """Give this thread's place in the worker to the tasks that it waits for, once."""
+    from distributed import secede
+    from distributed.worker import thread_state
+
+    key = getattr(thread_state, "key", None)
+    if key is not None and _left.__dict__.get("key") != key:
+        secede()
+        _left.__dict__["key"] = key
+
+
+def when_done(future: Any) -> threading.Event:  # noqa: ANN401
+    """Return an event that is set when a dask future is done.
+
+    ``future.result(timeout=...)`` is no way to wait: dask fetches the results of several callers
+    at once, and a limit that is over for one of them breaks the fetch for all.
+    """
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    return done
+
+
+def _wait_for(future: Any) -> Any:  # noqa: ANN401
+    """Return a future's result, and stop when the run is cancelled."""
+    done = when_done(future)
+    try:
+        while not done.wait(_POLL_S):
+            runtime.check_cancelled()
+    except ApiError:
+        future.cancel()
+        raise
+    return future.result()
+
+
+def compute(array: Any) -> Any:  # noqa: ANN401 - numpy, whatever came in
+    """Return a lazy array's values."""
+    values = array.data if hasattr(array, "dims") else array  # of a cube
+    if hasattr(values, "dask"):
+        client = _client()
+        return array.compute(**({} if client else {"scheduler": "synchronous"}))
+    return array
+
+
+def _client() -> Any:  # noqa: ANN401 - dask has no types
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client, get_worker
+
+    try:
+        get_worker()
+        return get_client()
+    except ValueError:
+        return None

@@ -1,0 +1,83 @@
+"""mini without torch: the ONNX file in the package answers as the weights beside it do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from openeo_cloudmask.errors import BandError, OptionError
+from openeo_cloudmask.inference import predict
+from openeo_cloudmask.models import get_model, load_detector
+from openeo_cloudmask.models.onnx_detector import packaged_onnx, read_card
+from openeo_cloudmask.simulator.scene import simulate_scene
+
+MINI = get_model("mini")
+
+
+def test_its_card_is_of_the_model():
+    card = read_card(packaged_onnx(MINI))
+    assert (card.model, card.sensor, card.classes) == ("mini", "any", MINI.scheme.names)
+    assert card.bands == ("blue", "green", "red", "nir", "cirrus", "swir16", "swir22")
+    assert card.optional == card.bands[4:]
+    assert card.window == MINI.window
+
+
+@pytest.mark.parametrize("sensor", ["sentinel-2-l1c", "sentinel-2-l2a", "landsat-7-l1"])
+def test_both_runtimes_give_the_same_classes(sensor):
+    pytest.importorskip("torch")
+    scene = simulate_scene(6, size=256, sensor=sensor, nodata_fraction=0.1)
+    options = {"sensor": sensor, "bands": scene.band_names, "device": "cpu", "precision": "fp32"}
+    found = []
+    for runtime in ("torch", "onnx"):
+        detector = load_detector("mini", runtime=runtime, **options)
+        cube = scene.cube[[scene.band_names.index(name) for name in detector.band_names]]
+        found.append(predict(cube, detector, stride=256))
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-4)
+    seen = np.isfinite(found[0][0])
+    np.testing.assert_array_equal(*(each.argmax(axis=0)[seen] for each in found))
+    assert len(np.unique(found[0].argmax(axis=0)[seen])) > 1
+
+
+def test_four_bands_will_do_and_three_will_not():
+    bands = ["B08", "B02", "B03", "B04"]
+    detector = load_detector("mini", sensor="sentinel-2-l1c", bands=bands, runtime="onnx")
+    windows = np.random.default_rng(1).random((1, 4, 512, 512), np.float32)
+    answer = detector.predict_windows(windows, np.ones((1, 512, 512), bool))
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
+    with pytest.raises(BandError, match="B04"):
+        load_detector("mini", sensor="sentinel-2-l1c", bands=bands[:3], runtime="onnx")
+
+
+def test_only_models_with_common_bands_are_exported_for_any_sensor(tmp_path):
+    for package in ("torch", "onnx", "onnxscript"):
+        pytest.importorskip(package)
+    from openeo_cloudmask.models.onnx_export import export_onnx
+
+    with pytest.raises(OptionError, match="'cloudsen12' is exported for one sensor at a time"):
+        export_onnx("cloudsen12", tmp_path / "x.onnx", sensor="any")
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # an import fails, as where it is not installed
+from pathlib import Path
+import numpy as np
+import rasterio
+from openeo_cloudmask.products.mask import mask_product
+from openeo_cloudmask.simulator.products import write_product
+from openeo_cloudmask.simulator.scene import simulate_scene
+
+folder = Path(sys.argv[1])
+scene = simulate_scene(10, size=240, sensor="sentinel-2-l1c", cloud_fraction=0.4)
+mask_product(write_product(scene, folder), folder / "mask.tif")
+with rasterio.open(folder / "mask.tif") as mask:
+    values = mask.read(1)
+assert {0, 1} <= set(np.unique(values)), np.unique(values)
+"""
+
+
+def test_a_safe_is_masked_where_torch_is_not_installed(tmp_path):
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=True, timeout=600)
