@@ -1,4 +1,4 @@
-"""Maps of right and wrong pixels, in the colours of Baetens et al. (2019)."""
+"""Maps of right and wrong pixels, in colours that all eyes tell apart."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ ERROR_CLASSES = ClassScheme(
     name="error-map",
     title="Where a mask agrees with its reference",
     classes=(
-        MaskClass(value=0, name="true-negative", title="Right: valid in both", color="2E9E4F"),
-        MaskClass(value=1, name="true-positive", title="Right: invalid in both", color="1F5FD0"),
+        MaskClass(value=0, name="true-negative", title="Right: valid in both", color="CCCCCC"),
+        MaskClass(value=1, name="true-positive", title="Right: invalid in both", color="0072B2"),
         MaskClass(
             value=2,
             name="false-positive",
             title="Commission: invalid only in the mask",
-            color="9B3FC8",
+            color="E69F00",
         ),
         MaskClass(
             value=3,
             name="false-negative",
             title="Omission: invalid only in the reference",
-            color="D62B2B",
+            color="882255",
         ),
     ),
 )
-"""Invalid pixels found are blue, valid ones green, omitted ones red, falsely found ones purple."""
+"""Invalid pixels found are blue, valid ones grey, omitted ones dark red, falsely found ones orange.
+
+Baetens et al. (2019) draw them blue, green, red and purple, of which protanopes see two as one.
+"""
 
 
 def map_errors(reference: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,15 +68,27 @@ def write_product(scene: SimulatedScene, folder: Path) -> Path:
         OutputError: it cannot be written, or is there already.
     """
     if scene.sensor == "sentinel-2-l1c":
-        name = f"S2A_MSIL1C_{ACQUIRED}_N0500_R108_T31SIM_{ACQUIRED}.SAFE"
+        made = _made(scene).strftime("%Y%m%dT%H%M%S")
+        name = f"S2A_MSIL1C_{ACQUIRED}_N0500_R108_T31SIM_{made}.SAFE"
         return publish_folder(folder / name, lambda part: _fill_safe(scene, part, name))
     if scene.sensor in _SPACECRAFT:
-        name = f"{_SPACECRAFT[scene.sensor][1]}_L1TP_199030_20200615_20200616_02_T1"
+        made = f"{_made(scene, days=True):%Y%m%d}"
+        name = f"{_SPACECRAFT[scene.sensor][1]}_L1TP_199030_20200615_{made}_02_T1"
         return publish_folder(folder / name, lambda part: _fill_landsat(scene, part, name))
     raise OptionError(
         f"scenes of {scene.sensor!r} are not written as products; expected sentinel-2-l1c, "
         f"{', '.join(_SPACECRAFT)}, or write a GeoTIFF"
     )
+
+
+def _made(scene: SimulatedScene, *, days: bool = False) -> datetime:
+    """Return when a product was "made": its seed, counted from the acquisition.
+
+    Names of products have a place for that time, and so those of different seeds differ.
+    """
+    seed = int(scene.metadata["seed"])
+    step = timedelta(days=seed % 100_000) if days else timedelta(seconds=seed % 10**9)
+    return datetime.strptime(ACQUIRED, "%Y%m%dT%H%M%S").replace(tzinfo=UTC) + step
 
 
 def make_reference(scene: SimulatedScene, name: str) -> AlcdScene:

@@ -15,7 +15,9 @@ from urllib.request import getproxies, proxy_bypass
 
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.viewer.layers import Bounds, overlap
 
 if TYPE_CHECKING:
     import openeo
@@ -331,6 +333,37 @@ def download_results(connection: openeo.Connection, job_id: str, folder: Path) -
                 asset.download(part)
             paths.append(folder / name)
     return paths
+
+
+def find_scene(
+    backend_data: Path, bounds: Bounds, day: str | None
+) -> tuple[Path, str, str | None, ReadOptions] | None:
+    """Return id, file, sensor and reading of the embedded back end's scene of a mask, or None.
+
+    Args:
+        backend_data: the back end's folder.
+        bounds: west, south, east and north of the mask, degrees.
+        day: ``2024-05-01``, or None where the mask does not say it.
+    """
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
+    from openeo_cloudmask.backend.settings import Settings
+
+    store = CollectionStore(Settings(data_dir=backend_data).collections_dir)
+    for collection in store.ids():
+        for item in store.items(collection):
+            box = item.get("bbox")
+            when = (item["properties"].get("datetime") or "")[:10]
+            if box is None or day != when or not overlap(tuple(box[:4]), bounds):
+                continue
+            asset = item["assets"]["product"]
+            how = asset.get("cloudmask:open", {})
+            read = ReadOptions(
+                bands=tuple(how["bands"]) if how.get("bands") else None,
+                scale=how.get("scale"), offset=how.get("offset"), date=how.get("date"),
+            )  # fmt: skip
+            sensor = how.get("sensor") or item["properties"].get("cloudmask:sensor")
+            return Path(asset["href"]), str(item["id"]), sensor, read
+    return None
 
 
 def register_scene(path: Path, backend_data: Path, *, sensor: str | None = None) -> str:

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.evaluation.cases import CaseResult
+from openeo_cloudmask.products import Grid
 from openeo_cloudmask.viewer.comparison import Comparison
 from openeo_cloudmask.viewer.probabilities import ClassProbability
 from openeo_cloudmask.viewer.scenes import Spectrum
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 THERMAL_FROM_NM = 3000
 CELL_PX = 64
+
+
+def pixel_text(grid: Grid) -> str:
+    """Return the side of a grid's pixels as people say it."""
+    if grid.transform is None or grid.crs is None:
+        return "1 pixel"
+    side = abs(grid.transform.a)
+    return f"{side:g} m" if grid.crs.is_projected else f"{side:.2g} degrees"
 
 
 def swatches(classes: Iterable[CardClass | MaskClass]) -> str:

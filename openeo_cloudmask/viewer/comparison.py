@@ -29,19 +29,6 @@ from openeo_cloudmask.products import Grid
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.viewer.scenes import pixel_at
 
-_ERROR_COLORS = ("CCCCCC", "0072B2", "E69F00", "882255")
-ERROR_VIEW = replace(
-    ERROR_CLASSES,
-    classes=tuple(
-        replace(item, color=color)
-        for item, color in zip(ERROR_CLASSES.classes, _ERROR_COLORS, strict=True)
-    ),
-)
-"""The error classes in colours told apart with any common colour vision deficiency.
-
-The files keep the colours of Baetens et al. (2019), whose green and red are not.
-"""
-
 _ALCD_COLORS = {
     "low-cloud": "E69F00",
     "high-cloud": "56B4E9",
@@ -167,6 +154,11 @@ def write_reference_map(reference: Reference, folder: Path) -> Path:
         strips = [(0, reference.labels[np.newaxis])]
         write_cog(path, strips, grid=reference.grid, scheme=reference.scheme)
     return path
+
+
+def differing_days(one: str | None, other: str | None) -> bool:
+    """Return whether two masks are known to be of different days, so that scores mean nothing."""
+    return one is not None and other is not None and one != other
 
 
 def build_report(title: str, comparisons: Sequence[Comparison]) -> ScoreReport:

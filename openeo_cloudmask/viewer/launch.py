@@ -27,6 +27,7 @@ from openeo_cloudmask.viewer.names import (
     CATALOG_VARIABLE,
     DATA_VARIABLE,
     LOGIN_VARIABLE,
+    PRIMARY_COLOR,
 )
 
 LOCAL_USER = "viewer"
@@ -138,6 +139,7 @@ def viewer_environment(
         "STREAMLIT_SERVER_MAX_UPLOAD_SIZE": "2048",
         "STREAMLIT_CLIENT_TOOLBAR_MODE": "minimal",
         "STREAMLIT_CLIENT_SHOW_ERROR_DETAILS": "none",
+        "STREAMLIT_THEME_PRIMARY_COLOR": PRIMARY_COLOR,
     }
     own = {key for key in given if not key.startswith("STREAMLIT")}
     kept = {key: value for key, value in os.environ.items() if key not in own}

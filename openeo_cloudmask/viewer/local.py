@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products import ReadOptions
 
 
 class State(StrEnum):
@@ -21,6 +24,15 @@ class State(StrEnum):
     FINISHED = "finished"
     CANCELED = "canceled"
     ERROR = "error"
+
+
+_log = logging.getLogger(__name__)
+_PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/:,;'\"()]+/)+(?=[^\s/:,;'\"()])")
+
+
+def plain_text(error: BaseException) -> str:
+    """Return an error's message; of a path on this machine only the last part, as users know it."""
+    return _PATH.sub("", str(error))
 
 
 class _StopError(Exception):
@@ -76,10 +88,11 @@ def start_task(title: str, work: Callable[[Task], Path | None]) -> Task:
         except _StopError:
             task.state, task.message = State.CANCELED, "stopped; nothing was kept"
         except CloudMaskError as err:
-            task.state, task.message = State.ERROR, str(err)
-        except Exception as err:  # noqa: BLE001 - a thread's error would be lost; the page shows it
+            task.state, task.message = State.ERROR, plain_text(err)
+        except Exception:  # noqa: BLE001 - a thread's error would be lost; the page shows it
             task.state = State.ERROR
-            task.message = f"unexpected {type(err).__name__}: {err}"
+            _log.exception("a task of the viewer failed")
+            task.message = "unexpected error; the viewer's log has the details"
         else:
             task.share, task.state = 1.0, State.FINISHED
 
@@ -95,6 +108,7 @@ def start_mask(
     options: MaskOptions,
     *,
     sensor: str | None = None,
+    read: ReadOptions | None = None,
 ) -> Task:
     """Return the task that masks ``scene`` into ``output``, as ``cloudmask run`` does."""
     from dataclasses import replace
@@ -108,6 +122,7 @@ def start_mask(
             scene,
             output,
             chosen,
+            read=read,
             overwrite=True,
             progress=lambda done, total: task.report(done / max(total, 1)),
         )

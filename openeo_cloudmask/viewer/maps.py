@@ -42,6 +42,9 @@ _STACK = """
   var table = {{ this.table }};
   var key = {{ this.key }};
   var made = {}, swipe = null, sides = "", labels = [];
+  map.getContainer().setAttribute("role", "application");
+  map.getContainer().setAttribute(
+    "aria-label", "Map of the scene; arrow keys move it, + and - zoom");
 
   // A map that is built anew, because a layer was added, opens where the last one was.
   var kept = sessionStorage.getItem(key);
@@ -106,6 +109,9 @@ _STACK = """
     });
     if (asked && !swipe) {
       swipe = L.control.sideBySide(layer(state.swipe[0]), layer(state.swipe[1])).addTo(map);
+      var divider = map.getContainer().querySelector(".leaflet-sbs-range");
+      divider.setAttribute("aria-label", "Divider between " + table[state.swipe[0]].title +
+        " and " + table[state.swipe[1]].title);
       // Dragging the divider must not count as a click on a pixel.
       L.DomEvent.disableClickPropagation(map.getContainer().querySelector(".leaflet-sbs"));
       label(table[state.swipe[0]].title, "bottomleft");

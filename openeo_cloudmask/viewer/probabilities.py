@@ -1,20 +1,35 @@
-"""The probabilities a model gives to one pixel, found by running it on the window around."""
+"""The probabilities a model gives to one pixel, found by running it on the windows around."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from rasterio.errors import RasterioError
+import numpy as np
 
-from openeo_cloudmask.errors import ProductError
-from openeo_cloudmask.inference import Detector, predict
+from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.inference import Detector, predict_strips
 from openeo_cloudmask.models import get_model, load_detector, select_input
 from openeo_cloudmask.models.registry import MODELS
-from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
+from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.viewer.scenes import open_scene, pixel_at
+
+
+class StaleError(CloudMaskError):
+    """The answer is not waited for any longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelSourceFile:
+    """A scene's file and how it is read."""
+
+    path: Path
+    sensor: str
+    read: ReadOptions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,19 +43,18 @@ class ClassProbability:
     """0-1."""
 
 
-def model_of_mask(path: Path) -> str | None:
-    """Return the model that made a mask, from the file's tags, or None where it does not say.
+def how_made(path: Path) -> tuple[str, int] | None:
+    """Return model and stride by which a mask was made, from its tags, or None if it says neither.
 
     Raises:
         ProductError: the file cannot be read.
     """
-    try:
-        with open_raster(path) as source:
-            tags = source.tags()
-    except RasterioError as err:
-        raise ProductError(f"{path.name} cannot be read: {err}") from err
-    name = tags.get("MODEL") or tags.get("model")
-    return name if name in MODELS else None
+    with open_raster(path) as source:
+        tags = {key.upper(): value for key, value in source.tags().items()}
+    stride = tags.get("STRIDE", "")
+    if tags.get("MODEL") not in MODELS:
+        return None
+    return tags["MODEL"], int(stride) if stride.isdecimal() else DEFAULT_STRIDE_PX
 
 
 @lru_cache(maxsize=2)
@@ -57,31 +71,53 @@ def _detector(model: str, sensor: str, labels: tuple[str, ...]) -> Detector:
 
 
 def probabilities_at(
-    scene_path: Path, sensor: str, model: str, longitude: float, latitude: float
+    source: PixelSourceFile,
+    model: str,
+    stride: int,
+    longitude: float,
+    latitude: float,
+    *,
+    stop: threading.Event | None = None,
 ) -> tuple[ClassProbability, ...] | None:
     """Return the probabilities of the pixel at a place, or None outside the scene.
 
-    The model sees one window, with the pixel as near its middle as the scene's edges allow. A
-    mask blends several windows, so its own probabilities may differ a little.
+    They are those a mask of the whole scene is made of, bit for bit: all windows that touch the
+    pixel are computed, and blended as there.
+
+    Args:
+        source: the scene.
+        model: id of the model.
+        stride: that of the mask.
+        longitude: degrees.
+        latitude: degrees.
+        stop: set when nobody waits for the answer any longer.
 
     Raises:
-        CloudMaskError: the scene or the model's weights cannot be read.
+        CloudMaskError: the scene or the model's weights cannot be read, or ``stop`` was set.
     """
-    with open_scene(scene_path, sensor=sensor) as scene:
+
+    def go_on(_done: int, _total: int) -> None:
+        if stop is not None and stop.is_set():
+            raise StaleError("another pixel was asked for")
+
+    go_on(0, 0)
+    with open_scene(source.path, sensor=source.sensor, read=source.read) as scene:
         place = pixel_at(scene.grid, longitude, latitude)
         if place is None:
             return None
         chosen = select_input(get_model(model), sensor=scene.sensor, bands=scene.band_labels)
-        detector = _detector(model, sensor, tuple(scene.band_labels))
-        size = detector.window.size_px
-        starts = [
-            max(0, min(at - size // 2, length - size))
-            for at, length in zip(place, scene.grid.shape_yx, strict=True)
-        ]
-        row, column = starts
-        cube = scene.cube(chosen.band_names, sensor=chosen.sensor)
-        window = cube[:, row : row + size, column : column + size]
-    found = predict(window, detector)[:, place[0] - row, place[1] - column]
+        detector = _detector(model, source.sensor, tuple(scene.band_labels))
+        row, column = place
+        strips = predict_strips(
+            scene.cube(chosen.band_names, sensor=chosen.sensor),
+            detector,
+            stride=stride,
+            origin_yx=scene.grid.origin_yx,
+            part=(row, row + 1),
+            part_columns=(column, column + 1),
+            progress=go_on,
+        )
+        found = np.concatenate([strip for _, strip in strips], axis=1)[:, 0, 0]
     return tuple(
         ClassProbability(title=item.title, color=item.color, share=float(share))
         for item, share in zip(detector.scheme.classes, found, strict=True)

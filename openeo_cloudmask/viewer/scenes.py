@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio.shutil
@@ -15,7 +16,7 @@ from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from openeo_cloudmask.errors import InputError, OutputError
-from openeo_cloudmask.products import Grid, Scene, open_product
+from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
 from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
@@ -57,16 +58,25 @@ class Spectrum:
     """Reflectance 0-1 (thermal: normalised temperature); NaN where unseen."""
 
 
-def open_scene(path: Path, *, sensor: str | None = None, scale: float | None = None) -> Scene:
+def open_scene(path: Path, *, sensor: str | None = None, read: ReadOptions | None = None) -> Scene:
     """Return the scene at ``path``, with its sensor known.
 
     A raster whose bands are named like all those of a known sensor is taken for that one's.
+
+    Args:
+        path: what ``open_product`` takes.
+        sensor: id of the sensor, or None where the file says it.
+        read: what else the file does not say of itself.
 
     Raises:
         ProductError: nothing readable is there.
         InputError: the sensor cannot be told.
     """
-    scene = open_product(path, sensor=sensor, scale=scale)
+    read = read or ReadOptions()
+    how: dict[str, Any] = {
+        "scale": read.scale, "offset": read.offset, "bands": read.bands, "date": read.date,
+    }  # fmt: skip
+    scene = open_product(path, sensor=sensor, **how)
     if scene.sensor is not None:
         return scene
     complete = [
@@ -82,7 +92,7 @@ def open_scene(path: Path, *, sensor: str | None = None, scale: float | None = N
             "sensor in the list"
         )
     best = max(complete, key=lambda known: len(known.bands))
-    return open_product(path, sensor=best.id, scale=scale)
+    return open_product(path, sensor=best.id, **how)
 
 
 def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) -> Picture:

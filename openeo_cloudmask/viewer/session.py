@@ -18,11 +18,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
+from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.viewer.comparison import (
-    ERROR_VIEW,
     Comparison,
     compare_masks,
     compare_with_reference,
@@ -32,7 +33,12 @@ from openeo_cloudmask.viewer.comparison import (
 )
 from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.local import Task
-from openeo_cloudmask.viewer.probabilities import ClassProbability, probabilities_at
+from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
+from openeo_cloudmask.viewer.probabilities import (
+    ClassProbability,
+    PixelSourceFile,
+    probabilities_at,
+)
 from openeo_cloudmask.viewer.scenes import (
     Picture,
     Report,
@@ -50,8 +56,8 @@ KEEP_SECONDS = 2 * 24 * 3600
 MAX_SESSIONS = 500
 MAX_ASKED = 20
 Probabilities = tuple[ClassProbability, ...] | None
-_WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="viewer-pixel")
-"""One at a time: a model uses all cores by itself."""
+_WORKERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="viewer-pixel")
+"""Several, so that one session does not wait for another's model to load."""
 MIN_KEY_LENGTH = 20
 
 DEMO_SIZE_PX = 1024
@@ -67,6 +73,10 @@ class SceneEntry:
     picture: Picture
     layers: dict[str, Layer]
     """Composite -> layer."""
+    read: ReadOptions | None = None
+    """What the file did not say of itself."""
+    day: str | None = None
+    """When it was taken (``2024-05-01``), where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,8 @@ class MaskEntry:
     scheme: ClassScheme
     scene: str | None = None
     """Title of the scene it was made from, where that is known."""
+    day: str | None = None
+    """Of what day it is a mask, where the file says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,15 @@ class ReferenceEntry:
     path: Path
     reference: Reference
     layer: Layer
+    day: str | None = None
+    """Of what day it is, where that is known."""
+
+    def mean_confidence(self) -> float | None:
+        """Return how sure the reference is of the pixels it judges, 0-1, where it says."""
+        seen = self.reference.labels != NODATA
+        if self.reference.confidence is None or not seen.any():
+            return None
+        return float(self.reference.confidence[seen].mean()) / 255
 
     def confidence_at(self, longitude: float, latitude: float) -> float | None:
         """Return how sure the reference is of the pixel at a place, 0-1, where it says."""
@@ -113,9 +134,10 @@ class Session:
     """Ids of the jobs whose results are open."""
     comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     """(Title of the mask, title of what it was compared with) -> result."""
-    _asked: OrderedDict[tuple[object, ...], Future[Probabilities]] = field(
-        default_factory=OrderedDict
-    )
+    _asked: OrderedDict[
+        tuple[Path, tuple[str, int], tuple[float, float]],
+        tuple[Future[Probabilities], threading.Event],
+    ] = field(default_factory=OrderedDict)
     _error_layers: dict[tuple[str, str], Layer] = field(default_factory=dict)
 
     def add_scene(
@@ -124,54 +146,73 @@ class Session:
         *,
         title: str | None = None,
         sensor: str | None = None,
+        read: ReadOptions | None = None,
         report: Report | None = None,
     ) -> SceneEntry:
-        """Open a scene and draw its picture.
+        """Open a scene and draw its picture; ``read`` says what the file does not.
 
         Raises:
             CloudMaskError: it cannot be read or drawn.
         """
         name = self._new_name(title or path.stem, self.scenes)
         folder = self._subfolder("pictures")
-        with open_scene(path, sensor=sensor) as scene:
+        with open_scene(path, sensor=sensor, read=read) as scene:
             picture = draw_picture(scene, folder, report=report)
+            day = None if scene.acquired is None else scene.acquired.date().isoformat()
         layers = {
             composite: open_layer(picture.path, title=composite, indexes=bands)
             for composite, bands in picture.composites.items()
         }
-        entry = SceneEntry(title=name, path=path, picture=picture, layers=layers)
+        entry = SceneEntry(
+            title=name, path=path, picture=picture, layers=layers, read=read, day=day
+        )
         self.scenes[name] = entry
         return entry
 
     def add_mask(
         self, path: Path, *, title: str | None = None, scene: str | None = None
     ) -> MaskEntry:
-        """Open a mask of class values.
+        """Open a mask of class values, whose file says what they mean.
 
         Raises:
             ProductError: it cannot be read or has no georeference.
             ReferenceDataError: it holds values of no class.
         """
         name = self._new_name(title or path.stem, {**self.masks, **self.references})
+        tags = read_tags(path)
         scheme = read_mask(path).scheme
         layer = open_layer(path, title=name, colors=class_colors(scheme))
-        entry = MaskEntry(title=name, path=path, layer=layer, scheme=scheme, scene=scene)
+        entry = MaskEntry(
+            title=name, path=path, layer=layer, scheme=scheme, scene=scene, day=tags.day
+        )
         self.masks[name] = entry
         return entry
 
-    def add_reference(self, path: Path, *, title: str | None = None) -> ReferenceEntry:
+    def add_reference(
+        self, path: Path, *, title: str | None = None, meaning: str | None = None
+    ) -> ReferenceEntry:
         """Open a reference: an ALCD scene folder or a raster of class values.
+
+        Args:
+            path: the folder or file.
+            title: its name; None takes that of the scene.
+            meaning: of a raster that does not say what its values mean: a class scheme, or a
+                class for each value; see ``parse_meaning``.
 
         Raises:
             ReferenceDataError: it is neither, or incomplete.
+            OptionError: the meaning cannot be understood.
         """
+        if not path.is_dir():
+            path = name_classes(path, meaning, self._subfolder("references"))
         reference = read_reference(path)
         name = self._new_name(title or reference.name, {**self.masks, **self.references})
         shown = write_reference_map(reference, self._subfolder("references"))
         layer = open_layer(
             shown, title="Reference", colors=class_colors(shown_scheme(reference.scheme))
         )
-        entry = ReferenceEntry(title=name, path=path, reference=reference, layer=layer)
+        day = day_of_reference(path)
+        entry = ReferenceEntry(title=name, path=path, reference=reference, layer=layer, day=day)
         self.references[name] = entry
         return entry
 
@@ -204,23 +245,34 @@ class Session:
         if key not in self._error_layers:
             path = self.compare(mask, yardstick).error_path
             self._error_layers[key] = open_layer(
-                path, title=f"Errors of {mask}", colors=class_colors(ERROR_VIEW)
+                path, title=f"Errors of {mask}", colors=class_colors(ERROR_CLASSES)
             )
         return self._error_layers[key]
 
     def ask_probabilities(
-        self, scene: SceneEntry, model: str, longitude: float, latitude: float
+        self, scene: SceneEntry, made: tuple[str, int], longitude: float, latitude: float
     ) -> Future[Probabilities]:
-        """Return what will hold the probabilities of a pixel; a model may take seconds to load."""
-        key = (scene.path, model, longitude, latitude)
+        """Return what will hold the probabilities of a pixel by a model with a stride.
+
+        What this session asked of other pixels is stopped, as nobody looks at it any longer.
+        """
+        point = (longitude, latitude)
+        key = (scene.path, made, point)
+        for other, (waiting, stop) in list(self._asked.items()):
+            if other[2] != point and not waiting.done():
+                stop.set()
+                waiting.cancel()
+                del self._asked[other]
         if key not in self._asked:
-            sensor = scene.picture.sensor_id
-            self._asked[key] = _WORKER.submit(
-                probabilities_at, scene.path, sensor, model, longitude, latitude
+            source = PixelSourceFile(
+                path=scene.path, sensor=scene.picture.sensor_id, read=scene.read
             )
+            stop = threading.Event()
+            future = _WORKERS.submit(probabilities_at, source, *made, *point, stop=stop)
+            self._asked[key] = (future, stop)
             while len(self._asked) > MAX_ASKED:
                 self._asked.popitem(last=False)
-        return self._asked[key]
+        return self._asked[key][0]
 
     def make_demo(self, *, seed: int = DEMO_SEED, report: Report | None = None) -> SceneEntry:
         """Simulate a Sentinel-2 scene with its reference and open both; takes seconds."""

@@ -18,8 +18,9 @@ from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
 from openeo_cloudmask.viewer.cookies import find_name
-from openeo_cloudmask.viewer.local import State, Task
+from openeo_cloudmask.viewer.local import State, Task, plain_text
 from openeo_cloudmask.viewer.names import (
+    ALLOW_PATHS_VARIABLE,
     BACKEND_DATA_VARIABLE,
     BACKEND_VARIABLE,
     CATALOG_VARIABLE,
@@ -46,6 +47,11 @@ def data_folder() -> Path:
     return Path(os.environ.get(DATA_VARIABLE, default))
 
 
+def paths_allowed() -> bool:
+    """Return whether visitors may open files and addresses that this machine reaches."""
+    return bool(os.environ.get(ALLOW_PATHS_VARIABLE))
+
+
 def session() -> Session:
     """Return what this browser has opened; it outlives a reload of the page."""
     if "session" not in st.session_state:
@@ -61,8 +67,13 @@ def _cards(catalog: str | None) -> tuple[ModelCard, ...]:
 
 
 def cards() -> tuple[ModelCard, ...]:
-    """Return the model cards of the chosen catalog."""
-    catalog = st.session_state.get("catalog_href") or os.environ.get(CATALOG_VARIABLE)
+    """Return the model cards of the chosen catalog.
+
+    A visitor's choice counts only where visitors may open files of this machine: what a catalog
+    refers to is read too, wherever it is.
+    """
+    chosen = st.session_state.get("catalog_href") if paths_allowed() else None
+    catalog = chosen or os.environ.get(CATALOG_VARIABLE)
     return _cards(catalog or None)
 
 
@@ -72,7 +83,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except CloudMaskError as err:
-        st.error(str(err), icon=":material/error:")
+        st.error(plain_text(err), icon=":material/error:")
         st.stop()
 
 
@@ -220,7 +231,7 @@ def download_task(task: Task) -> None:
     """Draw the download of what a task made."""
     if task.output is not None:
         st.download_button(
-            "Download (GeoTIFF)",
+            f"Download {task.title} (GeoTIFF)",
             task.output.read_bytes,  # called only when the button is pressed
             task.output.name,
             "image/tiff",

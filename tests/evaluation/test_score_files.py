@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -224,10 +225,47 @@ def test_error_map_has_the_four_kinds_in_their_colours(
     )
     kinds = dict(zip(ERROR_CLASSES.names, zip(red, green, blue, strict=True), strict=True))
     assert max(kinds["true-positive"]) == kinds["true-positive"][2]  # blue
-    assert max(kinds["true-negative"]) == kinds["true-negative"][1]  # green
-    assert max(kinds["false-negative"]) == kinds["false-negative"][0]  # red
-    purple = kinds["false-positive"]
-    assert purple[1] < purple[0] <= purple[2]
+    assert len(set(kinds["true-negative"])) == 1  # grey
+    assert max(kinds["false-negative"]) == kinds["false-negative"][0]  # dark red
+    orange = kinds["false-positive"]
+    assert orange[0] > orange[1] > orange[2]
+
+
+# Machado, Oliveira and Fernandes (2009): what is seen without one of the three kinds of cones.
+SIGHTS = {
+    "all": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+         [0.004733, 0.691367, 0.303900]]
+    ),
+}  # fmt: skip
+
+
+def lab_of(color: str, sight: np.ndarray) -> np.ndarray:
+    """Return CIE L*a*b* of an sRGB colour as it is seen."""
+    stored = np.array([int(color[at : at + 2], 16) / 255 for at in (0, 2, 4)])
+    linear = np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = to_xyz @ np.clip(sight @ linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+def test_kinds_of_errors_are_told_apart_by_all_eyes(sight: str) -> None:
+    colours = [lab_of(item.color, SIGHTS[sight]) for item in ERROR_CLASSES.classes]
+    pairs = [np.linalg.norm(one - other) for one, other in combinations(colours, 2)]
+    assert min(pairs) > 25
 
 
 def test_command_scores_and_prints(archive: Path, masks: Path, tmp_path: Path) -> None:

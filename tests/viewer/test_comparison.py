@@ -1,16 +1,21 @@
 """Comparisons, pixels and places."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rasterio.warp import transform as transform_points
 
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES
 from openeo_cloudmask.classes import FOUR_CLASS, OutputStyle
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
-from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.inference import Window, predict
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import mask_product, open_product
-from openeo_cloudmask.viewer import charts
+from openeo_cloudmask.viewer import charts, probabilities, session
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre
-from openeo_cloudmask.viewer.probabilities import model_of_mask, probabilities_at
+from openeo_cloudmask.viewer.probabilities import PixelSourceFile, how_made, probabilities_at
 
 MODEL = "hollstein"
 
@@ -81,26 +86,95 @@ def test_masks_that_do_not_overlap_are_told(opened, write_classes):
         opened.compare(far.title, next(iter(opened.references)))
 
 
-def test_probabilities_are_those_of_the_model(opened, centre):
-    from openeo_cloudmask.inference import predict
-    from openeo_cloudmask.models import load_detector
-    from openeo_cloudmask.viewer.scenes import pixel_at
-
+def test_probabilities_of_pixels_are_those_of_the_mask(opened):
+    """Each pixel's most probable class is the mask's, and its numbers are the whole scene's."""
     entry = next(iter(opened.scenes.values()))
-    assert model_of_mask(opened.masks["mask"].path) == MODEL
-    found = probabilities_at(entry.path, "sentinel-2-l1c", MODEL, *centre)
-    detector = load_detector(MODEL, sensor="sentinel-2-l1c")
+    path = opened.masks["mask"].path
+    model, stride = how_made(path)
+    assert (model, stride) == (MODEL, DEFAULT_STRIDE_PX)
+    source = PixelSourceFile(path=entry.path, sensor="sentinel-2-l1c")
+    detector = FakeNet()
     with open_product(entry.path, sensor="sentinel-2-l1c") as scene:
-        whole = predict(scene.cube(detector.band_names), detector)
-        row, column = pixel_at(scene.grid, *centre)
-    shares = np.asarray([item.share for item in found])
-    assert np.allclose(shares, whole[:, row, column], atol=1e-6)
-    assert probabilities_at(entry.path, "sentinel-2-l1c", MODEL, 0.0, 0.0) is None
+        cube = scene.cube(detector.band_names)
+        whole = predict(cube, detector, stride=64, origin_yx=scene.origin_yx)
+        grid = scene.grid
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probabilities, "_detector", lambda *_: detector)
+        patch.setattr(
+            probabilities, "select_input",
+            lambda *_, **__: SimpleNamespace(band_names=detector.band_names, sensor=None),
+        )  # fmt: skip
+        for row, column in rng.integers(0, 256, (20, 2)):
+            place = place_of(grid, row, column)
+            found = probabilities_at(source, MODEL, 64, *place)
+            shares = np.asarray([item.share for item in found], np.float32)
+            assert np.array_equal(shares, whole[:, row, column])
+        assert probabilities_at(source, MODEL, 64, 0.0, 0.0) is None
+
+
+class FakeNet:
+    """A network whose answer depends on the whole window, as those of real ones do."""
+
+    band_names = ("B02", "B03")
+    scheme = FOUR_CLASS
+    window = Window(size_px=128, multiple_px=32)
+
+    def predict_windows(self, windows, valid):
+        assert valid.shape[0] == windows.shape[0]
+        spread = windows.std(axis=(1, 2, 3))[:, None, None]
+        planes = np.exp(np.stack([windows[:, 0] * k + spread for k in range(4)], axis=1))
+        return (planes / planes.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def place_of(grid, row, column):
+    x, y = grid.transform @ (column + 0.5, row + 0.5)
+    longitudes, latitudes = transform_points(grid.crs, "EPSG:4326", [x], [y])
+    return longitudes[0], latitudes[0]
+
+
+def test_pixels_nobody_looks_at_any_longer_are_not_computed(opened, monkeypatch):
+    begun, stopped, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(_source, _model, _stride, longitude, _latitude, *, stop):
+        if longitude == 1.0:
+            begun.set()
+            assert stop.wait(30)
+            stopped.set()
+        go_on.wait(30)
+        return ()
+
+    monkeypatch.setattr(session, "probabilities_at", slow)
+    entry = next(iter(opened.scenes.values()))
+    first = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
+    assert opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0) is first
+    assert begun.wait(30)
+    second = opened.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0)
+    assert stopped.wait(30), "the first pixel's model is told to stop"
+    go_on.set()
+    assert second.result(30) == ()
+
+
+def test_one_session_does_not_wait_for_another(opened, tmp_path, monkeypatch):
+    go_on = threading.Event()
+
+    def wait(_source, _model, _stride, longitude, *_, stop):
+        assert not stop.is_set()
+        return go_on.wait(30) if longitude == 1.0 else ()
+
+    monkeypatch.setattr(session, "probabilities_at", wait)
+    entry = next(iter(opened.scenes.values()))
+    busy = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
+    other = session.begin_session(tmp_path)
+    assert other.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0).result(10) == ()
+    assert not busy.done()
+    go_on.set()
+    busy.result(30)
 
 
 def test_a_mask_without_tags_has_no_model(write_classes):
-    assert model_of_mask(write_classes(np.zeros((8, 8)))) is None
-    assert model_of_mask(write_classes(np.zeros((8, 8)), "b.tif", MODEL="evil")) is None
+    assert how_made(write_classes(np.zeros((8, 8)))) is None
+    assert how_made(write_classes(np.zeros((8, 8)), "b.tif", MODEL="evil")) is None
 
 
 def test_charts_hold_the_numbers(opened, centre):
@@ -110,7 +184,8 @@ def test_charts_hold_the_numbers(opened, centre):
     with open_scene(entry.path, sensor="sentinel-2-l1c") as scene:
         spectrum = read_spectrum(scene, *centre)
     assert charts.draw_spectrum(spectrum) is not None
-    found = probabilities_at(entry.path, "sentinel-2-l1c", MODEL, *centre)
+    source = PixelSourceFile(path=entry.path, sensor="sentinel-2-l1c")
+    found = probabilities_at(source, MODEL, 384, *centre)
     assert charts.draw_probabilities(found).to_dict()["layer"]
     title = next(iter(opened.references))
     comparison = opened.compare("mask", title)

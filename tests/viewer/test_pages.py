@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from openeo_cloudmask.viewer import backends
+from openeo_cloudmask.viewer import backends, names
 from openeo_cloudmask.viewer.backends import JobRow
 from openeo_cloudmask.viewer.session import begin_session
 
@@ -44,10 +44,26 @@ def test_models_are_filtered(go):
     assert not page.exception
 
 
-def test_a_catalog_that_is_none_is_told(go, tmp_path):
+def test_a_catalog_that_is_none_is_told(go, tmp_path, monkeypatch):
+    monkeypatch.setenv(names.ALLOW_PATHS_VARIABLE, "1")
     page = go("models")
     page.text_input[0].set_value(str(tmp_path / "nothing.json")).run()
     assert "cannot read the catalog" in texts(page.error)
+
+
+def test_visitors_choose_no_catalog_by_address_or_path(go, tmp_path, monkeypatch):
+    asked = []
+
+    def read(catalog=None):
+        asked.append(catalog)
+        return ()
+
+    monkeypatch.setattr("openeo_cloudmask.viewer.cards.read_cards", read)
+    monkeypatch.setattr("openeo_cloudmask.viewer.web.read_cards", read)
+    for href in (str(tmp_path / "catalog.json"), "http://169.254.169.254/latest"):
+        page = go("models", catalog_href=href)
+        assert page.text_input[0].disabled
+    assert set(asked) <= {None}
 
 
 def test_a_model_chosen_is_the_one_of_the_next_job(go, demo_session):

@@ -9,6 +9,7 @@ from streamlit_folium import st_folium
 from openeo_cloudmask.classes import ClassScheme, OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.evaluation.cases import CaseResult
+from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.report import to_csv, to_json
 from openeo_cloudmask.evaluation.report_html import VIEW_TITLES, render_report
 from openeo_cloudmask.viewer.charts import (
@@ -16,19 +17,20 @@ from openeo_cloudmask.viewer.charts import (
     draw_confusion,
     draw_probabilities,
     draw_spectrum,
+    pixel_text,
     score_rows,
     swatches,
 )
 from openeo_cloudmask.viewer.comparison import (
-    ERROR_VIEW,
     Comparison,
     build_report,
     class_at,
+    differing_days,
     shown_scheme,
 )
 from openeo_cloudmask.viewer.layers import Layer, overlap
 from openeo_cloudmask.viewer.maps import BASEMAPS, MAP_HEIGHT_PX, MapState, build_map, state_group
-from openeo_cloudmask.viewer.probabilities import model_of_mask
+from openeo_cloudmask.viewer.probabilities import how_made
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
 from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
 from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
@@ -92,11 +94,25 @@ def compare_all(masks: list[str], yardstick: str | None) -> dict[str, Comparison
         for name in masks:
             if name == yardstick:
                 continue
+            warn_of_days(name, yardstick)
             try:
                 found[name] = session().compare(name, yardstick)
             except CloudMaskError as err:
                 st.warning(f"{name}: {err}", icon=":material/error:")
     return found
+
+
+def warn_of_days(mask: str, yardstick: str) -> None:
+    """Say so where a mask and what it is compared with are of different days."""
+    current = session()
+    known = {**current.masks, **current.references}
+    one, other = known[mask].day, known[yardstick].day
+    if differing_days(one, other):
+        st.warning(
+            f"{mask} is of {one}, {yardstick} of {other}: clouds of different days are compared, "
+            "and the scores say nothing of the mask.",
+            icon=":material/event_busy:",
+        )
 
 
 def collect(
@@ -112,7 +128,7 @@ def collect(
     elif yardstick is not None and yardstick not in classes:
         classes[yardstick] = (current.masks[yardstick].layer, current.masks[yardstick].scheme)
     for name in errors:
-        classes[f"Errors of {name}"] = (current.error_layer(name, str(yardstick)), ERROR_VIEW)
+        classes[f"Errors of {name}"] = (current.error_layer(name, str(yardstick)), ERROR_CLASSES)
     return images, classes
 
 
@@ -219,7 +235,7 @@ def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None
     if scene is None:
         return
     with told():
-        with open_scene(scene.path, sensor=scene.picture.sensor_id) as opened:
+        with open_scene(scene.path, sensor=scene.picture.sensor_id, read=scene.read) as opened:
             spectrum = read_spectrum(opened, longitude, latitude)
         if spectrum is None:
             st.write("The scene does not reach this place.")
@@ -247,36 +263,37 @@ def pixel_rows(
     current = session()
     rows = []
     for name in masks:
+        mask = current.read_mask(name)
+        said = class_at(mask.labels, mask.scheme, mask.grid, longitude, latitude)
+        rows.append((name, said, pixel_text(mask.grid), "", ""))
         comparison = current.comparisons.get((name, yardstick or ""))
         if comparison is not None:
-            said = comparison.classes_at(longitude, latitude)
-            rows.append((name, said["Mask"], said["Verdict"]))
-        else:
-            mask = current.read_mask(name)
-            rows.append(
-                (name, class_at(mask.labels, mask.scheme, mask.grid, longitude, latitude), "")
-            )
+            cell = comparison.evaluation.reference.grid
+            verdict = comparison.classes_at(longitude, latitude)["Verdict"]
+            rows[-1] = (*rows[-1][:3], verdict, f"{pixel_text(cell)} cell")
     entry = current.references.get(yardstick or "")
     if entry is not None:
         given = entry.reference
         reference = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
         sure = entry.confidence_at(longitude, latitude)
-        rows.append(("Reference", reference, "" if sure is None else f"confidence {sure:.0%}"))
-    table = pd.DataFrame(rows, columns=["layer", "class", "verdict"])
-    return table.set_index("layer")
+        text = "" if sure is None else f"confidence {sure:.0%}"
+        rows.append(("Reference", reference, pixel_text(given.grid), text, ""))
+    columns = ["layer", "class", "of a pixel of", "verdict", "of a"]
+    return pd.DataFrame(rows, columns=columns).set_index("layer")
 
 
 def draw_models(scene: SceneEntry, masks: list[str], longitude: float, latitude: float) -> None:
     """Draw the probabilities of the pixel by the models that made the masks."""
     current = session()
-    made = {name: model_of_mask(current.masks[name].path) for name in masks}
-    models = list(dict.fromkeys(model for model in made.values() if model))
+    made = [how_made(current.masks[name].path) for name in masks]
+    models = list(dict.fromkeys(how for how in made if how))
     if not models:
         if masks:
             st.caption("The masks do not say which model made them: no probabilities.")
         return
     asked = {
-        model: current.ask_probabilities(scene, model, longitude, latitude) for model in models
+        f"{how[0]}, stride {how[1]}": current.ask_probabilities(scene, how, longitude, latitude)
+        for how in models
     }
     pending = any(not future.done() for future in asked.values())
     # While a model works, the rest of the page stays free; this part looks again by itself.
@@ -290,7 +307,7 @@ def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None
     for model, future in asked.items():
         st.markdown(f"**{model}**")
         if not future.done():
-            st.caption("The model runs on the window around the pixel ...")
+            st.caption("The model runs on the windows around the pixel ...")
             continue
         try:
             found = future.result()
@@ -299,7 +316,7 @@ def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None
             continue
         if found is not None:
             st.altair_chart(draw_probabilities(found))
-    st.caption("Probabilities from one window around the pixel; a mask blends several windows.")
+    st.caption("Those the mask is made of: of the pixel, before any post-processing.")
 
 
 def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:

@@ -1,11 +1,17 @@
 """Jobs: on the back end, where they outlive this page, and in the viewer itself."""
 
+import os
+from dataclasses import replace
+from pathlib import Path
+
 import streamlit as st
 
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.backends import JobRow
 from openeo_cloudmask.viewer.local import State, Task
+from openeo_cloudmask.viewer.names import BACKEND_DATA_VARIABLE, BACKEND_VARIABLE
+from openeo_cloudmask.viewer.session import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.web import (
     connect_form,
     download_task,
@@ -135,8 +141,29 @@ def open_results(row: JobRow) -> None:
         )
     for path in paths:
         title = row.title if len(paths) == 1 else f"{row.title}: {path.stem}"
-        current.add_mask(path, title=title)
+        entry = current.add_mask(path, title=title)
+        attach_scene(entry)
     current.opened_jobs.add(row.id)
+
+
+def attach_scene(entry: MaskEntry) -> None:
+    """Open the image that a mask is of, where the back end is the viewer's own."""
+    current = session()
+    folder = os.environ.get(BACKEND_DATA_VARIABLE)
+    if not folder or current.backend_url != os.environ.get(BACKEND_VARIABLE):
+        return
+    found = backends.find_scene(Path(folder), entry.layer.bounds, entry.day)
+    if found is None:
+        return
+    path, name, sensor, read = found
+    known = next((scene.title for scene in current.scenes.values() if same(scene, path)), None)
+    title = known or current.add_scene(path, title=name, sensor=sensor, read=read).title
+    current.masks[entry.title] = replace(entry, scene=title)
+
+
+def same(scene: SceneEntry, path: Path) -> bool:
+    """Return whether a scene is that of a file, or of a copy that the back end made of it."""
+    return scene.path.name == path.name
 
 
 def draw_log(row: JobRow) -> None:

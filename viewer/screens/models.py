@@ -6,7 +6,7 @@ import streamlit as st
 
 from openeo_cloudmask.viewer.cards import ModelCard
 from openeo_cloudmask.viewer.charts import swatches
-from openeo_cloudmask.viewer.web import cards, told
+from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 
 THERMAL_FROM_NM = 3000
 
@@ -79,8 +79,10 @@ st.title("Models")
 st.text_input(
     "Catalog",
     key="catalog_href",
-    placeholder="the one that comes with the package",
-    help="Path or address of a STAC catalog.json",
+    placeholder="the one that comes with the viewer",
+    help="Path or address of a STAC catalog.json; whoever starts the viewer chooses it with "
+    "--catalog, and visitors may with --allow-paths",
+    disabled=not paths_allowed(),
 )
 with told():
     known = cards()

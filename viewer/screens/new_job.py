@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.areas import check_area, draw_area_map, list_scenes
@@ -46,6 +47,7 @@ def open_file() -> None:
             disabled=not os.environ.get(ALLOW_PATHS_VARIABLE),
         )
         sensor = st.selectbox("Sensor", SENSOR_CHOICES)
+        read = read_form()
         if st.button("Open", disabled=upload is None and not path):
             bar = st.progress(0.0, text="Drawing the scene")
             with told():
@@ -56,10 +58,31 @@ def open_file() -> None:
                 current.add_scene(
                     where,
                     sensor=None if sensor == SENSOR_CHOICES[0] else sensor,
+                    read=read,
                     report=bar.progress,
                 )
             bar.empty()
             st.rerun()
+
+
+def read_form() -> ReadOptions:
+    """Draw what a GeoTIFF or NetCDF may not say of itself."""
+    names, scale, offset, date = st.columns([2, 1, 1, 1])
+    bands = names.text_input(
+        "Names of its bands",
+        placeholder="B02,B03,B04,B08",
+        help="In their order in the file; empty where the file names them",
+    )
+    factor = scale.number_input(
+        "Scale", value=None, format="%g", placeholder="0.0001",
+        help="Reflectance per count, e.g. 0.0001 for integers of Sentinel-2",
+    )  # fmt: skip
+    added = offset.number_input(
+        "Offset", value=None, format="%g", placeholder="-0.1", help="Reflectance of count 0"
+    )
+    day = date.text_input("Date", placeholder="2024-05-01", help="Of a NetCDF that has several")
+    listed = tuple(name.strip() for name in bands.split(",") if name.strip())
+    return ReadOptions(bands=listed or None, scale=factor, offset=added, date=day.strip() or None)
 
 
 def here() -> None:
@@ -78,7 +101,9 @@ def here() -> None:
     if st.button("Make the mask", type="primary", icon=":material/play_arrow:"):
         entry = current.scenes[name]
         output = current.folder / f"{options.model}-{len(current.tasks)}-{entry.path.stem}.tif"
-        task = start_mask(entry.path, output, options, sensor=entry.picture.sensor_id)
+        task = start_mask(
+            entry.path, output, options, sensor=entry.picture.sensor_id, read=entry.read
+        )
         task.title, task.scene = f"{options.model} on {name}", name
         current.tasks.append(task)
     follow_tasks()

@@ -9,14 +9,17 @@ import streamlit as st
 from streamlit_folium import st_folium
 
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES, AlcdSceneInfo
+from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre, world_map
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
+from openeo_cloudmask.viewer.meaning import EXAMPLE
 from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE
 from openeo_cloudmask.viewer.session import ReferenceEntry
 from openeo_cloudmask.viewer.uploads import save_upload
 from openeo_cloudmask.viewer.web import make_demo, session, told
 
 MAP_HEIGHT_PX = 330
+AS_SAID, OWN_CODES = "as the file says", "values of its own"
 COLOR, OWN_COLOR = "#0072B2", "#D55E00"
 DOI = "https://doi.org/10.5281/zenodo.1460961"
 
@@ -76,11 +79,22 @@ def draw_table() -> None:
 def open_references() -> None:
     """Draw the ways to open a reference."""
     upload = st.file_uploader("A raster of class values (GeoTIFF)", type=["tif", "tiff"])
+    left, right = st.columns(2)
+    classes = left.selectbox(
+        "Its classes", [AS_SAID, *SCHEMES, OWN_CODES], help="What the values of the raster mean"
+    )
+    codes = right.text_input(
+        "Classes of its values",
+        placeholder=EXAMPLE,
+        disabled=classes != OWN_CODES,
+        help="Classes: clear, thick-cloud, thin-cloud, cloud-shadow; none for no data",
+    )
+    meaning = {AS_SAID: None, OWN_CODES: codes}.get(classes, classes)
     if st.button("Open the raster", disabled=upload is None) and upload is not None:
         with told():
             current = session()
             path = save_upload(upload, upload.name, upload.size, current.folder)
-            entry = current.add_reference(path)
+            entry = current.add_reference(path, meaning=meaning)
         st.success(f"{entry.title} is open", icon=":material/check_circle:")
     allowed = bool(os.environ.get(ALLOW_PATHS_VARIABLE))
     text = st.text_input(
@@ -108,8 +122,8 @@ def draw_opened(entry: ReferenceEntry) -> None:
     with st.container(border=True):
         left, right = st.columns([2, 1])
         left.markdown(f"**{entry.title}**")
-        sure = reference.confidence
-        text = "" if sure is None else f"; mean confidence {float(sure.mean()) / 255:.0%}"
+        sure = entry.mean_confidence()
+        text = "" if sure is None else f"; mean confidence {sure:.0%}"
         left.caption(f"{width} x {height} pixels, {reference.grid.crs}{text}")
         rows = class_shares(reference)
         left.dataframe(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from affine import Affine
 
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.errors import BandError
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor
@@ -61,6 +62,7 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
         where, sensor=sensor, bands=bands, scale=scale, offset=offset, date=date
     ) as scene:
         known = scene.sensor
+        _check_image(scene, where)
         name = collection_id or (_collection_name(known) if known else "RASTERS")
         item = describe_item(
             scene, where, name, acquired=acquired, cloud_cover=cloud_cover,
@@ -70,6 +72,22 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
     collections.put_item(name, item)
     collections.rebuild(name, title=title or (known.title if known else None), licence=licence)
     return name, str(item["id"])
+
+
+def _check_image(scene: Scene, path: Path) -> None:
+    """Make sure that a scene holds bands of its sensor, and not classes.
+
+    Raises:
+        BandError: it does not.
+    """
+    sensor = scene.sensor
+    if sensor is None or any(sensor.find_band(label) for label in scene.band_labels):
+        return
+    raise BandError(
+        f"{path.name} has the bands {', '.join(scene.band_labels)}, none of which {sensor.id} has "
+        f"({', '.join(sensor.band_names)}). If it is an image, name its bands with --bands; a mask "
+        "or a reference is no scene"
+    )
 
 
 def describe_item(

@@ -1,0 +1,125 @@
+"""What the values of a raster mean, and of what day it is: from its tags, or from its user."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from openeo_cloudmask.alcd.scenes import find_scene_info
+from openeo_cloudmask.classes import FOUR_CLASS, NODATA, SCHEMES, ClassScheme
+from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.products.cog import write_cog
+from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.stack import raster_grid
+
+_PAIR = re.compile(r"\s*(\d{1,3})\s*[=:]\s*([a-z-]+)\s*", re.IGNORECASE)
+_NONE = ("none", "no-data", "nodata")
+EXAMPLE = "0=clear, 1=thick-cloud, 2=thin-cloud, 3=cloud-shadow, 9=none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tags:
+    """What a raster of classes says of itself."""
+
+    scheme: str | None
+    """Name of its class scheme."""
+    day: str | None
+    """``2024-05-01``"""
+
+
+def read_tags(path: Path) -> Tags:
+    """Return what the file at ``path`` says.
+
+    Raises:
+        ProductError: it cannot be read.
+    """
+    with open_raster(path) as source:
+        tags = {key.upper(): value for key, value in source.tags().items()}
+    day = tags.get("ACQUIRED", "")[:10]
+    scheme = tags.get("CLASS_SCHEME")
+    return Tags(
+        scheme=scheme if scheme in SCHEMES else None,
+        day=day if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else None,
+    )
+
+
+def day_of_reference(path: Path) -> str | None:
+    """Return of what day a reference is: an ALCD scene, or a raster that says it."""
+    if not path.is_dir():
+        return read_tags(path).day
+    info = find_scene_info(path.name)
+    return None if info is None else f"{info.date[:4]}-{info.date[4:6]}-{info.date[6:]}"
+
+
+def parse_meaning(text: str) -> ClassScheme | dict[int, int]:
+    """Return the class scheme of that name, or value of the file -> value of the four classes.
+
+    Args:
+        text: ``4-class``, ``alcd``, ...; or a class for each value, as in ``EXAMPLE``.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if text in SCHEMES:
+        return SCHEMES[text]
+    names = {item.name: item.value for item in FOUR_CLASS.classes} | dict.fromkeys(_NONE, NODATA)
+    found: dict[int, int] = {}
+    for part in filter(str.strip, text.split(",")):
+        match = _PAIR.fullmatch(part)
+        if match is None or match[2].lower() not in names or int(match[1]) > NODATA:
+            raise OptionError(
+                f"{part.strip()!r} gives no value its class; expected {EXAMPLE!r} or the name of "
+                f"a class scheme: {', '.join(SCHEMES)}"
+            )
+        found[int(match[1])] = names[match[2].lower()]
+    if not found:
+        raise OptionError(f"no class is given; expected e.g. {EXAMPLE!r}")
+    return found
+
+
+def name_classes(path: Path, meaning: str | None, folder: Path) -> Path:
+    """Return a raster of class values that says what they mean: ``path`` itself, or a copy.
+
+    Args:
+        path: one band of uint8.
+        meaning: None takes what the file says; see ``parse_meaning``.
+        folder: where a copy goes.
+
+    Raises:
+        ReferenceDataError: the file does not say it and nobody else does, or holds other values.
+        OptionError: the meaning cannot be understood.
+        ProductError: the file cannot be read.
+    """
+    said = read_tags(path).scheme
+    if meaning is None:
+        if said is None:
+            raise ReferenceDataError(
+                f"{path.name} does not say what its values mean; choose its classes, or give each "
+                f"value its own: {EXAMPLE}"
+            )
+        return path
+    given = parse_meaning(meaning)
+    with open_raster(path) as source:
+        if source.count != 1 or source.dtypes[0] != "uint8":
+            raise ReferenceDataError(
+                f"{path.name} has {source.count} bands of {source.dtypes[0]}; expected one of "
+                "uint8 class values"
+            )
+        values, own, grid = source.read(1), source.nodata, raster_grid(source)
+    if own is not None and 0 <= own < NODATA and not (isinstance(given, dict) and own in given):
+        values = np.where(values == np.uint8(own), np.uint8(NODATA), values)
+    table = given if isinstance(given, dict) else {value: value for value in given.values}
+    table = {NODATA: NODATA} | table
+    if strange := sorted(set(np.unique(values).tolist()) - set(table)):
+        raise ReferenceDataError(
+            f"{path.name} holds {strange}, to which no class is given; expected some of "
+            f"{sorted(table)}"
+        )
+    lookup = np.full(256, NODATA, np.uint8)
+    lookup[list(table)] = list(table.values())
+    scheme = FOUR_CLASS if isinstance(given, dict) else given
+    target = folder / f"{path.stem}.tif"
+    return write_cog(target, [(0, lookup[values][np.newaxis])], grid=grid, scheme=scheme)
