@@ -107,11 +107,11 @@ def draw_area_map(
         return None
     st.session_state[f"{key}_last"] = place  # the map tells its last click again and again
     corners.append(place)
-    box = area_from_clicks(corners)
-    if box is None:
+    drawn = area_from_clicks(corners)
+    if drawn is None:
         st.rerun()
     corners.clear()
-    return box
+    return drawn
 
 
 def list_scenes(
