@@ -1,25 +1,39 @@
 # Every target sets up what it needs in .venv; none needs root.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# uv installs several times faster than pip where it is there.
+UV := $(shell command -v uv)
+INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
-.PHONY: help install demo test lint types format docs catalog onnx viewer serve clean
+.PHONY: help install demo check test lint types format docs catalog viewer serve clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-.venv/installed: pyproject.toml
+.venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+
+# What runs the demo, the back end and the viewer: no torch, no documentation, no test tools.
+.venv/running: pyproject.toml | .venv/bin/python
+	@echo "Installing back end and viewer into .venv; what is there already is kept"
+	$(INSTALL) --editable ".[server,viewer]"
 	@touch $@
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo "Installing everything into .venv, torch, documentation and test tools included"
+	$(INSTALL) --editable ".[dev]"
+	@touch $@ .venv/running
 
 install: .venv/installed  ## Make .venv with everything
 
-demo: .venv/installed  ## Simulate a scene, mask it through openEO, score it; results in demo/
+demo: .venv/running  ## Simulate a scene, mask it through openEO, score it; results in demo/
 	$(BIN)/cloudmask demo demo --serve
 
-test: .venv/installed  ## Run the tests
+check: .venv/installed  ## Run the tests that take no more than a few seconds, without the browser
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+test: .venv/installed  ## Run all tests
 	$(BIN)/python -m pytest
 
 lint: .venv/installed  ## Run ruff
@@ -38,13 +52,10 @@ docs: .venv/installed  ## Build the documentation into site/, warnings are error
 catalog: .venv/installed  ## Rebuild the STAC catalog of models
 	$(BIN)/cloudmask catalog build
 
-onnx: .venv/installed  ## Write the ONNX file of mini anew, after its weights have changed
-	$(BIN)/cloudmask export mini openeo_cloudmask/models/data/mini.onnx --sensor any --overwrite
-
-serve: .venv/installed  ## Start the openEO back end on this machine
+serve: .venv/running  ## Start the openEO back end on this machine
 	$(BIN)/cloudmask serve
 
-viewer: .venv/installed  ## Open the viewer
+viewer: .venv/running  ## Open the viewer
 	$(BIN)/cloudmask viewer
 
 clean:  ## Remove what was built
