@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import NODATA, apply_style, style_scheme
+from openeo_cloudmask.classes import NODATA, style_scheme
 from openeo_cloudmask.errors import BandError, InputError
-from openeo_cloudmask.guard import BrightGuard
-from openeo_cloudmask.inference import Detector, Progress, predict_strips
-from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
-from openeo_cloudmask.models.deferred import DeferredDetector
-from openeo_cloudmask.models.onnx_detector import is_exported
+from openeo_cloudmask.inference import Detector, Progress
+from openeo_cloudmask.masking import MASK_LABEL, Masker
+from openeo_cloudmask.models import ModelInput, get_model, load_detector
 from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.sensors import Decoder, band_decoder, mark_declared, resolve_bands
+from openeo_cloudmask.sensors import Decoder, band_decoder, mark_declared
 
 _log = logging.getLogger(__name__)
 
-MASK_LABEL = "mask"
-"""Band label of a categorised mask."""
-
-_DIMENSIONS = {
-    "t": ("t", "time", "temporal"),
-    "bands": ("bands", "band", "spectral"),
+DIMENSIONS = {
+    "t": ("t", "time", "temporal", "date"),
+    "bands": ("bands", "band", "b", "spectral"),
     "y": ("y", "latitude", "lat", "northing"),
     "x": ("x", "longitude", "lon", "easting"),
 }
@@ -73,54 +67,48 @@ def mask_datacube(
         BandError: bands are missing, unlabelled or given twice.
         CloudMaskError: the model cannot be loaded.
     """
-    names = _find_dimensions(cube)
-    entry = get_model(options.model)
-    labels = _band_labels(cube, names["bands"])
-    inputs = select_input(entry, sensor=options.sensor, bands=labels)
-    loader = partial(
-        load,
-        options.model,
-        sensor=options.sensor or inputs.sensor.id,
-        bands=inputs.band_names,
-        weights=options.weights,
-        device=options.device,
-        precision=options.precision,
-    )
-    indices = resolve_bands(labels, inputs.band_names, inputs.sensor)
-    exported = is_exported(options.weights)
-    detector = DeferredDetector(entry, inputs.band_names, loader, exported=exported)
-    ordered = cube.transpose(*(names[key] for key in ("t", "bands", "y", "x") if key in names))
-    scenes = list(ordered) if "t" in names else [ordered]
+    named = name_dimensions(cube)
+    labels = [str(label) for label in named["bands"].to_numpy()]
+    masker = Masker.open(options, labels, load=load)
+    places = masker.places(labels)
+    scenes = list(named) if "t" in named.dims else [named]
     if not scenes:
         raise InputError("the cube has no time step; expected at least one")
-    origin_yx = (pixel_origin(cube, names["y"]), pixel_origin(cube, names["x"]))
-    guard = BrightGuard(inputs.sensor, inputs.band_names, entry.scheme)
-    masks = [
-        _mask_scene(
-            CubeReader(scene[indices].variable, inputs, options, nodata_values(cube)),
-            detector,
-            options,
-            origin_yx,
-            neighborhood,
-            _part_of(progress, index, len(scenes)),
-            guard,
+    shape_yx = named.sizes["y"], named.sizes["x"]
+    wanted = [_inner(length, neighborhood) for length in shape_yx]
+    masks = []
+    for index, scene in enumerate(scenes):
+        reader = CubeReader(scene[places].variable, masker.inputs, options, nodata_values(cube))
+        inner = masker.mask(
+            reader,
+            origin_yx=(pixel_origin(named, "y"), pixel_origin(named, "x")),
+            rows=wanted[0],
+            columns=wanted[1],
+            progress=_part_of(progress, index, len(scenes)),
         )
-        for index, scene in enumerate(scenes)
-    ]
-    data = np.stack(masks) if "t" in names else masks[0]
-    coords = {
-        key: value for key, value in ordered.coords.items() if names["bands"] not in value.dims
-    }
+        mask = np.full((len(inner), *shape_yx), NODATA, np.uint8)
+        mask[:, slice(*wanted[0]), slice(*wanted[1])] = inner
+        masks.append(mask)
+    for warning in masker.warnings():
+        _log.warning("%s", warning)
+    return label_mask(np.stack(masks) if "t" in named.dims else masks[0], cube, masker)
+
+
+def label_mask(data: Any, cube: xr.DataArray, masker: Masker) -> xr.DataArray:  # noqa: ANN401
+    """Return (t, bands, y, x) or (bands, y, x) ``data`` with the dimensions and labels of ``cube``.
+
+    Args:
+        data: the mask, NumPy or dask.
+        cube: what was masked.
+        masker: what masked it.
+    """
+    names = find_dimensions(cube)
+    order = [names[key] for key in DIMENSIONS if key in names]
+    coords = {key: value for key, value in cube.coords.items() if names["bands"] not in value.dims}
     result = xr.DataArray(
-        data,
-        dims=ordered.dims,
-        coords={**coords, names["bands"]: list(output_labels(options))},
-        name=cube.name,
+        data, dims=order, coords={**coords, names["bands"]: list(masker.labels)}, name="cloud_mask"
     )
-    result.attrs["nodata"] = NODATA
-    if guard.warnings():
-        result.attrs["warning"] = "; ".join(guard.warnings())
-        _log.warning("%s", result.attrs["warning"])
+    result.attrs = masker.attributes()
     return result.transpose(*cube.dims)
 
 
@@ -196,38 +184,6 @@ class CubeReader:
         return self._decoder.decode(pixels, range(*key[0].indices(self.shape[0])))
 
 
-def _mask_scene(
-    reader: CubeReader,
-    detector: Detector,
-    options: MaskOptions,
-    origin_yx: tuple[int, int],
-    neighborhood: tuple[int, int] | None,
-    progress: Progress | None,
-    guard: BrightGuard,
-) -> NDArray[np.uint8]:
-    """Return (band, y, x) uint8: the mask of one date."""
-    rows, columns = (_inner(length, neighborhood) for length in reader.shape[1:])
-    strips = [
-        apply_style(strip, detector.scheme, options.output_style, categorise=options.categorise)
-        for _, strip in predict_strips(
-            reader,
-            detector,
-            stride=options.stride,
-            origin_yx=origin_yx,
-            part=rows,
-            part_columns=columns,
-            progress=progress,
-            watch=guard.look,
-        )
-    ]
-    inner = np.concatenate(strips, axis=1)
-    if rows == (0, reader.shape[1]) and columns == (0, reader.shape[2]):
-        return inner
-    mask = np.full((inner.shape[0], *reader.shape[1:]), NODATA, np.uint8)
-    mask[:, slice(*rows), slice(*columns)] = inner
-    return mask
-
-
 def _inner(length: int, neighborhood: tuple[int, int] | None) -> tuple[int, int]:
     """Return the first pixel wanted along an axis and the one past the last."""
     if neighborhood is None:
@@ -242,16 +198,15 @@ def _part_of(progress: Progress | None, index: int, parts: int) -> Progress | No
     return lambda done, total: progress(index * total + done, parts * total)
 
 
-def _find_dimensions(cube: xr.DataArray) -> dict[str, str]:
-    """Return our names of dimensions -> the cube's."""
+def find_dimensions(cube: xr.DataArray) -> dict[str, str]:
+    """Return our names of dimensions (t, bands, y, x) -> the cube's.
+
+    Raises:
+        InputError: bands, y or x is missing, or there are dimensions besides these.
+    """
     if not isinstance(cube, xr.DataArray):
         raise InputError(f"the cube is a {type(cube).__name__}; expected an xarray.DataArray")
-    found = {
-        key: str(dim)
-        for key, aliases in _DIMENSIONS.items()
-        for dim in cube.dims
-        if str(dim).lower() in aliases
-    }
+    found = {key: dim for key in DIMENSIONS if (dim := find_dimension(cube, key)) is not None}
     missing = [key for key in ("bands", "y", "x") if key not in found]
     if missing or len(found) != len(cube.dims):
         raise InputError(
@@ -261,13 +216,29 @@ def _find_dimensions(cube: xr.DataArray) -> dict[str, str]:
     return found
 
 
-def _band_labels(cube: xr.DataArray, dim: str) -> list[str]:
-    if dim not in cube.coords:
+def find_dimension(cube: xr.DataArray, key: str) -> str | None:
+    """Return what the cube calls its dimension ``t``, ``bands``, ``y`` or ``x``, if it has it."""
+    names = DIMENSIONS[key]
+    return next((str(dim) for dim in cube.dims if str(dim).lower() in names), None)
+
+
+def name_dimensions(cube: xr.DataArray) -> xr.DataArray:
+    """Return the cube as (t, bands, y, x), or (bands, y, x) where it has no time.
+
+    Raises:
+        InputError: bands, y or x is missing, or there are dimensions besides these.
+        BandError: the bands have no labels.
+    """
+    names = find_dimensions(cube)
+    if names["bands"] not in cube.coords:
         raise BandError(
-            f"the dimension {dim!r} has no labels, so bands cannot be told apart; "
+            f"the dimension {names['bands']!r} has no labels, so bands cannot be told apart; "
             "expected band names such as B02 (in openEO: rename_labels)"
         )
-    return [str(label) for label in cube.coords[dim].to_numpy()]
+    changed = {dim: key for key, dim in names.items() if dim != key}
+    hidden = [key for key in changed.values() if key in cube.coords]  # such as 2-D x beside lon
+    named = cube.drop_vars(hidden).rename(changed) if changed else cube
+    return named.transpose(*(key for key in DIMENSIONS if key in names))
 
 
 def nodata_values(cube: xr.DataArray) -> tuple[float, ...]:

@@ -1,12 +1,19 @@
-"""The parameters of a mask, as the openEO process, the command line and the viewer share them."""
+"""The options of a mask, each once: name, type, default, description and JSON schema.
 
+The openEO process, the command line, the viewer, the docs and the functions of this package take
+names and texts from here.
+"""
+
+# ruff: noqa: RUF009 - the calls are fields
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from inspect import Parameter, cleandoc, signature
+from typing import Any, TypeVar
 
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import OptionError
@@ -14,8 +21,14 @@ from openeo_cloudmask.errors import OptionError
 STRIDES_PX = (64, 128, 256, 384, 512)
 DEFAULT_STRIDE_PX = 384
 DEFAULT_MODEL = "mini"
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+_DEVICE = r"auto|cpu|cuda(:[0-9]+)?"
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _option(default: Any, help_text: str, **schema: Any) -> Any:  # noqa: ANN401 - a dataclass field
+    return field(default=default, metadata={"help": " ".join(help_text.split()), "schema": schema})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,22 +39,73 @@ class MaskOptions:
         OptionError: a value is not allowed.
     """
 
-    model: str = DEFAULT_MODEL
-    """Name of a model in the registry."""
-    output_style: OutputStyle = OutputStyle.FOUR_CLASS
-    stride: int = DEFAULT_STRIDE_PX
-    """Step of the moving window, pixels: 64, 128, 256, 384 or 512; smaller costs more."""
-    categorise: bool = True
-    """True: class values. False: one band of percentages (0-100) a class."""
-    scale: float = 1.0
-    """Reflectance = value * scale + offset; 0.0001 for the usual integer products."""
-    offset: float = 0.0
-    sensor: str | None = None
-    """Sensor of the bands, or None for the model's own."""
-    weights: str | None = None
-    """Path of a weights file (or ONNX file) or folder that replaces the published one."""
-    device: str = "auto"
-    precision: str = "auto"
+    model: str = _option(
+        DEFAULT_MODEL,
+        """Name of the model, e.g. `mini`, `cloudsen12`, `senseiv2`, `hollstein`. The catalog of
+        models (`cloudmask models`) says which bands each needs and under which licence it may be
+        used.""",
+        type="string",
+        minLength=1,
+    )
+    output_style: OutputStyle = _option(
+        OutputStyle.FOUR_CLASS,
+        """`4-class`: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow. `cloud-noncloud`: 0
+        non-cloud, 1 cloud. `valid-invalid`: 0 valid, 1 cloud or shadow. `native`: the model's own
+        classes. No-data is 255 in all of them.""",
+        type="string",
+        enum=[item.value for item in OutputStyle],
+    )
+    stride: int = _option(
+        DEFAULT_STRIDE_PX,
+        """Step of the moving window in pixels. Smaller strides average more predictions for each
+        pixel and cost more.""",
+        type="integer",
+        enum=list(STRIDES_PX),
+    )
+    categorise: bool = _option(
+        True,
+        """`true`: one band `mask` of class values. `false`: one band of percentages (0-100) for
+        each class.""",
+        type="boolean",
+    )
+    scale: float = _option(
+        1.0,
+        """Reflectance is `value * scale + offset`. Pass 0.0001 for data that hold reflectance
+        times 10000.""",
+        type="number",
+    )
+    offset: float = _option(
+        0.0,
+        """See `scale`. -0.1 only where the offset of Sentinel-2 products from baseline 04.00 on is
+        not applied yet.""",
+        type="number",
+    )
+    sensor: str | None = _option(
+        None,
+        """Sensor of the bands, e.g. `sentinel-2-l1c`, or on one's own machine a YAML or JSON file
+        that describes one; `null` tells it from the bands.""",
+        **_TEXT_OR_NULL,
+    )
+    weights: str | None = _option(
+        None,
+        """Path of a weights file or folder where the mask is computed, in place of the published
+        weights.""",
+        **_TEXT_OR_NULL,
+    )
+    device: str = _option(
+        "auto",
+        """Where networks run: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:1` and so
+        on.""",
+        type="string",
+        pattern=f"^({_DEVICE})$",
+    )
+    precision: str = _option(
+        "auto",
+        """Number format of networks: `fp32` is exact, `bf16` faster on some hardware; `auto` takes
+        what the device is fast with.""",
+        type="string",
+        enum=list(PRECISIONS),
+    )
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -62,20 +126,70 @@ class MaskOptions:
             object.__setattr__(self, name, _check_number(name, getattr(self, name)))
         if self.scale == 0:
             raise OptionError("scale is 0, which makes all pixels equal; expected e.g. 0.0001")
-        if str(self.device).split(":")[0] not in DEVICES:
-            raise _not_among("device", self.device, DEVICES)
+        if not re.fullmatch(_DEVICE, str(self.device)):
+            raise _not_among("device", self.device, ("auto", "cpu", "cuda", "cuda:<number>"))
         if self.precision not in PRECISIONS:
             raise _not_among("precision", self.precision, PRECISIONS)
 
     def to_context(self) -> dict[str, Any]:
         """Return the UDF context that gives these options: only what differs from the defaults."""
-        default = type(self)(model=self.model)
-        context: dict[str, Any] = {"model": self.model}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != getattr(default, item.name):
-                context[item.name] = value.value if isinstance(value, OutputStyle) else value
-        return context
+        defaults = default_context() | {"model": None}
+        values = {item.name: to_json(getattr(self, item.name)) for item in fields(self)}
+        return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def to_json(value: object) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value of an option as JSON has it."""
+    return value.value if isinstance(value, OutputStyle) else value
+
+
+def default_context() -> dict[str, Any]:
+    """Return every option with its default, as JSON has them."""
+    return {item.name: to_json(item.default) for item in option_fields()}
+
+
+def option_fields() -> tuple[Field[Any], ...]:
+    """Return the options; ``metadata`` of each holds ``help`` and ``schema``."""
+    return fields(MaskOptions)
+
+
+def option_help(name: str) -> str:
+    """Return what the option ``name`` does."""
+    text: str = next(item.metadata["help"] for item in option_fields() if item.name == name)
+    return text
+
+
+def options_table() -> str:
+    """Return the options as the table (Markdown) that the docs show."""
+    rows = [
+        f"| `{item.name}` | {item.metadata['help']} | {_in_words(item.metadata['schema'])} "
+        f"| {_code(to_json(item.default))} |"
+        for item in option_fields()
+    ]
+    return "\n".join(["| option | what it does | values | default |", "|---|---|---|---|", *rows])
+
+
+def takes_options(function: _Function) -> _Function:
+    """Give a function with ``**options`` the signature and docstring that name each option.
+
+    ``{options}`` in its docstring is replaced by what each option does.
+    """
+    parameters = dict(signature(function).parameters)
+    rest = next(name for name, item in parameters.items() if item.kind is Parameter.VAR_KEYWORD)
+    del parameters[rest]
+    named = [
+        Parameter(item.name, Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
+        for item in option_fields()
+        if item.name not in parameters
+    ]
+    function.__signature__ = signature(function).replace(  # type: ignore[attr-defined]
+        parameters=[*parameters.values(), *named]
+    )
+    lines = [f"{item.name}: {item.metadata['help']}" for item in option_fields()]
+    function.__doc__ = cleandoc(function.__doc__ or "").replace(
+        "{options}", "\n        ".join(lines)
+    )
+    return function
 
 
 def parse_context(context: Mapping[str, Any] | None) -> MaskOptions:
@@ -90,7 +204,7 @@ def parse_context(context: Mapping[str, Any] | None) -> MaskOptions:
         raise OptionError(
             f"context is of type {type(context).__name__}; expected an object with named options"
         )
-    known = [item.name for item in fields(MaskOptions)]
+    known = [item.name for item in option_fields()]
     for key in context:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
@@ -124,6 +238,21 @@ def parse_udf_context(
         f"neighborhood is {around!r}; expected whole numbers of pixels, such as "
         '{"size": 1024, "overlap": 512}'
     )
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(_code(value) for value in schema["enum"])
+    if "pattern" in schema:
+        return f"text that fits `{schema['pattern']}`".replace("|", "\\|")
+    kinds = schema["type"]
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+
+
+def _code(value: object) -> str:
+    if value is MISSING or value is None:
+        return "`null`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _check_text(name: str, value: object, *, optional: bool) -> None:

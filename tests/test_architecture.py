@@ -12,9 +12,16 @@ from openeo_cloudmask import errors
 
 PACKAGE = Path(errors.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("__init__", "errors", "classes", "options", "sensors", "assets"), 1),
+    **dict.fromkeys(
+        ("__init__", "errors", "classes", "options", "sensors", "assets", "version"), 1
+    ),
     **dict.fromkeys(("inference", "models", "guard"), 2),
-    **dict.fromkeys(("products", "simulator", "alcd", "evaluation", "datacube"), 3),
+    "masking": 2.5,
+    "datacube": 2.6,
+    "lazy": 2.7,
+    "labels": 2.7,
+    "front": 4.5,
+    **dict.fromkeys(("products", "simulator", "alcd", "evaluation"), 3),
     **dict.fromkeys(("stac", "openeo", "training"), 4),
     "backend": 5,
     **dict.fromkeys(("cli", "viewer"), 6),

@@ -79,7 +79,7 @@ def test_mask_keeps_dimensions_and_coordinates(toy, make_cube):
     for dim in "tyx":
         np.testing.assert_array_equal(mask[dim], cube[dim])
     assert set(np.unique(mask)) <= set(FOUR_CLASS.values)
-    assert toy.requests[0][1]["sensor"] == "sentinel-2-l1c"
+    assert toy.requests[0][1]["sensor"].id == "sentinel-2-l1c"
     assert len(toy.requests) == 1
 
 

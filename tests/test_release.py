@@ -44,7 +44,7 @@ def load_notices() -> ModuleType:
 def test_the_version_comes_from_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert project["project"]["dynamic"] == ["version"]
-    assert project["tool"]["hatch"]["version"]["path"] == "openeo_cloudmask/__init__.py"
+    assert project["tool"]["hatch"]["version"]["path"] == "openeo_cloudmask/version.py"
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == openeo_cloudmask.__version__
     assert citation["license"] == project["project"]["license"]

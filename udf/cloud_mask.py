@@ -7,9 +7,9 @@ In: a datacube with the dimensions ``bands``, ``y``, ``x`` and optionally ``t``,
 Out: the same ``t``, ``y``, ``x`` with one band ``mask`` (uint8 class values, 255 is no-data), or,
 with ``categorise: false``, one band of percentages (uint8, 0-100, 255 is no-data) for each class.
 
-The context is the process's options: model, output_style, stride, categorise, scale, offset,
-sensor, weights, device, precision. All may be left out. A further key, ``neighborhood``, says in
-which size and overlap the UDF is called: what lies in the overlap is then not computed.
+The context holds the options of the process, which ``cloudmask udf --options`` lists; all may be
+left out. A further key, ``neighborhood``, says in which size and overlap the UDF is called: what
+lies in the overlap is then not computed.
 
 The header names no dependencies: back ends would install them at the start of each job. The package
 is installed there, or comes in the archive that `cloudmask bundle` makes.

@@ -13,7 +13,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.backend.api import capabilities, jobs, processing, results
 from openeo_cloudmask.backend.api.errors import error_answer, error_body
 from openeo_cloudmask.backend.api.middleware import (
@@ -26,6 +25,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.stac.api import mount_stac_app
+from openeo_cloudmask.version import __version__
 
 _log = logging.getLogger(__name__)
 _HTTP_CODES = {404: "NotFound", 405: "MethodNotAllowed", 401: "AuthenticationRequired"}

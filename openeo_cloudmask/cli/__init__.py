@@ -7,8 +7,8 @@ import sys
 
 import typer
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.version import __version__
 
 COMMAND_MODULES = (
     "run",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.classes import OutputStyle
+from openeo_cloudmask.cli.mask_options import with_mask_options
 from openeo_cloudmask.cli.progress import window_progress
-from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions
+from openeo_cloudmask.options import MaskOptions
 
 if TYPE_CHECKING:
     from openeo_cloudmask.products import MaskReport
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run")(run)
+    app.command("run")(with_mask_options(run, leave_out=("scale", "offset")))
 
 
 def run(
@@ -33,29 +33,9 @@ def run(
         Path,
         typer.Argument(metavar="OUTPUT", help="The mask: a cloud optimized GeoTIFF (.tif)."),
     ],
-    model: Annotated[str, typer.Option(help="See `cloudmask models`.")] = DEFAULT_MODEL,
-    output_style: Annotated[OutputStyle, typer.Option(help="Classes of the mask.")] = (
-        OutputStyle.FOUR_CLASS
-    ),
-    stride: Annotated[
-        int, typer.Option(help="Step of the moving window: 64, 128, 256, 384 or 512 pixels.")
-    ] = DEFAULT_STRIDE_PX,
-    categorise: Annotated[
-        bool,
-        typer.Option("--categorise/--probabilities", help="Class values, or percentages."),
-    ] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 (exact) or bf16.")] = "auto",
-    weights: Annotated[
-        str | None, typer.Option(help="Weights file or folder, instead of a download.")
-    ] = None,
     runtime: Annotated[
         str, typer.Option(help="What runs the network: torch, onnx, or auto (torch, if installed).")
     ] = "auto",
-    sensor: Annotated[
-        str | None,
-        typer.Option(help="Sensor of a raster: an id, or a YAML/JSON file of wavelengths."),
-    ] = None,
     bands: Annotated[
         str | None,
         typer.Option(
@@ -81,27 +61,19 @@ def run(
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+    **options: Any,  # noqa: ANN401 - the options of a mask
 ) -> None:
     """Write a cloud mask of INPUT to OUTPUT, strip by strip, in bounded memory."""
     from openeo_cloudmask.models import get_model, licence_notice
     from openeo_cloudmask.products import ReadOptions, mask_product
 
-    options = MaskOptions(
-        model=model,
-        output_style=output_style,
-        stride=stride,
-        categorise=categorise,
-        sensor=sensor,
-        weights=weights,
-        device=device,
-        precision=precision,
-    )
-    typer.echo(f"Model {licence_notice(get_model(model))}", err=True)
+    chosen = MaskOptions(**options)
+    typer.echo(f"Model {licence_notice(get_model(chosen.model))}", err=True)
     with window_progress(source.name) as progress:
         report = mask_product(
             source,
             output,
-            options,
+            chosen,
             read=ReadOptions(
                 bands=_split(bands),
                 scale=scale,

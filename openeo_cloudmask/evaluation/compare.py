@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.alcd.archive import Failure
 from openeo_cloudmask.classes import CLOUD_NONCLOUD, NODATA, map_labels
 from openeo_cloudmask.errors import CloudMaskError, ReferenceDataError
@@ -28,6 +27,7 @@ from openeo_cloudmask.evaluation.evaluate import (
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
 from openeo_cloudmask.evaluation.report import to_json, write_text
 from openeo_cloudmask.evaluation.scores import Confusion, count_confusion
+from openeo_cloudmask.version import __version__
 
 Progress = Callable[[str, str, bool], None]
 """Called with model, scene, and whether the pair was there already."""

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, OutputStyle, map_labels
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.evaluation import html_page as html
@@ -31,6 +30,7 @@ from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.evaluation.quicklook import paint_mask, stretch_rgb
 from openeo_cloudmask.evaluation.report import to_json, write_text
 from openeo_cloudmask.models import get_model
+from openeo_cloudmask.version import __version__
 
 WORST = 3
 """Scenes whose disagreement is shown."""

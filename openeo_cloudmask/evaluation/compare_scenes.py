@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme, OutputStyle, apply_style
+from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme, OutputStyle
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.evaluate import (
     Reference,
@@ -21,6 +21,7 @@ from openeo_cloudmask.evaluation.evaluate import (
     reference_of_scene,
 )
 from openeo_cloudmask.inference import Detector
+from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import MODELS, get_model, load_detector
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products.scene import Grid
@@ -65,6 +66,18 @@ class ComparedModel:
             sensor=sensor,
             bands=bands,
             weights=self.weights,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def options(self, sensor: str | None) -> MaskOptions:
+        """Return the options of its masks of a scene."""
+        return MaskOptions(
+            model=self.id,
+            output_style=self.style,
+            stride=self.stride,
+            sensor=sensor,
+            weights=None if self.weights is None else str(self.weights),
             device=self.device,
             precision=self.precision,
         )
@@ -154,18 +167,15 @@ class SimulatedSource:
 
     def write_mask(self, model: ComparedModel, path: Path) -> Effort:
         """Write the model's mask to ``path``; return what the prediction alone cost."""
-        from openeo_cloudmask.inference import predict
         from openeo_cloudmask.products.cog import write_cog
 
         scene = self._simulated()
-        detector = model.load(self.sensor, scene.band_names)
-        planes = [scene.band_names.index(name) for name in detector.band_names]
-        cube = np.ascontiguousarray(scene.cube[planes])
+        masker = Masker.open(model.options(self.sensor), scene.band_names).load()
+        cube = np.ascontiguousarray(scene.cube[masker.places(scene.band_names)])
         begin, begin_cpu = time.perf_counter(), time.process_time()
-        probabilities = predict(cube, detector, stride=model.stride)
+        labels = masker.mask(cube)
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
-        labels = apply_style(probabilities, detector.scheme, model.style, categorise=True)
-        write_cog(path, [(0, labels)], grid=self._grid(), scheme=model.scheme)
+        write_cog(path, [(0, labels)], grid=self._grid(), scheme=masker.scheme)
         return Effort(pixels=scene.truth.size, seconds=seconds, cpu_seconds=cpu_seconds)
 
     def rgb(self) -> NDArray[np.float32]:
@@ -242,17 +252,8 @@ class ProductSource:
         """Write the model's mask to ``path``; return what it cost, reading included."""
         from openeo_cloudmask.products import mask_product, open_product
 
-        options = MaskOptions(
-            model=model.id,
-            output_style=model.style,
-            stride=model.stride,
-            sensor=self.sensor,
-            weights=None if model.weights is None else str(model.weights),
-            device=model.device,
-            precision=model.precision,
-        )
         begin_cpu = time.process_time()
-        report = mask_product(self.path, path, options, overwrite=True)
+        report = mask_product(self.path, path, model.options(self.sensor), overwrite=True)
         cpu_seconds = time.process_time() - begin_cpu
         with open_product(self.path, sensor=self.sensor) as scene:
             height, width = scene.grid.shape_yx

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.evaluation.labelled_masks import RatedMasks
 from openeo_cloudmask.evaluation.report import to_json, write_text
+from openeo_cloudmask.version import __version__
 
 FILE_NAME = "evaluation"
 COLUMNS = (

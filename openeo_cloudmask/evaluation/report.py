@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.alcd.archive import Failure
 from openeo_cloudmask.errors import OutputError
 from openeo_cloudmask.evaluation.cases import iterate_numbers
 from openeo_cloudmask.evaluation.evaluate import Pooled, SceneResult, ScoreSettings, pool_results
 from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.classes import (
     FOUR_CLASS,
     NODATA,
@@ -32,6 +31,7 @@ from openeo_cloudmask.evaluation.report import (
     write_text,
 )
 from openeo_cloudmask.evaluation.scores import POSITIVE
+from openeo_cloudmask.version import __version__
 
 VIEW_TITLES = {
     OutputStyle.VALID_INVALID: "Valid or invalid",

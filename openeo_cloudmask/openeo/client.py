@@ -7,31 +7,23 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.classes import NODATA, OutputStyle
+from openeo_cloudmask.classes import NODATA
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.openeo.neighborhood import plan_neighborhood
-from openeo_cloudmask.options import DEFAULT_MODEL, DEFAULT_STRIDE_PX, MaskOptions, parse_context
+from openeo_cloudmask.options import MaskOptions, parse_context, takes_options
 
 if TYPE_CHECKING:
     import openeo
     from openeo.metadata import CubeMetadata
 
 
-def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
+@takes_options
+def cloud_mask(
     cube: openeo.DataCube,
     *,
-    model: str = DEFAULT_MODEL,
-    output_style: OutputStyle | str = OutputStyle.FOUR_CLASS,
-    stride: int = DEFAULT_STRIDE_PX,
-    categorise: bool = True,
-    scale: float = 1.0,
-    offset: float = 0.0,
-    sensor: str | None = None,
-    weights: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
     size_px: int | None = None,
     temporal_dimension: str = "t",
+    **options: Any,  # noqa: ANN401 - those of MaskOptions, which checks them
 ) -> openeo.DataCube:
     """Return the mask of ``cube`` as a cube of the same process graph.
 
@@ -41,22 +33,10 @@ def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
 
     Args:
         cube: bands of one sensor; extra bands do no harm.
-        model: name of a model (``cloudmask models``).
-        output_style: ``4-class``, ``cloud-noncloud``, ``valid-invalid`` or ``native``.
-        stride: step of the moving window, pixels: 64, 128, 256, 384 or 512.
-        categorise: True for one band ``mask`` of class values, False for one band of percentages
-            a class.
-        scale: reflectance = value * scale + offset. Most openEO collections of Sentinel-2 hold
-            reflectance times 10000: pass 0.0001 there.
-        offset: see ``scale``; -0.1 only where the offset of Sentinel-2 products from baseline
-            04.00 on is not applied yet.
-        sensor: sensor of the bands, or None for the model's own.
-        weights: path of a weights file on the back end's workers.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
         size_px: pixels along x and y that one call of the UDF answers for; None for what suits the
             model. ``job_options`` wants the same.
         temporal_dimension: its name, used where ``cube`` has no metadata.
+        **options: {options}
 
     Returns:
         A cube with the band ``mask``, or one band a class; 255 is no-data. ``cube.mask(mask > 0)``
@@ -66,21 +46,8 @@ def cloud_mask(  # noqa: PLR0913 - each is a documented option of the process
         OptionError: an option has a value that is not allowed, or the model is unknown.
         InputError: ``cube`` is no ``openeo.DataCube``, or the back end runs no UDFs on cubes.
     """
-    options = parse_context(
-        {
-            "model": model,
-            "output_style": output_style,
-            "stride": stride,
-            "categorise": categorise,
-            "scale": scale,
-            "offset": offset,
-            "sensor": sensor,
-            "weights": weights,
-            "device": device,
-            "precision": precision,
-        }
-    )
-    return apply_options(cube, options, size_px=size_px, temporal_dimension=temporal_dimension)
+    chosen = parse_context(options)
+    return apply_options(cube, chosen, size_px=size_px, temporal_dimension=temporal_dimension)
 
 
 def apply_options(

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.openeo.client import udf_text
 from openeo_cloudmask.openeo.neighborhood import Neighborhood, plan_neighborhood
-from openeo_cloudmask.options import DEVICES, PRECISIONS, STRIDES_PX, MaskOptions
+from openeo_cloudmask.options import default_context, option_fields, to_json
 
 PROCESS_ID = "cloud_mask"
 
@@ -26,46 +24,6 @@ _CUBE = {
         {"type": "temporal"},
         {"type": "bands"},
     ],
-}
-_TEXT_OR_NULL = {"type": ["string", "null"]}
-
-_SCHEMAS: dict[str, dict[str, Any]] = {
-    "model": {"type": "string", "minLength": 1},
-    "output_style": {"type": "string", "enum": [item.value for item in OutputStyle]},
-    "stride": {"type": "integer", "enum": list(STRIDES_PX)},
-    "categorise": {"type": "boolean"},
-    "scale": {"type": "number"},
-    "offset": {"type": "number"},
-    "sensor": _TEXT_OR_NULL,
-    "weights": _TEXT_OR_NULL,
-    "device": {"type": "string", "enum": list(DEVICES)},
-    "precision": {"type": "string", "enum": list(PRECISIONS)},
-}
-
-_DESCRIPTIONS = {
-    "model": """
-Name of the model, e.g. `cloudsen12`, `senseiv2`, `hollstein`. The catalog of models that comes
-with openeo-cloudmask says which bands each needs and under which licence it may be used.""",
-    "output_style": """
-`4-class`: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow. `cloud-noncloud`: 0 non-cloud,
-1 cloud. `valid-invalid`: 0 valid, 1 cloud or shadow. `native`: the model's own classes. No-data
-is 255 in all of them.""",
-    "stride": """
-Step of the moving window in pixels. Smaller strides average more predictions for each pixel and
-cost more.""",
-    "categorise": """
-`true`: one band `mask` of class values. `false`: one band of percentages (0-100) for each
-class.""",
-    "scale": """
-Reflectance is `value * scale + offset`. Pass 0.0001 for collections that hold reflectance times
-10000.""",
-    "offset": """
-See `scale`. -0.1 only where the offset of Sentinel-2 products from baseline 04.00 on is not
-applied yet by the back end.""",
-    "sensor": "Sensor of the bands, e.g. `sentinel-2-l1c`; `null` takes the model's own.",
-    "weights": "Path of a weights file on the back end's workers, in place of the published one.",
-    "device": "Where networks run; `auto` takes a GPU where there is one.",
-    "precision": "Number format of networks; `auto` takes what the device is fast with.",
 }
 
 
@@ -118,14 +76,14 @@ def _build_parameters(fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
     }
     options = [
         {
-            "name": name,
-            "description": " ".join(_DESCRIPTIONS[name].split()),
-            "schema": _SCHEMAS[name],
+            "name": item.name,
+            "description": item.metadata["help"],
+            "schema": item.metadata["schema"],
             "optional": True,
-            "default": default,
+            "default": to_json(item.default),
         }
-        for name, default in _defaults().items()
-        if name not in fixed
+        for item in option_fields()
+        if item.name not in fixed
     ]
     return [data, *options]
 
@@ -146,7 +104,7 @@ def _build_graph(around: Neighborhood, fixed: Mapping[str, Any]) -> dict[str, An
         "process": {"process_graph": {"runudf1": run_udf}},
         "size": around.size_argument(),
         "overlap": around.overlap_argument(),
-        "context": {name: {"from_parameter": name} for name in _defaults()}
+        "context": {name: {"from_parameter": name} for name in default_context()}
         | {**fixed, "neighborhood": around.to_context()},
     }
     return {
@@ -161,13 +119,3 @@ def _build_graph(around: Neighborhood, fixed: Mapping[str, Any]) -> dict[str, An
 def _to_id(name: str) -> str:
     """Return ``name`` with what openEO allows in the name of a process."""
     return re.sub(r"\W", "_", name.lower())
-
-
-def _defaults() -> dict[str, Any]:
-    """Return every option with its default, as JSON has them."""
-    options = MaskOptions()
-    values = {item.name: getattr(options, item.name) for item in fields(options)}
-    return {
-        name: value.value if isinstance(value, OutputStyle) else value
-        for name, value in values.items()
-    }

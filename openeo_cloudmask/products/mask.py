@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask import __version__
-from openeo_cloudmask.classes import NODATA, ClassScheme, apply_style, style_scheme
+from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import BandError, ProductError
-from openeo_cloudmask.guard import BrightGuard
-from openeo_cloudmask.inference import Detector, Progress, predict_strips
-from openeo_cloudmask.models import ModelEntry, get_model, load_detector, select_input
-from openeo_cloudmask.models.deferred import DeferredDetector
-from openeo_cloudmask.models.onnx_detector import is_exported
+from openeo_cloudmask.inference import Detector, Progress
+from openeo_cloudmask.masking import Masker
+from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_input
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.ahead import ReadAhead
-from openeo_cloudmask.products.cog import Strip, check_output, write_cog
+from openeo_cloudmask.products.cog import check_output, write_cog
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import BandKind, Sensor
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,70 +101,75 @@ def mask_product(
     get_model(options.model)  # a wrong name is told before anything is read
     check_output(target, source=source, overwrite=overwrite)
     begin = time.monotonic()
-    scene, sensor, names = _open_chosen(source, options, read)
+    scene, inputs = _open_chosen(source, options, read)
     with scene:
-        if detector is None:
-            # Loaded on first use: a scene without a valid pixel needs no weights.
-            load = partial(
-                load_detector,
-                options.model,
-                sensor=sensor,
-                bands=scene.band_labels,
-                weights=options.weights,
-                device=options.device,
-                precision=options.precision,
-                runtime=runtime,
-            )
-            exported = is_exported(options.weights, runtime)
-            detector = DeferredDetector(get_model(options.model), names, load, exported=exported)
-        else:
-            names = detector.band_names
-        scheme = style_scheme(options.output_style, detector.scheme)
+        if detector is not None:
+            inputs = ModelInput(sensor=inputs.sensor, band_names=detector.band_names)
+        masker = Masker(options, inputs, runtime=runtime, detector=detector)
         counts = np.zeros(256, np.int64)
-        window = detector.window
-        step_px = window.size_px if window.pixelwise else options.stride
-        guard = BrightGuard(sensor, names, detector.scheme)
-        with ReadAhead(scene.cube(names, sensor=sensor), step_px) as cube:
-            strips = predict_strips(
-                cube,
-                detector,
-                stride=options.stride,
-                origin_yx=scene.origin_yx,
-                progress=progress,
-                watch=guard.look,
-            )
+        pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
+        with ReadAhead(pixels, masker.step_px) as cube:
             write_cog(
                 target,
-                _styled(strips, detector.scheme, options, counts),
+                masker.strips(cube, origin_yx=scene.origin_yx, progress=progress, counts=counts),
                 grid=scene.grid,
-                scheme=scheme,
+                scheme=masker.scheme,
                 categorise=options.categorise,
-                metadata=_tags(scene, options, names, sensor),
+                metadata=masker.tags() | _source_tags(scene),
                 overwrite=overwrite,
-                closing=lambda: {"WARNING": "; ".join(guard.warnings())},
+                closing=lambda: {"WARNING": "; ".join(masker.warnings())},
             )
-        for warning in guard.warnings():
+        report = _report(target, scene, masker, counts, time.monotonic() - begin)
+        for warning in masker.warnings():
             _log.warning("%s: %s", source.name, warning)
-        report = _report(target, scene, options, names, sensor, scheme, counts, begin)
-        return replace(report, warnings=guard.warnings())
+        return replace(report, warnings=masker.warnings())
 
 
-def _open_chosen(
-    source: Path, options: MaskOptions, read: ReadOptions
-) -> tuple[Scene, Sensor, tuple[str, ...]]:
-    """Return the scene, the sensor that names its bands, and the bands to read, in order."""
+def mask_scene(
+    path: str | Path,
+    options: MaskOptions | None = None,
+    *,
+    read: ReadOptions | None = None,
+    progress: Progress | None = None,
+) -> xr.DataArray:
+    """Return the mask of the product at ``path``: (bands, y, x) uint8 in memory, 255 is no-data.
+
+    Arguments and errors are those of ``mask_product``.
+    """
+    import xarray as xr
+
+    options, read = options or MaskOptions(), read or ReadOptions()
+    scene, inputs = _open_chosen(Path(path), options, read)
+    with scene:
+        masker = Masker(options, inputs)
+        pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
+        with ReadAhead(pixels, masker.step_px) as cube:
+            data = masker.mask(cube, origin_yx=scene.origin_yx, progress=progress)
+        coords = scene.coordinates() | {"bands": list(masker.labels)}
+        source = {key.lower(): value for key, value in _source_tags(scene).items() if value}
+    return xr.DataArray(
+        data,
+        dims=("bands", "y", "x"),
+        coords=coords,
+        name="cloud_mask",
+        attrs=masker.attributes() | source,
+    )
+
+
+def _open_chosen(source: Path, options: MaskOptions, read: ReadOptions) -> tuple[Scene, ModelInput]:
+    """Return the scene, and which of its bands are read."""
     scene = _open(source, options.sensor, options, read)
     try:
         _check_georeference(scene, source, read)
-        sensor, names = _choose_bands(scene, get_model(options.model), options, read)
+        inputs = _choose_bands(scene, get_model(options.model), options, read)
     except BaseException:
         scene.close()
         raise
-    thermal = any(band.kind is BandKind.THERMAL for band in sensor.bands if band.name in names)
+    thermal = any(inputs.sensor.band(name).kind is BandKind.THERMAL for name in inputs.band_names)
     if scene.sensor is None and thermal:  # only now is it known which bands hold temperatures
         scene.close()
-        scene = _open(source, sensor.id, options, read)
-    return scene, sensor, names
+        scene = _open(source, inputs.sensor.id, options, read)
+    return scene, inputs
 
 
 def _check_georeference(scene: Scene, source: Path, read: ReadOptions) -> None:
@@ -194,7 +199,7 @@ def _open(source: Path, sensor: str | None, options: MaskOptions, read: ReadOpti
 
 def _choose_bands(
     scene: Scene, entry: ModelEntry, options: MaskOptions, read: ReadOptions
-) -> tuple[Sensor, tuple[str, ...]]:
+) -> ModelInput:
     sensor: Sensor | str | None = scene.sensor or options.sensor
     try:
         chosen = select_input(entry, sensor=sensor, bands=scene.band_labels)
@@ -202,7 +207,7 @@ def _choose_bands(
         hint = f". {scene.missing_hint}" if scene.missing_hint else ""
         raise BandError(f"{err}{hint}") from err
     _check_complete(scene, entry, read)
-    return chosen.sensor, chosen.band_names
+    return chosen
 
 
 def _check_complete(scene: Scene, entry: ModelEntry, read: ReadOptions) -> None:
@@ -223,62 +228,26 @@ def _check_complete(scene: Scene, entry: ModelEntry, read: ReadOptions) -> None:
         )
 
 
-def _styled(
-    strips: Iterator[tuple[int, NDArray[np.float32]]],
-    native: ClassScheme,
-    options: MaskOptions,
-    counts: NDArray[np.int64],
-) -> Iterator[Strip]:
-    """Yield strips in the style wanted; add the number of pixels of each class to ``counts``."""
-    for row, strip in strips:
-        classes = apply_style(strip, native, options.output_style, categorise=True)
-        counts += np.bincount(classes.ravel(), minlength=256)
-        if options.categorise:
-            yield row, classes
-        else:
-            yield row, apply_style(strip, native, options.output_style, categorise=False)
-
-
-def _tags(
-    scene: Scene, options: MaskOptions, names: Sequence[str], sensor: Sensor
-) -> dict[str, object]:
-    entry = get_model(options.model)
+def _source_tags(scene: Scene) -> dict[str, object]:
     return {
-        "SOFTWARE": f"openeo-cloudmask {__version__}",
-        "MODEL": entry.id,
-        "MODEL_LICENCE": entry.licence.spdx,
-        "MODEL_CITATION": entry.citation,
-        "OUTPUT_STYLE": options.output_style.value,
-        "STRIDE": options.stride,
-        "CATEGORISE": str(options.categorise).lower(),
-        "PRECISION": options.precision,
-        "SENSOR": sensor.id,
-        "BANDS": ",".join(names),
         "SOURCE": scene.metadata.get("id"),
         "ACQUIRED": None if scene.acquired is None else scene.acquired.isoformat(),
     }
 
 
 def _report(
-    target: Path,
-    scene: Scene,
-    options: MaskOptions,
-    names: tuple[str, ...],
-    sensor: Sensor,
-    scheme: ClassScheme,
-    counts: NDArray[np.int64],
-    begin: float,
+    target: Path, scene: Scene, masker: Masker, counts: NDArray[np.int64], seconds: float
 ) -> MaskReport:
     total, unseen = int(counts.sum()), int(counts[NODATA])
     seen = max(total - unseen, 1)
     return MaskReport(
         path=target,
-        model=get_model(options.model).id,
-        sensor=sensor.id,
-        band_names=tuple(names),
-        scheme=scheme,
-        shares={item.name: int(counts[item.value]) / seen for item in scheme.classes},
+        model=masker.entry.id,
+        sensor=masker.inputs.sensor.id,
+        band_names=masker.inputs.band_names,
+        scheme=masker.scheme,
+        shares={item.name: int(counts[item.value]) / seen for item in masker.scheme.classes},
         nodata_share=unseen / total,
-        seconds=time.monotonic() - begin,
+        seconds=seconds,
         georeferenced=scene.grid.crs is not None and scene.grid.transform is not None,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
+from openeo_cloudmask.datacube import find_dimension
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Floats, Grid, Scene
@@ -20,11 +21,6 @@ from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_TIME = ("t", "time")
-_BANDS = ("bands", "band", "spectral")
-_Y = ("y", "latitude", "lat", "northing")
-_X = ("x", "longitude", "lon", "easting")
 
 
 def open_netcdf_scene(
@@ -150,11 +146,11 @@ def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:
     """Return label -> plane with dimensions (y, x) or (t, y, x)."""
     planes: dict[str, xr.DataArray] = {}
     for name, array in dataset.data_vars.items():
-        y, x, t = (_dimension(array, names) for names in (_Y, _X, _TIME))
+        y, x, t = (find_dimension(array, key) for key in ("y", "x", "t"))
         if y is None or x is None or array.dtype.kind not in "fiu":
             continue
         order = [dim for dim in (t, y, x) if dim is not None]
-        across = _dimension(array, _BANDS)
+        across = find_dimension(array, "bands")
         if across is None and set(array.dims) == set(order):
             planes[str(name)] = array.transpose(*order)
         elif across is not None and set(array.dims) == {*order, across}:
@@ -173,15 +169,11 @@ def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:
     return planes
 
 
-def _dimension(array: xr.DataArray, names: Sequence[str]) -> str | None:
-    return next((str(dim) for dim in array.dims if str(dim).lower() in names), None)
-
-
 def _choose_date(
     planes: dict[str, xr.DataArray], date: str | None, path: Path
 ) -> tuple[datetime | None, dict[str, xr.DataArray]]:
     first = next(iter(planes.values()))
-    dim = _dimension(first, _TIME)
+    dim = find_dimension(first, "t")
     if dim is None:
         if date is not None:
             raise OptionError(f"{path} has no dates to choose from; leave the date out")

@@ -182,23 +182,26 @@ class Scene:
 
         cube = self.cube(bands)
         pixels: Any = cube[:, :, :] if chunks_px is None else _lazy(cube, chunks_px)
+        when = "NaT"
+        if self.acquired is not None:
+            when = str(self.acquired.astimezone(UTC).replace(tzinfo=None))
         return xr.DataArray(
             pixels[np.newaxis],
             dims=("t", "bands", "y", "x"),
-            coords=self._coordinates(cube),
+            coords={
+                "t": np.array([when], "datetime64[ns]"),
+                "bands": [self.band_labels[plane] for plane in cube.planes],
+                **self.coordinates(),
+            },
             attrs={key: value for key, value in self.metadata.items() if value is not None},
             name="reflectance",
         )
 
-    def _coordinates(self, cube: SceneCube) -> dict[str, Any]:
+    def coordinates(self) -> dict[str, Any]:
+        """Return x and y, the pixels' centres, and ``spatial_ref`` where there is a CRS."""
         height, width = self.grid.shape_yx
         affine = self.grid.transform or Affine.identity()
-        when = "NaT"
-        if self.acquired is not None:
-            when = str(self.acquired.astimezone(UTC).replace(tzinfo=None))
         coords: dict[str, Any] = {
-            "t": np.array([when], "datetime64[ns]"),
-            "bands": [self.band_labels[plane] for plane in cube.planes],
             "y": affine.f + affine.e * (np.arange(height) + 0.5),
             "x": affine.c + affine.a * (np.arange(width) + 0.5),
         }

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pystac
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.classes import NODATA, ClassScheme, style_scheme
 from openeo_cloudmask.errors import InputError, ProductError
 from openeo_cloudmask.models.entry import ModelEntry
@@ -20,6 +19,7 @@ from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import NODATA_CLASS, class_objects
+from openeo_cloudmask.version import __version__
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 Json = dict[str, Any]

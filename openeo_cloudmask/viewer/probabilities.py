@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from openeo_cloudmask.errors import CloudMaskError
-from openeo_cloudmask.inference import Detector, predict_strips
-from openeo_cloudmask.models import get_model, load_detector, select_input
+from openeo_cloudmask.inference import predict_strips
+from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import ReadOptions
@@ -58,16 +58,8 @@ def how_made(path: Path) -> tuple[str, int] | None:
 
 
 @lru_cache(maxsize=2)
-def _detector(model: str, sensor: str, labels: tuple[str, ...]) -> Detector:
-    chosen = select_input(get_model(model), sensor=sensor, bands=labels)
-    options = MaskOptions()
-    return load_detector(
-        model,
-        sensor=chosen.sensor,
-        bands=labels,
-        device=options.device,
-        precision=options.precision,
-    )
+def _masker(model: str, sensor: str, labels: tuple[str, ...]) -> Masker:
+    return Masker.open(MaskOptions(model=model, sensor=sensor), labels).load()
 
 
 def probabilities_at(
@@ -105,12 +97,11 @@ def probabilities_at(
         place = pixel_at(scene.grid, longitude, latitude)
         if place is None:
             return None
-        chosen = select_input(get_model(model), sensor=scene.sensor, bands=scene.band_labels)
-        detector = _detector(model, source.sensor, tuple(scene.band_labels))
+        masker = _masker(model, source.sensor, tuple(scene.band_labels))
         row, column = place
         strips = predict_strips(
-            scene.cube(chosen.band_names, sensor=chosen.sensor),
-            detector,
+            scene.cube(masker.inputs.band_names, sensor=masker.inputs.sensor),
+            masker.detector,
             stride=stride,
             origin_yx=scene.grid.origin_yx,
             part=(row, row + 1),
@@ -120,5 +111,5 @@ def probabilities_at(
         found = np.concatenate([strip for _, strip in strips], axis=1)[:, 0, 0]
     return tuple(
         ClassProbability(title=item.title, color=item.color, share=float(share))
-        for item, share in zip(detector.scheme.classes, found, strict=True)
+        for item, share in zip(masker.detector.scheme.classes, found, strict=True)
     )

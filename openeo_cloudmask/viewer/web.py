@@ -14,7 +14,7 @@ from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.openeo.local_demo import default_model
-from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions, option_help
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
 from openeo_cloudmask.viewer.cookies import find_name
@@ -32,13 +32,6 @@ from openeo_cloudmask.viewer.session import SESSIONS, Session, begin_session
 if TYPE_CHECKING:
     import openeo
     from streamlit.delta_generator import DeltaGenerator
-
-STYLE_HELP = (
-    "4-class: clear, thick cloud, thin cloud, cloud shadow. cloud-noncloud and valid-invalid: two "
-    "classes. native: the model's own."
-)
-STRIDE_HELP = "Step of the moving window in pixels. Smaller may be better, and costs more."
-CATEGORISE_HELP = "On: class values. Off: the probability of each class in percent, 0-100."
 
 
 def data_folder() -> Path:
@@ -104,17 +97,20 @@ def mask_form(key: str) -> MaskOptions:
         st.warning(f"{entry.licence.spdx}: not for commercial use.", icon=":material/gavel:")
     left, middle, right = st.columns(3)
     style = left.selectbox(
-        "output_style", [item.value for item in OutputStyle], key=f"{key}_style", help=STYLE_HELP
+        "output_style",
+        [item.value for item in OutputStyle],
+        key=f"{key}_style",
+        help=option_help("output_style"),
     )
     stride = middle.selectbox(
         "stride",
         STRIDES_PX,
         index=STRIDES_PX.index(DEFAULT_STRIDE_PX),
         key=f"{key}_stride",
-        help=STRIDE_HELP,
+        help=option_help("stride"),
     )
     categorise = right.toggle(
-        "categorise", value=True, key=f"{key}_categorise", help=CATEGORISE_HELP
+        "categorise", value=True, key=f"{key}_categorise", help=option_help("categorise")
     )
     return MaskOptions(
         model=model, output_style=OutputStyle(style), stride=stride, categorise=categorise

@@ -15,11 +15,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.backend.api.common import StateOf, UserOf
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.api.public_items import MAX_ITEMS, lies_in, public_item
 from openeo_cloudmask.backend.settings import API_VERSION
+from openeo_cloudmask.version import __version__
 
 router = APIRouter()
 

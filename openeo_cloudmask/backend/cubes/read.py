@@ -122,15 +122,6 @@ class DateCube:
         """float32."""
         return np.dtype(np.float32)
 
-    def take(self, bands: Sequence[int]) -> DateCube:
-        """Return the cube of some bands, in that order."""
-        from dataclasses import replace
-
-        parts = tuple(
-            replace(part, planes=tuple(part.planes[i] for i in bands)) for part in self.parts
-        )
-        return DateCube(parts=parts, shape=(len(bands), *self.shape[1:]))
-
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, NaN where unseen."""
         bands = range(self.shape[0])[key[0]]
@@ -204,9 +195,6 @@ def _open_cached(ref: ProductRef | FilesRef) -> PixelSource:
         return _open_sources[key]
 
 
-_dates_of: OrderedDict[str, tuple[DateCube, ...]] = OrderedDict()
-
-
 def build_cube(
     dates: Sequence[tuple[np.datetime64, DateCube]], labels: Sequence[str], grid: Grid
 ) -> xr.DataArray:
@@ -223,12 +211,8 @@ def build_cube(
         )
         for _, cube in dates
     ]
-    stacked = da.stack(arrays)
-    _dates_of[stacked.name] = tuple(cube for _, cube in dates)
-    while len(_dates_of) > 256:
-        _dates_of.popitem(last=False)
     return xr.DataArray(
-        stacked,
+        da.stack(arrays),
         dims=("t", "bands", "y", "x"),
         coords={
             "t": np.array([when for when, _ in dates], "datetime64[ns]"),
@@ -237,13 +221,6 @@ def build_cube(
         },
         attrs={"nodata": float("nan")},
     )
-
-
-def find_dates(data: xr.DataArray) -> tuple[DateCube, ...] | None:
-    """Return the files behind a cube that ``build_cube`` made and nobody changed, or None."""
-    if tuple(data.dims) != ("t", "bands", "y", "x"):
-        return None
-    return _dates_of.get(getattr(data.data, "name", ""))
 
 
 def grid_coordinates(grid: Grid) -> dict[str, Any]:

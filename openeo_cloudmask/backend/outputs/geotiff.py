@@ -14,7 +14,6 @@ import xarray as xr
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from openeo_cloudmask import __version__
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
@@ -25,6 +24,7 @@ from openeo_cloudmask.products.cog import BLOCK_PX, check_written, write_cog
 from openeo_cloudmask.products.drivers import create_raster
 from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.version import __version__
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 

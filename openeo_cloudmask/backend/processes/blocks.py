@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE, Sealed
+from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.graph.execute import Callback
 from openeo_cloudmask.backend.jobs.runtime import (
     Run,
@@ -25,6 +25,7 @@ from openeo_cloudmask.backend.jobs.runtime import (
     current_run,
     running,
 )
+from openeo_cloudmask.lazy import Sealed
 
 _BLOCK_BYTES = 48 * 2**20
 """What a block may hold; a callback makes a few arrays of that size."""

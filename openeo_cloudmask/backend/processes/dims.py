@@ -9,14 +9,8 @@ import numpy as np
 import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.datacube import DIMENSIONS
 
-ALIASES = {
-    "t": ("t", "time", "temporal", "date"),
-    "bands": ("bands", "band", "b", "spectral"),
-    "y": ("y", "latitude", "lat", "northing"),
-    "x": ("x", "longitude", "lon", "easting"),
-}
 TYPES = "dimension_types"
 """Attribute of cubes: the types of dimensions whose names do not tell them."""
 GEOMETRY = "geometry"
@@ -31,7 +25,7 @@ def kind_of(data: xr.DataArray, dimension: str) -> str:
         return known[dimension]
     if dimension == GEOMETRY:
         return "geometry"
-    for key, names in ALIASES.items():
+    for key, names in DIMENSIONS.items():
         if dimension.lower() in names:
             return _KINDS[key]
     is_time = dimension in data.coords and data[dimension].dtype.kind == "M"
@@ -73,7 +67,10 @@ def spatial_dimensions(data: xr.DataArray) -> tuple[str, str]:
         ApiError: one of them is missing.
     """
     names = {
-        key: str(dim) for key in ("y", "x") for dim in data.dims if str(dim).lower() in ALIASES[key]
+        key: str(dim)
+        for key in ("y", "x")
+        for dim in data.dims
+        if str(dim).lower() in DIMENSIONS[key]
     }
     if len(names) < 2:
         raise ApiError(
@@ -89,7 +86,7 @@ def is_raster(data: object) -> bool:
     if not isinstance(data, xr.DataArray):
         return False
     lower = {str(dim).lower() for dim in data.dims}
-    return bool(lower & set(ALIASES["y"])) and bool(lower & set(ALIASES["x"]))
+    return bool(lower & set(DIMENSIONS["y"])) and bool(lower & set(DIMENSIONS["x"]))
 
 
 def parse_label(value: Any, *, temporal: bool) -> Any:  # noqa: ANN401 - number, text or date
@@ -116,35 +113,3 @@ def _label_text(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, np.datetime64):
         return f"{np.datetime_as_string(value, unit='s')}Z"
     return str(value)
-
-
-def name_dimensions(data: xr.DataArray) -> xr.DataArray:
-    """Return a cube as (t, bands, y, x), or (bands, y, x) where it has no time.
-
-    Raises:
-        InputError: x or y is missing, or there are dimensions besides these.
-        BandError: there are no bands, or they have no labels.
-    """
-    if not isinstance(data, xr.DataArray):
-        raise InputError(f"the data is of type {type(data).__name__}; expected a raster datacube")
-    names = {
-        str(dim): key
-        for dim in data.dims
-        for key, aliases in ALIASES.items()
-        if str(dim).lower() in aliases
-    }
-    strange = [str(dim) for dim in data.dims if str(dim) not in names]
-    missing = [key for key in ("y", "x") if key not in names.values()]
-    if missing or strange or len(set(names.values())) < len(names):
-        raise InputError(
-            f"the cube has the dimensions {', '.join(map(str, data.dims)) or '(none)'}; expected "
-            "bands, y, x and perhaps t"
-        )
-    if "bands" not in names.values():
-        raise BandError("the cube has no dimension bands; keep it, or add one (add_dimension)")
-    changed = {old: new for old, new in names.items() if old != new}
-    cube = data.rename(changed) if changed else data
-    if "bands" not in cube.coords:
-        raise BandError("the bands have no labels; name them (rename_labels)")
-    order = [dim for dim in ("t", "bands", "y", "x") if dim in cube.dims]
-    return cube if list(cube.dims) == order else cube.transpose(*order)

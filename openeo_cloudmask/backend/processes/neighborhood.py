@@ -14,12 +14,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.cubes.masking import Sealed, mask_lazily, parse_client_options
+from openeo_cloudmask.backend.cubes.masking import mask_cube, parse_client_options
 from openeo_cloudmask.backend.graph.execute import is_json
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, current_run
 from openeo_cloudmask.backend.processes.udf import call_udf, check_udf, lone_udf
+from openeo_cloudmask.lazy import Sealed
 
 _Slices = dict[str, slice]
 
@@ -56,7 +57,7 @@ def apply_neighborhood(
     udf = lone_udf(process)
     if udf is not None and check_udf(udf.get("udf"), run):
         given = context if _refers(udf.get("context"), "context") else udf.get("context")
-        return mask_lazily(data, parse_client_options(given, run), run)
+        return mask_cube(data, parse_client_options(given, run), run)
     sizes, overlaps = _pixels(data, size, "size"), _pixels(data, overlap or [], "overlap")
     for dim, pixels in overlaps.items():
         if dim not in sizes:
@@ -78,7 +79,7 @@ def apply_udf(
     run = current_run().spec
     given = context if _refers(udf.get("context"), "context") else udf.get("context")
     if check_udf(udf.get("udf"), run):
-        return mask_lazily(data, parse_client_options(given, run), run)
+        return mask_cube(data, parse_client_options(given, run), run)
     return call_udf(udf["udf"], data, given)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from openeo_cloudmask import datacube
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
@@ -32,11 +33,9 @@ from openeo_cloudmask.backend.outputs.tables import (
 )
 from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import (
-    ALIASES,
     find_dimension,
     is_raster,
     kind_of,
-    name_dimensions,
 )
 
 _PIXEL = {"type": "number", "subtype": "pixel-value"}
@@ -232,12 +231,11 @@ def _as_raster(data: Any, kind: str) -> xr.DataArray:  # noqa: ANN401
             "FormatUnsuitable",
             f"a value of type {type(data).__name__} cannot be saved as {kind}; save it as JSON",
         )
-    bands = ALIASES["bands"]
-    if not any(str(dim).lower() in bands for dim in data.dims):
+    if datacube.find_dimension(data, "bands") is None:
         data = data.drop_vars("bands", errors="ignore").expand_dims(bands=["var"])
     elif "bands" in data.dims and "bands" not in data.coords:
         data = data.assign_coords(bands=[str(number) for number in range(data.sizes["bands"])])
-    return name_dimensions(data)
+    return datacube.name_dimensions(data)
 
 
 def _dates_as_bands(cube: xr.DataArray, kind: str) -> xr.DataArray:

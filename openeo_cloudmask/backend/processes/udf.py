@@ -12,7 +12,7 @@ import xarray as xr
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.cubes.masking import mask_lazily, parse_client_options
+from openeo_cloudmask.backend.cubes.masking import mask_cube, parse_client_options
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
 
@@ -68,7 +68,7 @@ def run_udf(
     if runtime not in RUNTIMES:
         raise ApiError("ProcessParameterInvalid", f"runtime is {runtime!r}; expected one of Python")
     if check_udf(udf, run):
-        return mask_lazily(_labelled(data), parse_client_options(context, run), run)
+        return mask_cube(_labelled(data), parse_client_options(context, run), run)
     return call_udf(udf, _labelled(data), context)
 
 

@@ -19,9 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.models.devices import choose_device
+from openeo_cloudmask.options import PRECISIONS
 
 Precision = Literal["fp32", "bf16"]
-PRECISIONS = ("auto", "fp32", "bf16")
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
 

@@ -1,0 +1,224 @@
+"""From pixels to a mask: the one way that cubes, products, the back end and the scores go.
+
+A ``Masker`` is opened with options and the labels of the bands there are; it then says which of
+them it takes, and turns any cube of theirs into strips of a mask.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.classes import NODATA, ClassScheme, apply_style, style_scheme
+from openeo_cloudmask.guard import BrightGuard
+from openeo_cloudmask.inference import Cube, Detector, Progress, predict, predict_strips
+from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
+from openeo_cloudmask.models.deferred import DeferredDetector
+from openeo_cloudmask.models.onnx_detector import is_exported
+from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.sensors import Sensor, resolve_bands
+from openeo_cloudmask.version import __version__
+
+MASK_LABEL = "mask"
+"""Band label of a categorised mask."""
+Strip = tuple[int, NDArray[np.uint8]]
+"""First row, and (band, rows, x) uint8: class values or percentages; 255 is no-data."""
+
+_log = logging.getLogger(__name__)
+
+
+class Masker:
+    """Makes masks of cubes that hold the bands of ``inputs``.
+
+    Weights are loaded when the first valid pixel is to be classified, once per process. May be
+    called from one thread at a time; is not pickled: tasks carry options and inputs.
+    """
+
+    def __init__(
+        self,
+        options: MaskOptions,
+        inputs: ModelInput,
+        *,
+        runtime: str = "auto",
+        load: Callable[..., Detector] = load_detector,
+        detector: Detector | None = None,
+    ) -> None:
+        """Take what ``open`` found; ``detector`` is one that is loaded already."""
+        self.options, self.inputs = options, inputs
+        self.entry = get_model(options.model)
+        self._load = partial(
+            load,
+            options.model,
+            sensor=inputs.sensor,
+            bands=inputs.band_names,
+            weights=options.weights,
+            device=options.device,
+            precision=options.precision,
+            runtime=runtime,
+        )
+        self.detector = detector or DeferredDetector(
+            self.entry,
+            inputs.band_names,
+            self._load,
+            exported=is_exported(options.weights, runtime),
+        )
+        self._guard = BrightGuard(inputs.sensor, inputs.band_names, self.detector.scheme)
+
+    @classmethod
+    def open(
+        cls,
+        options: MaskOptions,
+        labels: Sequence[str],
+        *,
+        sensor: Sensor | str | None = None,
+        runtime: str = "auto",
+        load: Callable[..., Detector] = load_detector,
+    ) -> Masker:
+        """Return the masker for data with these bands.
+
+        Args:
+            options: what to run and how to write it down.
+            labels: labels of the bands the data has, any order, extra ones ignored.
+            sensor: sensor of the data where that is known better than by ``options.sensor``.
+            runtime: what runs the network, see ``load_detector``.
+            load: how to get the detector.
+
+        Raises:
+            UnknownModelError: no model of that name.
+            SensorError: the sensor is unknown, cannot be told, or the model does not take it.
+            BandError: the data lacks bands.
+        """
+        entry = get_model(options.model)
+        inputs = select_input(entry, sensor=sensor or options.sensor, bands=labels)
+        return cls(options, inputs, runtime=runtime, load=load)
+
+    @property
+    def scheme(self) -> ClassScheme:
+        """Classes of the mask."""
+        return style_scheme(self.options.output_style, self.detector.scheme)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Band labels of the mask: ``mask``, or the names of the classes."""
+        return (MASK_LABEL,) if self.options.categorise else self.scheme.names
+
+    @property
+    def step_px(self) -> int:
+        """Rows between two rows of windows."""
+        window = self.detector.window
+        return window.size_px if window.pixelwise else self.options.stride
+
+    def places(self, labels: Sequence[str]) -> list[int]:
+        """Return where each of the bands it takes stands in the data.
+
+        Raises:
+            BandError: a band is missing or is there twice.
+        """
+        return resolve_bands(labels, self.inputs.band_names, self.inputs.sensor)
+
+    def load(self) -> Masker:
+        """Load the weights now; return itself."""
+        self.detector = self._load()
+        return self
+
+    def predict(self, cube: Cube) -> NDArray[np.float32]:
+        """Return the native class probabilities of a whole cube, as ``inference.predict`` does."""
+        return predict(cube, self.detector, stride=self.options.stride)
+
+    def strips(
+        self,
+        cube: Cube,
+        *,
+        origin_yx: tuple[int, int] = (0, 0),
+        rows: tuple[int, int] | None = None,
+        columns: tuple[int, int] | None = None,
+        progress: Progress | None = None,
+        counts: NDArray[np.int64] | None = None,
+        tell: Callable[[str], None] = _log.warning,
+    ) -> Iterator[Strip]:
+        """Yield the mask from the top of the cube to its bottom.
+
+        Args:
+            cube: (band, y, x), reflectance 0-1, NaN where no-data; the bands of ``inputs``.
+            origin_yx: absolute indices of the cube's first row and column.
+            rows: first row wanted and the one past the last; None for all.
+            columns: the same for columns.
+            progress: called with (done, total) windows.
+            counts: (256,) int64, gets the number of pixels of each class added, 255 no-data.
+            tell: told at the end how many pixels are no-data though nobody declared it.
+        """
+        before = Counter(getattr(cube, "fills", {}))
+        style, categorise = self.options.output_style, self.options.categorise
+        native = self.detector.scheme
+        for row, strip in predict_strips(
+            cube,
+            self.detector,
+            stride=self.options.stride,
+            origin_yx=origin_yx,
+            part=rows,
+            part_columns=columns,
+            progress=progress,
+            watch=self._guard.look,
+        ):
+            values = apply_style(strip, native, style, categorise=categorise)
+            if counts is not None:
+                classes = (
+                    values if categorise else apply_style(strip, native, style, categorise=True)
+                )
+                counts += np.bincount(classes.ravel(), minlength=256)
+            yield row, values
+        found = Counter(getattr(cube, "fills", {}))
+        found.subtract(before)
+        if text := _describe_fills(found):
+            tell(text)
+
+    def mask(self, cube: Cube, **where: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - as for strips
+        """Return (band, y, x) uint8: all strips, of the rows and columns asked for."""
+        return np.concatenate([strip for _, strip in self.strips(cube, **where)], axis=1)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what makes the masks so far doubtful."""
+        return self._guard.warnings()
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what an array of the mask says of itself: CF flags, colours, model, provenance."""
+        title = self.scheme.title
+        what: dict[str, Any] = {"long_name": f"Percentages: {title}", "units": "percent"}
+        if self.options.categorise:
+            classes = self.scheme.classes
+            what = {
+                "long_name": f"Cloud mask: {title}",
+                "flag_values": np.asarray(self.scheme.values, np.uint8),
+                "flag_meanings": " ".join(self.scheme.names),
+                "flag_colors": " ".join(f"#{item.color}" for item in classes),
+            }
+        made_by = {name.lower(): value for name, value in self.tags().items()}
+        doubts = {"warning": "; ".join(self.warnings())} if self.warnings() else {}
+        return {**what, "nodata": NODATA, **made_by, **doubts}
+
+    def tags(self) -> dict[str, Any]:
+        """Return what made the mask, for the metadata of files and items."""
+        options = self.options
+        return {
+            "SOFTWARE": f"openeo-cloudmask {__version__}",
+            "MODEL": self.entry.id,
+            "MODEL_LICENCE": self.entry.licence.spdx,
+            "MODEL_CITATION": self.entry.citation,
+            "OUTPUT_STYLE": options.output_style.value,
+            "STRIDE": options.stride,
+            "CATEGORISE": str(options.categorise).lower(),
+            "PRECISION": options.precision,
+            "SENSOR": self.inputs.sensor.id,
+            "BANDS": ",".join(self.inputs.band_names),
+        }
+
+
+def _describe_fills(found: Mapping[str, int]) -> str:
+    parts = [f"{count} ({reason})" for reason, count in found.items() if count > 0]
+    return f"pixels that are no-data though nobody declared it: {', '.join(parts)}" if parts else ""
