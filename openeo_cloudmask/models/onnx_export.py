@@ -116,6 +116,7 @@ def _any_sensor(entry: ModelEntry) -> Sensor:
 
 def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> OnnxCard:
     sensor = model_input.sensor
+    common = entry.kind.any_bands if sensor.id == ANY_SENSOR else None
     return OnnxCard(
         model=entry.id,
         title=entry.title,
@@ -129,7 +130,7 @@ def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> On
         pixelwise=window.pixelwise,
         rim_px=window.rim_px,
         mirrored=window.mirrored,
-        optional=() if sensor.id != ANY_SENSOR else entry.kind.any_bands.optional[0],
+        optional=() if common is None else common.optional[0],
         scaling=SCALING,
         licence=entry.licence.spdx,
         licence_url=entry.licence.url,

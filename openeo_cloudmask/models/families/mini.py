@@ -28,7 +28,7 @@ def _build(config: Mapping[str, Any]) -> nn.Module:
     return build(config)
 
 
-def _read_network(request: LoadRequest) -> tuple[nn.Module, tuple[int, ...]]:
+def _read_network(request: LoadRequest) -> tuple[Any, tuple[int, ...]]:
     """The network with its weights, and where its planes are among the bands."""
     from openeo_cloudmask.models.state_dict import load_state_dict_strict
 
