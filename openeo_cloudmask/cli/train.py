@@ -12,7 +12,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="Train mini on simulated scenes, or the patch CNN on references.",
+        help="Train mini on simulated and real scenes, or the patch CNN on references.",
         no_args_is_help=True,
     )
     group.command("mini")(mini)
@@ -22,11 +22,24 @@ def register(app: typer.Typer) -> None:
 
 def mini(
     folder: Annotated[Path, typer.Argument(help="Checkpoint, log and weights; goes on if used.")],
-    seed: Annotated[int, typer.Option(help="Of scenes, crops and first weights.")] = 1,
-    cycles: Annotated[
-        str, typer.Option(help="Batches of 8 crops to learn in each cycle of the learning rate.")
-    ] = "4000,2500",
-    workers: Annotated[int, typer.Option(help="Processes that simulate scenes.")] = 1,
+    scenes: Annotated[
+        Path | None, typer.Option(help="Folder of real labelled scenes (.npz) to learn from too.")
+    ] = None,
+    folds: Annotated[
+        int,
+        typer.Option(help="Train once for each fold, leaving its scenes out, and mask those."),
+    ] = 0,
+    start: Annotated[Path | None, typer.Option(help="Weights to begin with.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that keeps simulated scenes; drawn when missing.")
+    ] = None,
+    simulated: Annotated[int, typer.Option(help="Simulated scenes to choose from.")] = 2_400,
+    real_share: Annotated[float, typer.Option(help="Share of examples from real scenes.")] = 0.5,
+    steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_000,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
+    average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.998,
+    seed: Annotated[int, typer.Option(help="Of crops, their variations and first weights.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make batches; 0: a thread.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
 ) -> None:
     """Train ``mini``; a run that was stopped goes on to the weights it would have had."""
@@ -34,28 +47,62 @@ def mini(
     from rich.progress import Progress
 
     from openeo_cloudmask.errors import OptionError
-    from openeo_cloudmask.training.mini import TrainOptions, train_mini
+    from openeo_cloudmask.evaluation.labelled import list_scenes
+    from openeo_cloudmask.training.folds import cross_validate
+    from openeo_cloudmask.training.mini import Report, TrainOptions, train_mini
 
     if threads:
         torch.set_num_threads(threads)
-    try:
-        lengths = tuple(int(part) for part in cycles.split(","))
-    except ValueError as err:
-        raise OptionError(f"cycles is {cycles!r}; expected numbers such as 4000,3000") from err
-    options = TrainOptions(seed=seed, cycles=lengths)
+    options = TrainOptions(
+        seed=seed,
+        steps=steps,
+        learning_rate=learning_rate,
+        simulated=simulated,
+        real_share=real_share,
+        average=average,
+    )
+    if folds and scenes is None:
+        raise OptionError(f"folds is {folds}, but there are no scenes; expected --scenes FOLDER")
+    labelled = () if scenes is None else list_scenes(scenes)
+    kept = store or folder / "simulated"
     with Progress() as bar:
-        task = bar.add_task("mini", total=options.steps)
 
-        def report(step: int, loss: float, scores: dict[str, float] | None) -> None:
-            bar.update(task, completed=step, description=f"mini, loss {loss:.3f}")
-            if scores is not None:
-                bar.console.print(
-                    f"step {step}: "
-                    + ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-                )
+        def reporter(fold: int | None = None) -> Report:
+            name = "mini" if fold is None else f"mini, fold {fold}"
+            task = bar.add_task(name, total=options.steps)
 
-        path = train_mini(folder, options, report=report, workers=workers)
-    typer.echo(f"weights {path}; use them with --model mini --weights {path}")
+            def report(step: int, loss: float, scores: dict[str, float] | None) -> None:
+                bar.update(task, completed=step, description=f"{name}, loss {loss:.3f}")
+                if scores is not None:
+                    shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
+                    bar.console.print(f"{name}, step {step}: {shown}")
+
+            return report
+
+        if folds:
+            masks = cross_validate(
+                folder,
+                options,
+                scenes=labelled,
+                folds=folds,
+                store=kept,
+                start=start,
+                report=reporter,
+                workers=workers,
+            )
+            done = f"masks {masks}; score them with cloudmask evaluate {scenes} --masks {masks}"
+        else:
+            path = train_mini(
+                folder,
+                options,
+                labelled=labelled,
+                store=kept,
+                start=start,
+                report=reporter(),
+                workers=workers,
+            )
+            done = f"weights {path}; use them with --model mini --weights {path}"
+    typer.echo(done)
 
 
 def kristollari_cnn(

@@ -61,6 +61,8 @@ class Air:
     """Two-way transmission of molecules and haze."""
     gas: Floats
     """Two-way transmission of gases down to the ground."""
+    returned: Floats
+    """Share of the light going up that the air sends down again."""
     diffuse: Floats
     """Share of the light on open ground that comes from the sky, not the sun."""
     adjacency: Floats
@@ -84,11 +86,14 @@ def build_air(
     molecules = rayleigh * np.float32(0.75) * (1 + sun**2) / (4 * sun * view)
     dust = haze * np.float32(0.24) / (4 * sun * view)
     paths = 1 / sun + 1 / view
-    gas = gas_transmission(centres_nm) ** np.float32(moisture * paths / 2.0)
+    # Ozone does not vary with the water vapour.
+    amount = np.where(np.asarray(centres_nm) < _OZONE_BELOW_NM, 1.0, moisture)
+    gas = gas_transmission(centres_nm) ** (amount * paths / 2.0)
     return Air(
         path=(molecules * np.float32(1.15) + dust).astype(np.float32),
         passed=np.exp(-(0.4 * rayleigh + 0.12 * haze) * paths).astype(np.float32),
         gas=gas_above(gas.astype(np.float32), centres_nm, altitude_m),
+        returned=np.clip(0.75 * rayleigh + 0.1 * haze, 0, 0.3).astype(np.float32),
         diffuse=(1 - np.exp(-(0.55 * rayleigh + 0.5 * haze) / sun)).astype(np.float32),
         adjacency=np.clip(0.9 * rayleigh + 0.3 * haze + 0.02, 0, 0.35).astype(np.float32),
     )

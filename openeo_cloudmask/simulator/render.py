@@ -29,6 +29,7 @@ _S2_DELAY_S = {
     "B02": 0.0, "B08": 0.264, "B03": 0.527, "B10": 0.851, "B04": 1.005, "B05": 1.269, "B11": 1.468,
     "B06": 1.525, "B07": 1.790, "B8A": 2.055, "B12": 2.085, "B01": 2.314, "B09": 2.586,
 }  # fmt: skip
+_AIR_SCALE_M = 8400
 _ANGLE_PER_SECOND = 7.5 / 786
 
 
@@ -53,7 +54,7 @@ def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
     """Return the cube as the sensor sees it, and the share of the sun's beam on the ground."""
     optical = [band for band in view.bands if band.kind is BandKind.OPTICAL]
     centres = [band.centre_nm or 0.0 for band in optical]
-    size, grain = (float(np.exp(rng.uniform(np.log(0.4), np.log(top)))) for top in (2.2, 2.0))
+    size, grain = (float(np.exp(rng.uniform(np.log(0.4), np.log(top)))) for top in (2.2, 6.0))
     sun = view.geometry.sun_cosine
     optics = {
         False: layer_optics(droplets(centres, size), sun),
@@ -84,7 +85,9 @@ def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
         if corrected:
             ground += np.float32(rng.normal(0, 0.004))
         else:
-            ground *= view.air.passed[index]
+            # Over bright ground light goes to and fro between it and the air.
+            again = 1 - view.air.returned[index] * np.minimum(around, 1)
+            ground *= view.air.passed[index] / again
             ground += view.air.path[index]
         ground = _resolve(ground, band, view.geometry.pixel_m)
         ground += noise * rng.standard_normal(ground.shape, dtype=np.float32)
@@ -139,6 +142,13 @@ class _Layer:
         tables = self._optics
         seen: Floats = tables.reflected[index][steps] * relief
         seen *= np.float32(self._gas[index] if gas is None else gas)
+        if gas is None:
+            # Only part of the air lies above the cloud; below, all of it is laid over everything.
+            above = np.exp(-self._height_m / _AIR_SCALE_M)
+            passed, path = self._view.air.passed[index], self._view.air.path[index]
+            hidden = 1 - tables.image[index][steps] - tables.veiled[index][steps]
+            seen *= passed ** np.float32(above - 1)
+            seen -= hidden * np.float32(path * (1 - above) / passed)
         seen += tables.image[index][steps] * ground
         seen += tables.veiled[index][steps] * around
         return seen

@@ -24,7 +24,7 @@ _TOWN = (
 )  # fmt: skip
 _TOWN_SHARES = (0.22, 0.07, 0.15, 0.14, 0.12, 0.05, 0.04, 0.1, 0.08, 0.03)
 _ROUGHNESS = {  # standard deviation of the logarithm of brightness from pixel to pixel, at 10 m
-    "conifer": 0.22, "deciduous": 0.16, "forest": 0.18, "water": 0.02, "snow": 0.03, "crop": 0.06,
+    "conifer": 0.22, "deciduous": 0.16, "forest": 0.18, "water": 0.02, "snow": 0.02, "crop": 0.06,
     "soil": 0.06, "sand": 0.07, "salt": 0.05, "granite": 0.15, "basalt": 0.12, "limestone": 0.12,
     "shrub": 0.12, "roof": 0.1, "asphalt": 0.1, "concrete": 0.12, "ice": 0.06,
 }  # fmt: skip

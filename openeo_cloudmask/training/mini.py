@@ -1,45 +1,50 @@
-"""Training of ``mini`` on simulated scenes: seeded, and resumable to the same weights."""
+"""Training of ``mini`` on simulated and on real scenes: seeded, and resumable."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openeo_cloudmask.errors import OptionError, OutputError
+from openeo_cloudmask.training.batches import Batch, Source, batches
 from openeo_cloudmask.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
     write_safetensors,
 )
+from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
 from openeo_cloudmask.training.scenes import (
-    PLANE_COUNT,
-    Example,
-    cut_example,
-    draw_scene,
-    start_chunk,
+    ANY_CLOUD,
+    CLEAR_OR_SHADOW,
+    SCENE_PX,
+    SHADOW,
+    UNSEEN,
+    SceneStore,
 )
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from openeo_cloudmask.models.networks.mini import MiniNet
 
 CHECKPOINT = "checkpoint.pt"
-BEST = "mini.safetensors"
+WEIGHTS = "mini.safetensors"
 LOG = "log.jsonl"
-_VALIDATION_SEED = 900_000_000
-"""Seeds from here on are never trained on."""
-_CLASS_WEIGHTS = (1.0, 1.0, 1.4, 1.8)
-"""Thin cloud and shadow are rarer and harder than clear sky and thick cloud."""
+_CLASS_WEIGHTS = (1.0, 1.0, 1.2, 2.5, 1.0, 1.0)
+"""Of the labels 0-5: thin cloud and shadow are rarer and harder than clear sky and thick cloud."""
+_SETS = ((0,), (1,), (2,), (3,), (1, 2), (0, 3))
+"""The classes each label leaves open."""
+_SMOOTHING = 0.03
+_NEAR_SHARE = 0.25
+"""Share of the examples that are learned without what lies far away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,171 +56,160 @@ class TrainOptions:
     """
 
     seed: int = 1
-    cycles: tuple[int, ...] = (4_000, 2_500)
-    """Steps of each cycle of the learning rate; each begins at half the rate of the one before."""
-    batch: int = 8
+    steps: int = 4_000
+    shapes: tuple[tuple[int, int], ...] = ((8, 256), (4, 384))
+    """Examples and pixels a side, for one step after the other: large crops show what a place
+    sees that lies far from every border, small ones show more scenes."""
     learning_rate: float = 2e-3
-    chunk_scenes: int = 64
-    """Scenes drawn at a time; the next chunk is drawn while one is learned."""
-    reuse: int = 8
-    """Crops from each scene."""
-    validate_every: int = 500
-    validation_scenes: int = 40
+    simulated: int = 2_400
+    """Simulated scenes to choose from."""
+    real_share: float = 0.5
+    """Share of examples from real scenes, where there are any."""
+    log_every: int = 100
     average: float = 0.998
     """How slowly the averaged weights, which are the ones kept, follow."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        if not self.cycles or min(self.cycles) < 1:
-            raise OptionError(f"cycles is {self.cycles}; expected numbers of steps, each 1 or more")
-        for name in ("batch", "chunk_scenes", "reuse", "validate_every"):
+        for name in ("steps", "simulated", "log_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.chunk_scenes * self.reuse % self.batch:
+        if not self.shapes or any(
+            count < 1 or size < 32 or size % 32 or size > SCENE_PX for count, size in self.shapes
+        ):
             raise OptionError(
-                f"chunk_scenes * reuse is {self.chunk_scenes * self.reuse}; expected a multiple "
-                f"of batch ({self.batch}), so that chunks end where steps end"
+                f"shapes is {self.shapes}; expected pairs of a number of examples and their size, "
+                f"a multiple of 32 up to {SCENE_PX} pixels"
             )
-
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return sum(self.cycles)
-
-    @property
-    def steps_a_chunk(self) -> int:
-        """Steps until the next chunk of scenes is needed."""
-        return self.chunk_scenes * self.reuse // self.batch
+        if not 0 <= self.real_share <= 1:
+            raise OptionError(f"real_share is {self.real_share}; expected 0 to 1")
 
 
 Report = Callable[[int, float, dict[str, float] | None], None]
-"""Called with the step, the loss of its batch, and the validation scores where there are any."""
+"""Called with the step, the loss of its batch, and the scores of held-out scenes, if any."""
 
 
-def train_mini(
+def train_mini(  # noqa: PLR0913 - what is learned from, and how a run goes on
     folder: Path,
     options: TrainOptions,
     *,
+    store: Path | None = None,
+    labelled: Sequence[Path] = (),
+    held_out: Sequence[Path] = (),
+    start: Path | None = None,
     report: Report | None = None,
     workers: int = 1,
     stop_after: int | None = None,
 ) -> Path:
-    """Train, going on from the folder's checkpoint if there is one; return the best weights' path.
+    """Train, going on from the folder's checkpoint if there is one; return the weights' path.
 
     Scenes, crops and their variations depend on the seed and the step alone, so a run that was
     stopped ends with the weights of one that was not (same machine, same number of threads).
 
     Args:
-        folder: gets the checkpoint, the log and the best weights by simulated validation scenes.
+        folder: gets the checkpoint, the log and the weights, averaged over the steps.
         options: how to train.
+        store: folder of simulated scenes; those that are missing are drawn. None: in ``folder``.
+        labelled: real scenes to learn from.
+        held_out: real scenes scored along the way, for the log; nothing is chosen by them.
+        start: weights to begin with; inputs that they lack count for nothing at first, other
+            parts that do not fit begin anew.
         report: told about every step.
-        workers: processes that draw scenes; changes speed only.
+        workers: processes that make batches; changes speed only.
         stop_after: steps after which this call ends early, its state saved.
 
     Raises:
         WeightsError: the checkpoint is of other options.
+        ReferenceDataError: a labelled scene cannot be read.
         OutputError: the folder cannot be made.
     """
     import torch
 
+    scenes = SceneStore(folder=store or folder / "simulated", seed=1, count=options.simulated)
     try:
+        scenes.folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise OutputError(f"cannot make the folder {folder}: {err}") from err
     torch.manual_seed(options.seed)
-    state = _State(options)
+    state = _State(options, [path.stem for path in labelled])
+    checks = [read_labelled(path) for path in held_out]
     if (folder / CHECKPOINT).exists():
         state.restore(folder / CHECKPOINT)
+    elif start is not None:
+        state.begin_with(start)
     last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        examples = _Examples(pool, options)
-        checks = [
-            draw_scene(_VALIDATION_SEED + n, plain_truth=True)
-            for n in range(options.validation_scenes)
-        ]
-        while state.step < last:
-            loss = state.learn(examples.batch(state.step))
-            scores = None
-            if state.step % options.validate_every == 0 or state.step == options.steps:
-                scores = validate(state.average, checks)
-                state.keep_best(scores, folder)
-                _append(folder / LOG, {"step": state.step, "loss": loss, **scores})
-                state.save(folder / CHECKPOINT)
-            if report is not None:
-                report(state.step, loss, scores)
-        state.save(folder / CHECKPOINT)
-        pool.shutdown(cancel_futures=True)
-    return folder / BEST
-
-
-class _Examples:
-    """Batches by step; holds one chunk of scenes and has the next one drawn."""
-
-    def __init__(self, pool: ProcessPoolExecutor, options: TrainOptions) -> None:
-        self._pool, self._options = pool, options
-        self._chunk = -1
-        self._scenes: list[Any] = []
-        self._next: list[Any] = []
-
-    def batch(self, step: int) -> list[Example]:
-        options = self._options
-        chunk, place = divmod(step, options.steps_a_chunk)
-        if chunk != self._chunk:
-            if chunk != self._chunk + 1 or not self._next:
-                self._next = start_chunk(self._pool, options.seed, chunk, options.chunk_scenes)
-            self._scenes = [future.result() for future in self._next]
-            self._next = start_chunk(self._pool, options.seed, chunk + 1, options.chunk_scenes)
-            self._chunk = chunk
-        order = np.random.default_rng((options.seed, chunk, 7)).permutation(
-            np.tile(np.arange(options.chunk_scenes), options.reuse)
-        )
-        rng = np.random.default_rng((options.seed, step, 8))
-        mine = order[place * options.batch : (place + 1) * options.batch]
-        return [cut_example(self._scenes[index], rng) for index in mine]
+    source = Source(
+        seed=options.seed,
+        shapes=options.shapes,
+        store=scenes,
+        labelled=tuple(labelled),
+        real_share=options.real_share,
+    )
+    losses: list[float] = []
+    for batch in batches(source, state.step, last, workers=workers):
+        losses.append(state.learn(batch))
+        scores = None
+        if state.step % options.log_every == 0 or state.step == options.steps:
+            scores = score(state.average, checks) if checks else None
+            row = {"step": state.step, "loss": float(np.mean(losses)), **(scores or {})}
+            _append(folder / LOG, row)
+            losses = []
+            state.save(folder / CHECKPOINT)
+            write_weights(state.average, folder / WEIGHTS)
+        if report is not None:
+            report(state.step, losses[-1] if losses else row["loss"], scores)
+    state.save(folder / CHECKPOINT)
+    write_weights(state.average, folder / WEIGHTS)
+    return folder / WEIGHTS
 
 
 class _State:
     """Everything that a step changes."""
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, labelled: Sequence[str]) -> None:
         import copy
 
         import torch
 
         from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
-        from openeo_cloudmask.models.networks.prepare import cpu_has_bf16
 
-        self.options = options
-        self.half = cpu_has_bf16()
+        self.options = {**asdict(options), "labelled": list(labelled)}
+        self._steps, self._peak, self._keep = options.steps, options.learning_rate, options.average
         self.step = 0
-        self.best = -1.0
         self.network: MiniNet = MiniNet(PLANES).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: MiniNet = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.learning_rate, weight_decay=1e-3
         )
+        self._chance = torch.Generator()
 
-    def learn(self, examples: list[Example]) -> float:
+    def begin_with(self, path: Path) -> None:
+        """Take those weights of a file that fit."""
+        from safetensors.torch import load_file
+
+        own = self.network.state_dict()
+        given = {name: value for name, value in load_file(path).items() if name in own}
+        for name, value in given.items():
+            if value.shape == own[name].shape:
+                own[name] = value.to(own[name].dtype)
+            elif value.dim() == 4 and value.shape[::2] == own[name].shape[::2]:
+                own[name].zero_()[:, : value.shape[1]] = value.to(own[name].dtype)
+        self.network.load_state_dict(own)
+        self.average.load_state_dict(own)
+
+    def learn(self, batch: Batch) -> float:
         """Take one step; return its loss."""
         import torch
-        import torch.nn.functional as F
 
-        planes = torch.from_numpy(np.stack([item.planes for item in examples]))
-        present = torch.from_numpy(np.stack([item.present for item in examples]))
-        truth = torch.from_numpy(np.stack([item.truth for item in examples]))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        # bf16 is twice as fast where the CPU has it, and as good: weights and sums stay fp32.
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
-            logits = self.network.classify(planes, present).float()
-        loss = F.cross_entropy(
-            logits,
-            truth,
-            weight=torch.tensor(_CLASS_WEIGHTS),
-            ignore_index=255,
-            label_smoothing=0.02,
+        self._chance.manual_seed(self.step)
+        far = (torch.rand(len(batch.planes), generator=self._chance) >= _NEAR_SHARE).float()
+        logits = self.network.classify(
+            torch.from_numpy(batch.planes), torch.from_numpy(batch.present), far
         )
+        loss = label_loss(logits, torch.from_numpy(batch.truth).long())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
@@ -225,20 +219,16 @@ class _State:
         return float(loss.detach())
 
     def _rate(self) -> float:
-        """In each cycle, warm up over 200 steps, then fall along a cosine to a hundredth."""
-        place, peak = self.step, self.options.learning_rate
-        for length in self.options.cycles:
-            if place < length:
-                break
-            place, peak = place - length, peak / 2
-        warm = min(1.0, (place + 1) / 200)
-        return peak * warm * (0.505 + 0.495 * math.cos(math.pi * place / length))
+        """Warm up over 100 steps, then fall along a cosine to a hundredth."""
+        warm = min(1.0, (self.step + 1) / 100)
+        fall = 0.505 + 0.495 * math.cos(math.pi * self.step / self._steps)
+        return self._peak * warm * fall
 
     def _follow(self) -> None:
         import torch
 
         # Early on, averages over more steps than there were would only hold the first ones.
-        keep = min(self.options.average, self.step / (self.step + 10))
+        keep = min(self._keep, self.step / (self.step + 10))
         with torch.no_grad():
             for mine, theirs in zip(
                 self.average.state_dict().values(), self.network.state_dict().values(), strict=True
@@ -248,24 +238,14 @@ class _State:
                 else:
                     mine.copy_(theirs)
 
-    def keep_best(self, scores: dict[str, float], folder: Path) -> None:
-        """Write the averaged weights where they score best so far."""
-        if scores["mean"] > self.best:
-            self.best = scores["mean"]
-            write_weights(self.average, folder / BEST)
-
     def save(self, path: Path) -> None:
         """Write the checkpoint, atomically."""
-        import torch
-
         content = {
-            "options": asdict(self.options),
+            "options": self.options,
             "step": self.step,
-            "best": self.best,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "torch_rng": torch.get_rng_state(),
         }
         save_checkpoint(content, path)
 
@@ -275,53 +255,81 @@ class _State:
         Raises:
             WeightsError: it cannot be read, or was made with other options.
         """
-        import torch
-
-        content = read_checkpoint(path, asdict(self.options))
-        self.step, self.best = content["step"], content["best"]
+        content = read_checkpoint(path, self.options)
+        self.step = content["step"]
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
-        torch.set_rng_state(content["torch_rng"])
 
 
-def validate(network: MiniNet, scenes: list[Any]) -> dict[str, float]:
-    """Return balanced accuracies on simulated scenes: all planes, and without the cirrus plane.
+def label_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean cross entropy of (n, 4, y, x) logits with labels that may leave classes open.
 
-    ``cloud``, ``shadow`` and ``invalid`` are (recall + specificity) / 2 over all pixels pooled;
-    ``mean`` is the mean of the three.
+    Args:
+        logits: of the four classes.
+        truth: (n, y, x) int64, labels 0-5, or 255 where unseen.
     """
     import torch
+    import torch.nn.functional as F
 
-    counts = np.zeros((4, 4), np.int64)
-    present = torch.ones((1, PLANE_COUNT))
-    without = present.clone()
-    without[:, 4] = 0
-    for number, (cube, truth) in enumerate(scenes):
-        flags = without if number % 2 or not cube[4].any() else present
-        planes = torch.from_numpy(cube.astype(np.float32))[None] * flags[:, :, None, None]
-        with torch.inference_mode():
-            guess = network.classify(planes, flags).argmax(1)[0].numpy()
-        counts += np.bincount(4 * truth.ravel().astype(int) + guess.ravel(), minlength=16).reshape(
-            4, 4
-        )
-    scores = {
-        "cloud": _balanced(counts, (1, 2)),
-        "shadow": _balanced(counts, (3,)),
-        "invalid": _balanced(counts, (1, 2, 3)),
+    chance = F.log_softmax(logits, dim=1)
+    parts = torch.stack([chance[:, list(open_)].logsumexp(1) for open_ in _SETS[4:]], dim=1)
+    every = torch.cat([chance, parts], dim=1)
+    seen = truth != UNSEEN
+    label = torch.where(seen, truth, 0)
+    hit = every.gather(1, label[:, None])[:, 0]
+    weight = torch.tensor(_CLASS_WEIGHTS)[label] * seen
+    each = -(1 - _SMOOTHING) * hit - _SMOOTHING * chance.mean(dim=1)
+    return (each * weight).sum() / weight.sum().clamp(min=1)
+
+
+def predict_labels(network: MiniNet, scene: LabelledScene) -> np.ndarray[Any, Any]:
+    """Return the (y, x) classes of a whole scene in one call, its borders mirrored."""
+    import torch
+
+    from openeo_cloudmask.models.networks.mini import MULTIPLE_PX
+
+    height, width = scene.truth.shape
+    pad = ((0, 0), (0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX))
+    planes = torch.from_numpy(np.pad(scene.planes, pad, mode="symmetric"))[None]
+    with torch.inference_mode():
+        logits = network.classify(planes, torch.from_numpy(scene.present)[None])[0]
+    return logits.argmax(0)[:height, :width].numpy().astype(np.uint8)
+
+
+def score(network: MiniNet, scenes: Sequence[LabelledScene]) -> dict[str, float]:
+    """Return what is found and kept of real scenes, pooled over their pixels.
+
+    ``found`` is the share of cloud found, ``kept`` the share of cloud-free pixels kept,
+    ``overcast`` the first in scenes of more than 95 % cloud; ``shadow`` the mean of both for
+    shadow, where it is labelled.
+    """
+    counts = np.zeros((3, 4))
+    for scene in scenes:
+        guess, truth = predict_labels(network, scene), scene.truth
+        seen = truth != UNSEEN
+        cloud, masked = np.isin(truth, (1, 2, ANY_CLOUD))[seen], np.isin(guess, (1, 2))[seen]
+        counts[0] += _counts(cloud, masked)
+        if cloud.mean() > 0.95:
+            counts[1] += _counts(cloud, masked)
+        if not (truth == CLEAR_OR_SHADOW).any():
+            counts[2] += _counts((truth == SHADOW)[seen], (guess == SHADOW)[seen])
+    share = counts[:, ::2] / np.maximum(counts[:, 1::2], 1)
+    return {
+        "found": float(share[0, 0]),
+        "kept": float(share[0, 1]),
+        "overcast": float(share[1, 0]),
+        "shadow": float(share[2].mean()),
     }
-    scores["mean"] = sum(scores.values()) / 3
-    for value, name in enumerate(("clear", "thick", "thin", "shadow")):
-        total = counts[value].sum() + counts[:, value].sum() - counts[value, value]
-        scores[f"iou_{name}"] = float(counts[value, value] / max(total, 1))
-    return scores
 
 
-def _balanced(counts: Any, positive: tuple[int, ...]) -> float:  # noqa: ANN401
-    mask = np.isin(np.arange(4), positive)
-    recall = counts[mask][:, mask].sum() / max(counts[mask].sum(), 1)
-    specificity = counts[~mask][:, ~mask].sum() / max(counts[~mask].sum(), 1)
-    return float(recall + specificity) / 2
+def _counts(truth: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> tuple[int, ...]:
+    return (
+        int((truth & found).sum()),
+        int(truth.sum()),
+        int((~truth & ~found).sum()),
+        int((~truth).sum()),
+    )
 
 
 def write_weights(network: torch.nn.Module, path: Path) -> None:

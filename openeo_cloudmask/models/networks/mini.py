@@ -1,8 +1,10 @@
 """``mini``: a small network for any sensor with blue, green, red and near infrared.
 
-A U-Net from half resolution down to 1/32. Its planes are always the same; those a sensor lacks
-are zero and flagged so. At 1/32 a few large depthwise kernels and the window's mean tell what
-lies far away: a shadow may be hundreds of pixels from its cloud.
+A U-Net from half resolution down to 1/32, beside a branch that sees each pixel alone at full
+resolution: reflectance is absolute, so a pixel's own spectrum tells most, and nothing is taken
+over the whole window. Its planes are always the same; those a sensor lacks are zero and flagged
+so. At 1/32 a few depthwise kernels tell what lies far away: a shadow may be hundreds of pixels
+from its cloud.
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ WIDTHS = (24, 40, 64, 104, 144)
 MULTIPLE_PX = 2 ** len(WIDTHS)
 
 _CONTEXT_BLOCKS = 3
-_CONTEXT_KERNEL = 7
+_CONTEXT_KERNEL = 3
+_FINE = 8
+"""Channels at full resolution."""
+_HUES = 3
+"""Ratios of neighbouring bands from blue to near infrared, spread out around 1: snow under a low
+sun and ice cloud differ by a tenth in them, and by little else."""
 _FLOOR = 0.03
 """Added before the logarithm: about the reflectance of the air over dark ground."""
 
@@ -58,7 +65,9 @@ class MiniNet(nn.Module):
             raise BandError(f"missing planes {', '.join(missing)}; mini needs at least these four")
         self._places = [PLANES.index(name) for name in planes]
         extra = len(PLANES) - len(NEEDED_PLANES)
-        self.stem = _conv(2 * len(PLANES) + extra + 1, WIDTHS[0], stride=2)
+        told = 2 * len(PLANES) + extra + 1 + _HUES
+        self.spectral = nn.Conv2d(told, _FINE, 1)
+        self.stem = _conv(told, WIDTHS[0], stride=2)
         pairs = list(pairwise(WIDTHS))
         self.down = nn.ModuleList(_conv(small, large, stride=2) for small, large in pairs)
         self.encode = nn.ModuleList(
@@ -71,10 +80,11 @@ class MiniNet(nn.Module):
                 ),
             ]
         )
-        self.gate = nn.Linear(WIDTHS[4], WIDTHS[4])
         self.up = nn.ModuleList(_conv(large, small, kernel=1) for small, large in pairs)
         self.decode = nn.ModuleList(_conv(small, small) for small, _ in pairs)
-        self.head = nn.Conv2d(WIDTHS[0], 4 * classes, 1)
+        self.lift = nn.Conv2d(WIDTHS[0], _FINE, 1)
+        self.smooth = nn.Conv2d(_FINE, _FINE, 3, padding=1)
+        self.head = nn.Conv2d(_FINE, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits; see the class."""
@@ -84,8 +94,10 @@ class MiniNet(nn.Module):
         present[:, self._places] = 1
         return self.classify(planes, present)
 
-    def classify(self, planes: Tensor, present: Tensor) -> Tensor:
+    def classify(self, planes: Tensor, present: Tensor, far: Tensor | None = None) -> Tensor:
         """Logits for all planes, each zero where its flag in ``present`` (n, plane) is.
+
+        In training ``far`` (n,) is 0 for those that must do without what lies far away.
 
         Raises:
             InputError: Height or width is no multiple of 32.
@@ -98,20 +110,29 @@ class MiniNet(nn.Module):
             )
         seen = (planes != 0).any(dim=1, keepdim=True)
         flags = present[:, :, None, None]
-        curved = (torch.log(planes.clamp(0, 4) + _FLOOR) + 1.75) * (flags * seen)
+        log = torch.log(planes.clamp(0, 4) + _FLOOR)
+        curved = (log + 1.75) * (flags * seen)
+        hue = torch.tanh(5 * (log[:, :_HUES] - log[:, 1 : _HUES + 1])) * seen
         told = flags[:, len(NEEDED_PLANES) :].expand(-1, -1, *planes.shape[2:])
-        x = torch.cat([curved, planes, told, seen.to(planes.dtype)], dim=1)
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        x = torch.cat([curved, planes, told, seen.to(planes.dtype), hue], dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        fine = F.relu(self.spectral(x))
+        x = self.stem(x)
         skips = [x]
         for down, encode in zip(self.down, self.encode, strict=True):
             x = encode(down(x))
             skips.append(x)
         skips.pop()
-        x = x * (1 + torch.tanh(self.gate(x.mean(dim=(2, 3))))[:, :, None, None])
+        if far is not None:
+            x = x * far[:, None, None, None]
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            x = F.interpolate(up(x), scale_factor=2, mode="bilinear", align_corners=False)
-            x = decode(x + skips.pop())
-        return F.pixel_shuffle(self.head(x), 2)
+            x = decode(_double(up(x)) + skips.pop())
+        logits: Tensor = self.head(F.relu(self.smooth(F.relu(_double(self.lift(x)) + fine))))
+        return logits
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class PickBands(nn.Module):
@@ -143,8 +164,19 @@ class AnyBands(nn.Module):
 def _conv(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, act: bool = True, groups: int = 1
 ) -> nn.Sequential:
+    # Coarse maps are small: zeros around them would reach far into what is seen.
+    padding = "zeros" if groups == 1 else "replicate"
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(
+            channels,
+            out,
+            kernel,
+            stride,
+            kernel // 2,
+            groups=groups,
+            bias=False,
+            padding_mode=padding,
+        ),
         nn.BatchNorm2d(out),
     ]
     if act:

@@ -1,0 +1,86 @@
+"""Cross-validation of ``mini`` by scene: each real scene is masked by weights that never saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.evaluation.labelled import read_labelled
+from openeo_cloudmask.training.checkpoint import replaced
+from openeo_cloudmask.training.mini import Report, TrainOptions, train_mini
+
+MASKS = "masks"
+
+
+def split_folds(scenes: Sequence[Path], folds: int) -> list[list[Path]]:
+    """Return the scenes held out in each fold: by name, every ``folds``-th one.
+
+    Raises:
+        OptionError: fewer than two folds, or more than scenes.
+    """
+    if not 2 <= folds <= len(scenes):
+        raise OptionError(f"folds is {folds}; expected 2 to {len(scenes)}, the number of scenes")
+    ordered = sorted(scenes, key=lambda path: path.name)
+    return [ordered[fold::folds] for fold in range(folds)]
+
+
+def cross_validate(
+    folder: Path,
+    options: TrainOptions,
+    *,
+    scenes: Sequence[Path],
+    folds: int,
+    store: Path,
+    start: Path | None = None,
+    report: Callable[[int], Report] | None = None,
+    workers: int = 1,
+) -> Path:
+    """Train once for each fold and mask what it held out; return the folder of the masks.
+
+    Every fold goes on from its own checkpoint in ``folder``. ``start`` must not have seen the
+    scenes. The masks, ``<scene>.npy``, are those that a user would get, and can be scored with
+    ``cloudmask evaluate``.
+
+    Raises:
+        OptionError: folds do not fit the scenes.
+        CloudMaskError: what ``train_mini`` raises.
+    """
+    masks = folder / MASKS
+    for number, held_out in enumerate(split_folds(scenes, folds)):
+        weights = train_mini(
+            folder / f"fold-{number}",
+            options,
+            store=store,
+            labelled=[path for path in sorted(scenes) if path not in held_out],
+            held_out=held_out,
+            start=start,
+            report=None if report is None else report(number),
+            workers=workers,
+        )
+        masks.mkdir(exist_ok=True)
+        for path in held_out:
+            with replaced(masks / f"{path.stem}.npy") as temporary, temporary.open("wb") as file:
+                np.save(file, mask_scene(path, weights))
+    return masks
+
+
+def mask_scene(path: Path, weights: Path) -> NDArray[np.uint8]:
+    """Return the (y, x) uint8 mask of a labelled scene, in the four classes, 255 where unseen."""
+    from openeo_cloudmask.classes import OutputStyle, apply_style
+    from openeo_cloudmask.inference import predict
+    from openeo_cloudmask.models import load_detector
+
+    scene = read_labelled(path)
+    detector = load_detector(
+        "mini", sensor=scene.sensor, bands=scene.bands, weights=weights, precision="fp32"
+    )
+    cube = scene.cube[[scene.bands.index(name) for name in detector.band_names]]
+    answer = predict(np.ascontiguousarray(cube), detector)
+    mask: NDArray[np.uint8] = apply_style(
+        answer, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True
+    )[0]
+    return mask
