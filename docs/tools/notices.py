@@ -65,6 +65,15 @@ that published weights load. No weights of other projects are in the repository 
 are fetched by whoever uses a model, under the licence that the [list of models](docs/models.md)
 states. Answers of the published networks are in `tests/data/golden/` as numbers.
 
+The weights of `mini` were made by this project. Among what they were trained on are real scenes,
+which are not in the repository; small pictures of some are in `docs/images/`:
+
+| scenes | source | terms |
+|---|---|---|
+| Landsat 8, L8 Biome | US Geological Survey (Foga et al., 2017), by way of LK-Peng/CNN-based-Cloud-Detection-Methods | public domain |
+| Sentinel-2, On Cloud N | Radiant MLHub and Microsoft; modified Copernicus data | CC-BY-4.0 |
+| Sentinel-2 with painted shadow | JeffreyLayton/Cloud-Shadow-Detection-Result-Generation; modified Copernicus data | MIT |
+
 ## Libraries it depends on
 
 Names and licences are as the installed distributions state them.

@@ -143,7 +143,7 @@ BIOMES: dict[str, Biome] = {
         weight=0.8,
     ),
     "ice-sheet": Biome(
-        natural=("snow-polar", "snow-fine", "snow-medium"),
+        natural=("snow-polar", "snow-fine"),
         lakes=0.0,
         town=0.0,
         relief_m=8,

@@ -54,7 +54,8 @@ def render(rng: np.random.Generator, view: View) -> tuple[Floats, Floats]:
     """Return the cube as the sensor sees it, and the share of the sun's beam on the ground."""
     optical = [band for band in view.bands if band.kind is BandKind.OPTICAL]
     centres = [band.centre_nm or 0.0 for band in optical]
-    size, grain = (float(np.exp(rng.uniform(np.log(0.4), np.log(top)))) for top in (2.2, 6.0))
+    size = float(np.exp(rng.uniform(np.log(0.4), np.log(2.2))))
+    grain = float(np.exp(rng.uniform(np.log(0.7), np.log(7.0))))
     sun = view.geometry.sun_cosine
     optics = {
         False: layer_optics(droplets(centres, size), sun),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.evaluation import labelled
+from openeo_cloudmask.sensors import find_common, get_sensor
 from openeo_cloudmask.training.scenes import (
     ANY_CLOUD,
     CLEAR,
@@ -25,12 +26,6 @@ from openeo_cloudmask.training.scenes import (
 if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
-NO_DATA = -32768
-_PLANE_OF_BAND = {
-    "landsat-8-9-l1": ("B2", "B3", "B4", "B5", "B9", "B6", "B7"),
-    "sentinel-2-l1c": ("B02", "B03", "B04", "B08", "B10", "B11", "B12"),
-    "sentinel-2-l2a": ("B02", "B03", "B04", "B08", "B10", "B11", "B12"),
-}
 _CLOUDS = (1, 2, ANY_CLOUD)
 _DARK_NIR = 0.08
 """Ground darker than this in the near infrared shows no shadow."""
@@ -55,35 +50,29 @@ class LabelledScene:
 
 
 def read_labelled(path: Path) -> LabelledScene:
-    """Return a scene of ``counts``, ``bands``, ``label`` and what its labels tell apart.
+    """Return the scene in a file that ``cloudmask evaluate`` reads, as planes of ``mini``.
 
     Raises:
         ReferenceDataError: the file is no such scene.
     """
-    try:
-        with np.load(path) as file:
-            content = {name: file[name] for name in file.files}
-        counts, label = content["counts"], content["label"]
-        bands, order = content["bands"].tolist(), _PLANE_OF_BAND[str(content["sensor"])]
-        shadow, thin = bool(content["shadow_labelled"]), bool(content["thin_labelled"])
-    except (OSError, KeyError, ValueError) as err:
-        raise ReferenceDataError(
-            f"{path} is no labelled scene: {err!r}; expected an .npz with counts, label, bands, "
-            f"sensor (one of {', '.join(_PLANE_OF_BAND)}), shadow_labelled and thin_labelled"
-        ) from err
-    planes = np.zeros((PLANE_COUNT, *label.shape), np.float32)
+    from openeo_cloudmask.models.networks.mini import PLANES
+
+    scene = labelled.read_labelled(path)
+    planes = np.zeros((PLANE_COUNT, *scene.label.shape), np.float32)
     present = np.zeros(PLANE_COUNT, np.float32)
-    seen = (counts != NO_DATA).all(axis=0)
-    for place, band in enumerate(order):
-        if band in bands:
-            planes[place] = np.maximum(counts[bands.index(band)] / 10000.0, 1e-4) * seen
-            present[place] = 1
-    truth = np.where(seen, label, UNSEEN).astype(np.uint8)
-    if not thin:
+    seen = np.isfinite(scene.cube).all(axis=0)
+    for name, band in find_common(get_sensor(scene.sensor), scene.bands).items():
+        if name not in PLANES:
+            continue
+        place = PLANES.index(name)
+        planes[place] = np.maximum(np.where(seen, scene.cube[band], 0), 1e-4) * seen
+        present[place] = 1
+    truth = np.where(seen, scene.label, np.uint8(UNSEEN))
+    if not scene.thin_labelled:
         truth[truth == 1] = ANY_CLOUD
-    if not shadow:
+    if not scene.shadow_labelled:
         truth[truth == CLEAR] = CLEAR_OR_SHADOW
-    return LabelledScene(name=path.stem, planes=planes, present=present, truth=truth)
+    return LabelledScene(name=scene.name, planes=planes, present=present, truth=truth)
 
 
 def cut_labelled(scene: LabelledScene, rng: np.random.Generator, size_px: int) -> Example:
