@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def read_labelled(path: Path) -> LabelledScene:
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
-    except (OSError, ValueError, TypeError, AttributeError) as err:
+    except (OSError, EOFError, BadZipFile, ValueError, TypeError, AttributeError) as err:
         raise ReferenceDataError(f"{path} cannot be read as .npz: {err}") from err
     if {"img", "msk"} <= content.keys():
         return _check(path, _read_ukis(path, content["img"], content["msk"]))
