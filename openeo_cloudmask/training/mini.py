@@ -65,6 +65,9 @@ class TrainOptions:
     """Simulated scenes to choose from."""
     real_share: float = 0.5
     """Share of examples from real scenes, where there are any."""
+    frozen_norms: bool = False
+    """Whether batch norms keep their statistics: a step then sees what a user will see, while the
+    statistics of a few crops tell how bright the others are."""
     log_every: int = 100
     average: float = 0.998
     """How slowly the averaged weights, which are the ones kept, follow."""
@@ -183,6 +186,10 @@ class _State:
             self.network.parameters(), lr=options.learning_rate, weight_decay=1e-3
         )
         self._chance = torch.Generator()
+        if options.frozen_norms:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
 
     def begin_with(self, path: Path) -> None:
         """Take those weights of a file that fit."""
