@@ -70,9 +70,9 @@ which are not in the repository; small pictures of some are in `docs/images/`:
 
 | scenes | source | terms |
 |---|---|---|
-| Landsat 8, L8 Biome | US Geological Survey (Foga et al., 2017), by way of LK-Peng/CNN-based-Cloud-Detection-Methods | public domain |
+| Landsat 8, L8 Biome | US Geological Survey (Foga et al., 2017) | public domain |
 | Sentinel-2, On Cloud N | Radiant MLHub and Microsoft; modified Copernicus data | CC-BY-4.0 |
-| Sentinel-2 with painted shadow | JeffreyLayton/Cloud-Shadow-Detection-Result-Generation; modified Copernicus data | MIT |
+| Sentinel-2, painted shadow | J. Layton; modified Copernicus data | MIT |
 
 ## Libraries it depends on
 

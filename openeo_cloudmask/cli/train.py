@@ -38,6 +38,9 @@ def mini(
     steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_000,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
     average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.998,
+    frozen_norms: Annotated[
+        bool, typer.Option("--frozen-norms", help="Batch norms keep their statistics: last stages.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of crops, their variations and first weights.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that make batches; 0: a thread.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
@@ -60,6 +63,7 @@ def mini(
         simulated=simulated,
         real_share=real_share,
         average=average,
+        frozen_norms=frozen_norms,
     )
     if folds and scenes is None:
         raise OptionError(f"folds is {folds}, but there are no scenes; expected --scenes FOLDER")
