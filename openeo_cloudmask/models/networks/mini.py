@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +165,7 @@ def _conv(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, act: bool = True, groups: int = 1
 ) -> nn.Sequential:
     # Coarse maps are small: zeros around them would reach far into what is seen.
-    padding = "zeros" if groups == 1 else "replicate"
+    padding: Literal["zeros", "replicate"] = "zeros" if groups == 1 else "replicate"
     layers: list[nn.Module] = [
         nn.Conv2d(
             channels,
