@@ -67,9 +67,11 @@ class ModelMasks:
         planes = [scene.bands.index(name) for name in detector.band_names]
         cube = np.ascontiguousarray(scene.cube[planes])
         probabilities = predict(cube, detector, stride=self.model.stride)
-        return apply_style(probabilities, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True)[
-            0
-        ]
+        styled = apply_style(
+            probabilities, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True
+        )
+        mask: NDArray[np.uint8] = styled[0]
+        return mask
 
     def about(self) -> dict[str, Any]:
         """Return the model, its weights and settings."""

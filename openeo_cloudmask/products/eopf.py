@@ -179,7 +179,10 @@ def _open(path: Path, group: str | None) -> xr.Dataset:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*consolidated", category=RuntimeWarning)
-            return xr.open_zarr(path, group=where, chunks=None, mask_and_scale=False)
+            group_data: xr.Dataset = xr.open_zarr(
+                path, group=where, chunks=None, mask_and_scale=False
+            )
+            return group_data
     except ImportError as err:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
     except (OSError, ValueError, KeyError) as err:

@@ -163,10 +163,11 @@ class Planner:
                     name in predefined and namespace != "user" and not remote
                 ):  # fmt: skip
                     continue
-                if remote:
-                    spec = self._fetch(name, namespace)
-                else:
-                    spec = self._processes.get(user_id, name)
+                spec = (
+                    self._fetch(name, str(namespace))
+                    if remote
+                    else self._processes.get(user_id, name)
+                )
                 if spec is not None:
                     library[key] = spec
                     waiting.append(spec["process_graph"])

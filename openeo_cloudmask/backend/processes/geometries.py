@@ -148,8 +148,8 @@ def pixels_of(shape: Any, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp
             (int(row), int(column)) for column, row in places
             if 0 <= row < grid.shape_yx[0] and 0 <= column < grid.shape_yx[1]
         }  # fmt: skip
-        rows, columns = zip(*sorted(inside), strict=True) if inside else ((), ())
-        return np.array(rows, int), np.array(columns, int)
+        found = np.array(sorted(inside), int).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
     lines = "Line" in shape.geom_type
     drawn = rasterize(
         [(shape, 1)], out_shape=(height, width), all_touched=lines, dtype="uint8",

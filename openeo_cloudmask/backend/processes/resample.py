@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,9 @@ from openeo_cloudmask.backend.cubes.read import grid_coordinates, grid_of
 from openeo_cloudmask.backend.processes.dims import find_dimension, spatial_dimensions
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Grid
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 METHODS = {
     "near": "nearest",
@@ -133,10 +136,22 @@ def _fitting_step(grid: Grid, crs: Any) -> tuple[float, float]:  # noqa: ANN401
     return abs(found.a), abs(found.e)
 
 
+def _geobox(grid: Grid) -> GeoBox:
+    """Return a grid as odc-geo has it.
+
+    Raises:
+        ApiError: the grid has no georeference.
+    """
+    from odc.geo.geobox import GeoBox
+
+    if grid.transform is None or grid.crs is None:
+        raise ApiError("ProcessParameterInvalid", "the cube has no georeference; expected one")
+    return GeoBox(grid.shape_yx, grid.transform, str(grid.crs.to_wkt()))
+
+
 def _warp(data: xr.DataArray, target: Grid, method: str) -> xr.DataArray:
     """Return the cube on another grid, lazily; outside of it there is no data."""
     import odc.geo.xr  # noqa: F401 - makes the accessor
-    from odc.geo.geobox import GeoBox
 
     if method not in METHODS:
         raise _bad("method", method, METHODS)
@@ -148,8 +163,7 @@ def _warp(data: xr.DataArray, target: Grid, method: str) -> xr.DataArray:
     elif moved.dtype.kind in "iu" and "nodata" not in moved.attrs:
         moved = moved.astype(np.float32 if moved.dtype.itemsize <= 2 else np.float64)
     extra = [str(dim) for dim in moved.dims[:-2]]
-    source = GeoBox(grid.shape_yx, grid.transform, str(grid.crs.to_wkt()))
-    box = GeoBox(target.shape_yx, target.transform, str(target.crs.to_wkt()))
+    source, box = _geobox(grid), _geobox(target)
     planes = moved.data.reshape((-1, *moved.shape[-2:])) if extra else moved.data
     flat = _as_odc(planes, source)
     nodata = moved.attrs.get("nodata", float("nan") if moved.dtype.kind == "f" else None)

@@ -122,13 +122,13 @@ def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa
     if not shapes:
         raise ApiError("ProcessParameterInvalid", "all geometries are empty")
     boxes = np.array([shape.bounds for shape in shapes])
-    west, south, east, north = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
+    (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     # A point has no extent, but lies in a pixel.
     step = (
         1e-3 * abs(grid.transform.a) if grid.transform and (west == east or south == north) else 0
     )
     box = {"west": west - step, "south": south - step, "east": east + step,
-           "north": north + step, "crs": grid.crs.to_wkt()}  # fmt: skip
+           "north": north + step, "crs": grid.crs.to_wkt() if grid.crs else None}  # fmt: skip
     cut = filter_bbox(data, box)
     return _keep(cut, _drawn(cut, found) > 0, None)
 
