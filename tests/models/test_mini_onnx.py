@@ -71,7 +71,7 @@ from openeo_cloudmask.simulator.products import write_product
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 folder = Path(sys.argv[1])
-scene = simulate_scene(10, size=240, sensor="sentinel-2-l1c", cloud_fraction=0.4)
+scene = simulate_scene(3, size=240, sensor="sentinel-2-l1c", decks=["cumulus"], cloud_fraction=0.4)
 mask_product(write_product(scene, folder), folder / "mask.tif")
 with rasterio.open(folder / "mask.tif") as mask:
     values = mask.read(1)
