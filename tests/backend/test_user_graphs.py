@@ -92,7 +92,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, scenes: dict[str, Path]) -
         server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
         thread = threading.Thread(target=server.run)
         thread.start()
-        wait_for(lambda: server.started, 120)
+        wait_for(lambda: server.started, 300)
         yield f"http://127.0.0.1:{port}"
         server.should_exit = True
         thread.join(60)
