@@ -99,7 +99,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "between": {"x": 1},
     "clip": {"x": 5},
     "constant": {"x": 5},
-    "count": {"condition": PGNode("gt", x=X, y=1)},
+    "count": {"condition": graph_of("gt", x=X, y=1)},  # the client takes it as it is
     "create_data_cube": {},
     "date_between": {"x": "2024-05-01", "min": "2024-01-01", "max": "2024-06-01"},
     "drop_dimension": {"data": ONE_DATE, "name": "t"},

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from openeo_cloudmask.backend.graph.validate import schemas_of
 from openeo_cloudmask.backend.processes.resample import ALIGNMENTS, METHODS
 
 _TEXT = {"type": "string"}
@@ -51,21 +50,8 @@ def _resample_cube_spatial(parameters: dict[str, dict[str, Any]], spec: dict[str
     parameters["method"]["schema"] = {"type": "string", "enum": sorted(METHODS)}
 
 
-def _count(parameters: dict[str, dict[str, Any]], spec: dict[str, Any]) -> None:
-    """Say which parameters the condition has, without which it cannot refer to any."""
-    del spec
-    for option in schemas_of(parameters["condition"]):
-        if option.get("subtype") == "process-graph":
-            option["parameters"] = [
-                {"name": "x", "description": "A value of the array.", "schema": {}},
-                {"name": "context", "description": "As given to `count`.", "schema": {},
-                 "optional": True, "default": None},
-            ]  # fmt: skip
-
-
 _AMENDED = {
     "apply_polygon": _apply_polygon,
-    "count": _count,
     "resample_cube_spatial": _resample_cube_spatial,
     "resample_spatial": _resample_spatial,
 }
