@@ -91,10 +91,11 @@ class Server:
         )  # fmt: skip
         log.close()
 
-    def start(self, timeout_s: float = 300) -> None:
+    def start(self, timeout_s: float = 900) -> None:
         """Start the process and wait until it has a worker."""
         self.spawn()
-        wait_for(lambda: (self.health() or {}).get("workers"), timeout_s)
+        if not wait_for(lambda: (self.health() or {}).get("workers"), timeout_s):
+            raise TimeoutError(f"no worker after {timeout_s:g} s; the log ends: {self.log[-500:]}")
 
     def health(self) -> dict[str, Any] | None:
         """Return what the server says of itself, None where it does not answer."""
