@@ -34,9 +34,9 @@ def as_cube(data: xr.DataArray | xr.Dataset, bands: Sequence[str] | None = None)
     if _FROM_VARIABLES in cube.dims and find_dimension(cube, "bands") is None:
         cube = cube.rename({_FROM_VARIABLES: "bands"})
     dim = find_dimension(cube, "bands")
+    if find_dimension(cube, "y") is None or find_dimension(cube, "x") is None:
+        return cube  # no cube at all: what follows says so
     if dim is None:
-        if find_dimension(cube, "y") is None or find_dimension(cube, "x") is None:
-            return cube  # no cube at all: what follows says so
         cube, dim = cube.expand_dims("bands"), "bands"
     names = _names(cube, dim, bands)
     return cube if names is None else cube.assign_coords({dim: names})

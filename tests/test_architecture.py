@@ -146,7 +146,7 @@ OPENERS = {
     "h5netcdf.File", "odc.stac.load", "stackstac.stack", "COGReader", "STACReader",
 }  # fmt: skip
 """Whatever opens a raster by a name."""
-OPENING_MODULES = {"products/drivers.py", "products/netcdf.py"}
+OPENING_MODULES = {"products/drivers.py", "products/netcdf.py", "products/eopf.py"}
 VIEWER = sorted((PACKAGE.parent / "viewer").rglob("*.py"))
 
 

@@ -17,6 +17,7 @@ from openeo_cloudmask.datacube import CubeReader, nodata_values
 from openeo_cloudmask.models.inputs import ModelInput
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import open_product
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.sensors import SENSORS
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -73,12 +74,17 @@ def _asset(
     pytest.importorskip("dask")
     from openeo_cloudmask.backend.cubes.read import BandFile, FilesRef
 
+    class Here:
+        """Stands for what reads from outside; the file is here."""
+
+        open_raster = staticmethod(open_raster)
+
     path = str(_write(folder, stored, nodata))
     files = tuple(
         BandFile(path=path, index=number, scale=scale, shape_yx=SHAPE_YX)
         for number in range(1, len(BANDS) + 1)
     )
-    source = FilesRef(files=files).open()
+    source = FilesRef(files=files, outside=Here()).open()
     return source.read(range(len(BANDS)), slice(0, SHAPE_YX[0]), slice(0, SHAPE_YX[1]))
 
 

@@ -162,7 +162,7 @@ def test_what_cannot_be_described_is_refused(write_mask: Write, tmp_path: Path) 
     with pytest.raises(InputError, match="no time zone"):
         describe_mask(path, options, item_id="m", time=local)
     (tmp_path / "text.tif").write_text("no raster", encoding="utf-8")
-    with pytest.raises(ProductError, match=r"cannot read the mask .*text\.tif"):
+    with pytest.raises(ProductError, match=r"cannot open .*text\.tif"):
         describe_mask(tmp_path / "text.tif", options, item_id="m", time=TIME)
     with pytest.raises(UnknownModelError, match="nonesuch"):
         describe_mask(path, MaskOptions(model="nonesuch"), item_id="m", time=TIME)

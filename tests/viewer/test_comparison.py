@@ -100,11 +100,9 @@ def test_probabilities_of_pixels_are_those_of_the_mask(opened):
         grid = scene.grid
     rng = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probabilities, "_detector", lambda *_: detector)
-        patch.setattr(
-            probabilities, "select_input",
-            lambda *_, **__: SimpleNamespace(band_names=detector.band_names, sensor=None),
-        )  # fmt: skip
+        inputs = SimpleNamespace(band_names=detector.band_names, sensor=None)
+        masker = SimpleNamespace(detector=detector, inputs=inputs, scheme=detector.scheme)
+        patch.setattr(probabilities, "_masker", lambda *_: masker)
         for row, column in rng.integers(0, 256, (20, 2)):
             place = place_of(grid, row, column)
             found = probabilities_at(source, MODEL, 64, *place)
