@@ -20,6 +20,8 @@ DOUBT = (
     "shows snow, ice, salt or sand, the scale of the input is wrong or the model is"
 )
 """The warning. It is the same on every cut of a scene."""
+DOUBT_CODE = "CloudMaskDoubtful"
+"""What kind of warning it is, in the log of a job."""
 _VISIBLE = ("blue", "green", "red")
 
 

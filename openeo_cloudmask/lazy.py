@@ -25,6 +25,7 @@ from openeo_cloudmask.datacube import (
     pixel_origin,
 )
 from openeo_cloudmask.errors import InputError, MissingExtraError
+from openeo_cloudmask.guard import DOUBT_CODE
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelInput
 from openeo_cloudmask.options import MaskOptions
@@ -78,7 +79,7 @@ class StripTask:
             tell=self.watch.tell,
         )
         for warning in masker.warnings():
-            self.watch.tell(warning, "CloudMaskDoubtful")
+            self.watch.tell(warning, DOUBT_CODE)
         return mask
 
 

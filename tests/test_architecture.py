@@ -146,7 +146,10 @@ OPENERS = {
     "h5netcdf.File", "odc.stac.load", "stackstac.stack", "COGReader", "STACReader",
 }  # fmt: skip
 """Whatever opens a raster by a name."""
-OPENING_MODULES = {"products/drivers.py", "products/netcdf.py", "products/eopf.py"}
+OPENING_MODULES = {
+    *("products/drivers.py", "products/netcdf.py", "products/eopf.py"),
+    "models/keras_weights.py",  # opens weights
+}
 VIEWER = sorted((PACKAGE.parent / "viewer").rglob("*.py"))
 
 

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from openeo_cloudmask.models.networks.exported import ExportedForm
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-"""A part of a path on the hub; no ``..``, backslash or percent sign."""
+"""A part of a path on a host; no ``..``, backslash or percent sign."""
+
+WEIGHTS_URLS = {
+    "huggingface": "https://huggingface.co/{repo}/resolve/{revision}/{file}",
+    "github": "https://raw.githubusercontent.com/{repo}/{revision}/{file}",
+}
+"""Host of weights -> where a file of it can be downloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +41,11 @@ class Licence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsSource:
-    """A published weights file on the Hugging Face hub.
+    """A published weights file on the Hugging Face hub or GitHub.
 
     Raises:
-        WeightsError: a part is no plain name, such as one that leads out of the cache folder.
+        WeightsError: a part is no plain name, such as one that leads out of the cache folder, or
+            the host is not known.
     """
 
     repo: str
@@ -49,9 +56,16 @@ class WeightsSource:
     sha256: str | None = None
     """None where none is published: the first download's digest is recorded and kept to."""
     size_bytes: int | None = None
+    host: str = "huggingface"
+    """A key of ``WEIGHTS_URLS``."""
 
     def __post_init__(self) -> None:
         """Check that the parts are names, since they become paths of the cache."""
+        if self.host not in WEIGHTS_URLS:
+            raise WeightsError(
+                f"the weights are on the host {self.host!r}; expected one of "
+                f"{', '.join(WEIGHTS_URLS)}"
+            )
         parts = [*self.repo.split("/"), *self.file.split("/"), self.revision]
         if self.repo.count("/") != 1 or not all(map(_NAME.fullmatch, parts)):
             raise WeightsError(
@@ -63,7 +77,8 @@ class WeightsSource:
     @property
     def url(self) -> str:
         """Where the file can be downloaded by hand."""
-        return f"https://huggingface.co/{self.repo}/resolve/{self.revision}/{self.file}"
+        template = WEIGHTS_URLS[self.host]
+        return template.format(repo=self.repo, revision=self.revision, file=self.file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

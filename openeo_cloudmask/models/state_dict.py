@@ -41,12 +41,25 @@ def load_state_dict_strict(
             are not the network's, or it holds values that are no finite numbers.
     """
     path = Path(path)
-    own = network.state_dict()
     given = {published_key(key): tensor for key, tensor in read_tensors(path).items()}
-    given = _strip_prefixes(given, set(own))
+    given = _strip_prefixes(given, set(network.state_dict()))
     if training_only is not None:
         given = {key: item for key, item in given.items() if not key.startswith(training_only)}
-    _check_keys(own, given, path)
+    load_tensors_strict(network, given, path)
+
+
+def load_tensors_strict(network: nn.Module, given: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into ``network``, which has to have exactly their names and shapes.
+
+    Args:
+        network: Is changed in place.
+        given: Name -> tensor.
+        path: The file they are from, for messages.
+
+    Raises:
+        WeightsError: Names or shapes are not the network's, or values are no finite numbers.
+    """
+    _check_keys(network.state_dict(), given, path)
     _check_values(given, path)
     network.load_state_dict(given, strict=True)
 

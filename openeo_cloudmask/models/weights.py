@@ -1,7 +1,8 @@
 """Where a model's weights are found, and whether they are what was published.
 
 In this order: the file or folder given, the one in the environment variable
-``OPENEO_CLOUDMASK_WEIGHTS``, the package's cache folder, the Hugging Face hub and its cache.
+``OPENEO_CLOUDMASK_WEIGHTS``, the package's cache folder, the Hugging Face hub and its cache, or
+GitHub.
 A file that was named outright is taken as it is (it may be somebody's own training run); files
 found under a published name are held against the published SHA-256. Where none is published, the
 first download's digest is written down and every later file has to match it.
@@ -28,6 +29,7 @@ OWN_FOLDER = Path(__file__).resolve().parent / "data"
 
 _CHUNK_BYTES = 1 << 20
 _HUB_TIMEOUT_S = 5
+_URL_TIMEOUT_S = 30
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
     if cached.is_file():
         verify_digest(cached, source, record=True)
         return cached
-    return _from_hub(entry, source, cached)
+    fetch = _from_hub if source.host == "huggingface" else _from_url
+    return fetch(entry, source, cached)
 
 
 def _own_weights(entry: ModelEntry, override: str | Path | None) -> Path:
@@ -165,6 +168,44 @@ def _from_hub(entry: ModelEntry, source: WeightsSource, cached: Path) -> Path:
         raise WeightsError(_advice(entry, source, cached, reason)) from err
     verify_digest(path, source, record=True)
     return path
+
+
+def _from_url(entry: ModelEntry, source: WeightsSource, cached: Path) -> Path:
+    """Download the file into the cache; only a whole file that is the published one gets there."""
+    import requests
+
+    _log.info("downloading %s", source.url)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".download") as folder:
+            path = Path(folder) / cached.name
+            _download(source, path)
+            verify_digest(path, source, record=True)
+            path.replace(cached)
+    except requests.ConnectionError as err:
+        reason = "it is not on this machine and its host cannot be reached"
+        raise WeightsError(_advice(entry, source, cached, reason)) from err
+    except requests.HTTPError as err:
+        reason = f"its host answers with status {err.response.status_code}"
+        raise WeightsError(_advice(entry, source, cached, reason)) from err
+    except OSError as err:  # of requests too
+        reason = f"the download failed ({type(err).__name__})"
+        raise WeightsError(_advice(entry, source, cached, reason)) from err
+    return cached
+
+
+def _download(source: WeightsSource, path: Path) -> None:
+    import requests
+
+    most = source.size_bytes
+    with requests.get(source.url, timeout=_URL_TIMEOUT_S, stream=True) as answer:
+        answer.raise_for_status()
+        size = 0
+        with path.open("wb") as file:
+            for chunk in answer.iter_content(_CHUNK_BYTES):
+                size += file.write(chunk)
+                if most is not None and size > most:
+                    raise WeightsError(f"{source.url} has more than the {most} bytes published")
 
 
 def hub_answers() -> bool:

@@ -42,7 +42,7 @@ class Runtime:
 _ONNXRUNTIME = "onnxruntime>=1.19"  # what it depends on is for its tools alone
 _TORCH = (
     *("torch>=2.6,<2.14", "threadpoolctl>=3.0", "safetensors>=0.4.5"),
-    *("huggingface-hub>=0.26", "pyyaml>=6"),
+    *("huggingface-hub>=0.26", "pyyaml>=6", "h5py>=3.11"),
 )
 RUNTIMES: dict[str, Runtime] = {
     "none": Runtime(),

@@ -5,6 +5,7 @@ The fields are explained in ``stac_extension/README.md`` and defined in its JSON
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import pystac
@@ -37,6 +38,7 @@ OPENEO = f"{PREFIX}openeo"
 MODEL = f"{PREFIX}model"
 OUTPUT_STYLE = f"{PREFIX}output_style"
 PARAMETERS = f"{PREFIX}parameters"
+WARNINGS = f"{PREFIX}warnings"
 
 _T = TypeVar("_T")
 _Object = dict[str, Any]
@@ -100,17 +102,21 @@ class CloudMaskExtension(
         for key, value in fields.items():
             self._set_property(f"{PREFIX}{key}", value)
 
-    def apply_mask(self, *, model: str, output_style: str, parameters: _Object) -> None:
+    def apply_mask(
+        self, *, model: str, output_style: str, parameters: _Object, warnings: Sequence[str] = ()
+    ) -> None:
         """Set the fields of a mask item.
 
         Args:
             model: name of the model.
             output_style: what the mask shows.
             parameters: the UDF context it was made with.
+            warnings: what is doubtful about it; the field is left out where nothing is.
         """
         self._set_property(MODEL, model)
         self._set_property(OUTPUT_STYLE, output_style)
         self._set_property(PARAMETERS, parameters)
+        self._set_property(WARNINGS, list(warnings) or None)
 
     @property
     def class_scheme(self) -> str:
@@ -191,6 +197,11 @@ class CloudMaskExtension(
     def parameters(self) -> _Object:
         """Of a mask: the UDF context it was made with."""
         return self._required(PARAMETERS, _Object)
+
+    @property
+    def warnings(self) -> list[str] | None:
+        """Of a mask: what is doubtful about it; None where nothing is."""
+        return self._get_property(WARNINGS, list[str])
 
     def _required(self, name: str, kind: type[_T]) -> _T:
         return get_required(self._get_property(name, kind), self, name)

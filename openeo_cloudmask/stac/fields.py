@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath
 
 from openeo_cloudmask.errors import CatalogError
-from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.models.entry import WEIGHTS_URLS, ModelEntry, WeightsSource
 from openeo_cloudmask.sensors import Band, BandKind
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
 
@@ -29,12 +29,14 @@ _ARTIFACTS: dict[str, str] = {
     ".pth": "torch.save",
     ".safetensors": "safetensors.torch.save_file",
     ".onnx": "onnx",
+    ".hdf5": "tf.keras.Model.save",
 }
 _MEDIA_TYPES: dict[str, str] = {
     "torch.save": "application/octet-stream; application=pytorch",
     "torch.jit.save": "application/octet-stream; application=pytorch",
     "safetensors.torch.save_file": "application/octet-stream; application=safetensors",
     "onnx": "application/octet-stream; application=onnx",
+    "tf.keras.Model.save": "application/vnd.hdfgroup.hdf5",
     "lightgbm": "text/plain",
     "python": "text/x-python",
 }
@@ -42,9 +44,15 @@ _MEDIA_TYPES: dict[str, str] = {
 SHA2_256 = "1220"
 """Multihash prefix: SHA2-256, 32 bytes."""
 
-_HUB = re.compile(
-    r"^https://huggingface\.co/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$"
-)
+_PARTS = {
+    "repo": "(?P<repo>[^/]+/[^/]+)",
+    "revision": "(?P<revision>[^/]+)",
+    "file": "(?P<file>.+)",
+}
+_WEIGHTS = {
+    host: re.compile(template.replace(".", r"\.").format(**_PARTS))
+    for host, template in WEIGHTS_URLS.items()
+}
 
 
 def artifact_type(entry: ModelEntry) -> str:
@@ -82,15 +90,17 @@ def parse_weights_url(url: str, where: str) -> WeightsSource:
     """Return the weights source (without digest and size) at ``url``.
 
     Raises:
-        CatalogError: weights are fetched from the Hugging Face hub only, and this is elsewhere.
+        CatalogError: weights are fetched from the Hugging Face hub and GitHub only, and this is
+            elsewhere.
     """
-    found = _HUB.match(url)
-    if found is None:
-        raise CatalogError(
-            f"{where} is {url!r}; expected a file of the Hugging Face hub, "
-            "https://huggingface.co/<owner>/<repository>/resolve/<revision>/<file>"
-        )
-    return WeightsSource(repo=found["repo"], file=found["file"], revision=found["revision"])
+    for host, pattern in _WEIGHTS.items():
+        if found := pattern.fullmatch(url):
+            return WeightsSource(host=host, **found.groupdict())
+    named = {"repo": "<owner>/<repository>", "revision": "<revision>", "file": "<file>"}
+    places = " or ".join(template.format(**named) for template in WEIGHTS_URLS.values())
+    raise CatalogError(
+        f"{where} is {url!r}; expected a file of the Hugging Face hub or GitHub, {places}"
+    )
 
 
 def stac_band(band: Band) -> dict[str, object]:

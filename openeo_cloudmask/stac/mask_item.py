@@ -58,6 +58,8 @@ class MaskOrigin:
     created: datetime | None = None
     platform: str | None = None
     """Satellite that took the scene, e.g. ``sentinel-2a``; None where it is not known."""
+    warnings: tuple[str, ...] = ()
+    """What is doubtful about the mask, as ``MaskReport.warnings`` has it."""
 
 
 def build_mask_item(
@@ -100,6 +102,7 @@ def build_mask_item(
         model=entry.id,
         output_style=options.output_style.value,
         parameters=options.to_context(),
+        warnings=origin.warnings,
     )
     _add_links(item, entry, origin)
     item.add_asset("mask", _mask_asset(mask, entry, options))

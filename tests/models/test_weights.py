@@ -4,7 +4,12 @@ import dataclasses
 import hashlib
 import json
 import pickle
-from collections.abc import Callable
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.errors import WeightsError
 from openeo_cloudmask.models import build_network, get_model
-from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.models.entry import WEIGHTS_URLS, ModelEntry, WeightsSource
 from openeo_cloudmask.models.state_dict import (
     load_state_dict_strict,
     load_torchscript,
@@ -142,6 +147,92 @@ def test_first_download_is_recorded_and_later_ones_have_to_match(
     downloaded.write_bytes(b"changed since")
     with pytest.raises(WeightsError, match="as recorded at the first download"):
         find_weights(entry)
+
+
+@pytest.fixture
+def host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Yield a folder that a server on this machine serves, in the place of GitHub."""
+    folder = tmp_path_factory.mktemp("host")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{{repo}}/{{revision}}/{{file}}"
+        monkeypatch.setitem(WEIGHTS_URLS, "github", address)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield folder
+        server.shutdown()
+
+
+def on_github(content: bytes, **changes: Any) -> ModelEntry:
+    """Return a model whose published file has this content."""
+    about: dict[str, Any] = {
+        "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)
+    }  # fmt: skip
+    source = WeightsSource(
+        host="github", repo="a/b", revision="c", file="d/e.hdf5", **(about | changes)
+    )
+    return dataclasses.replace(get_model("dl-l8s2-uv"), weights=source)
+
+
+def publish(host: Path, content: bytes) -> None:
+    path = host / "a" / "b" / "c" / "d" / "e.hdf5"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def test_a_file_of_github_is_downloaded_once(cache: Path, host: Path) -> None:
+    publish(host, b"published")
+    entry = on_github(b"published")
+    path = find_weights(entry)
+    assert path == cache / "weights" / "a" / "b" / "d" / "e.hdf5"
+    assert path.read_bytes() == b"published"
+    assert [item.name for item in path.parent.iterdir()] == ["e.hdf5"]
+    shutil.rmtree(host / "a")
+    assert find_weights(entry) == path
+
+
+@pytest.mark.parametrize(
+    ("given", "changes", "message"),
+    [
+        (b"published?", {"size_bytes": None}, "is not the file that was published"),
+        (b"publish", {}, r"It has 7 of 9 bytes: it may be cut short\. Download it again"),
+        (b"published and more", {}, "has more than the 9 bytes published"),
+        (None, {}, r"its host answers with status 404\. Download http://127.* put the file at"),
+    ],
+)
+def test_only_the_published_file_gets_into_the_cache(
+    cache: Path, host: Path, given: bytes | None, changes: dict[str, Any], message: str
+) -> None:
+    if given is not None:
+        publish(host, given)
+    with pytest.raises(WeightsError, match=message):
+        find_weights(on_github(b"published", **changes))
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_host_that_cannot_be_reached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setitem(
+        WEIGHTS_URLS, "github", f"http://127.0.0.1:{port}/{{repo}}{{revision}}{{file}}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(
+        WeightsError, match=r"its host cannot be reached\. Download .* put the file"
+    ):
+        find_weights(on_github(b"published"))
+
+
+def test_hosts_are_known() -> None:
+    with pytest.raises(WeightsError, match="host 'other'; expected one of huggingface, github"):
+        WeightsSource(host="other", repo="a/b", file="c.pt", revision="d")
 
 
 def test_files_whose_name_says_nothing_need_their_folder(cache: Path, tmp_path: Path) -> None:

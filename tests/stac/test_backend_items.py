@@ -185,3 +185,84 @@ def test_a_batch_jobs_mask_comes_with_its_item(tmp_path: Path, validator: Schema
     assert content["properties"]["eo:cloud_cover"] == pytest.approx(share, abs=0.01)
     waiting = GraphRequest(run=spec, graph=graph, library={}, synchronous=True)
     assert len(run_graph(waiting).files) == 1
+
+
+def _write_scene(path: Path, value: int, bands: tuple[str, ...]) -> None:
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": len(bands), "nodata": 0}
+    profile |= {"crs": "EPSG:32633", "transform": from_origin(600000, 5400000, 10, 10)}
+    with rasterio.open(path, "w", dtype="uint16", **profile) as target:
+        target.write(np.full((len(bands), 64, 64), value, "uint16"))
+        target.descriptions = bands
+        target.scales = [1e-4] * len(bands)
+
+
+def test_a_doubt_is_told_with_the_results(
+    client: Any, tmp_path: Path, validator: SchemaValidator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    from datetime import UTC, datetime
+
+    from openeo_cloudmask import lazy
+    from openeo_cloudmask.backend.api import results
+    from openeo_cloudmask.backend.cubes.collections import CollectionStore
+    from openeo_cloudmask.backend.cubes.ingest import ingest_product
+    from openeo_cloudmask.backend.jobs.tables import Job
+    from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
+    from openeo_cloudmask.guard import DOUBT
+    from openeo_cloudmask.sensors import SENSORS
+    from openeo_cloudmask.stac.extension import WARNINGS
+
+    class Blind:
+        """Calls everything clear."""
+
+        scheme, window = MODELS["hollstein"].scheme, MODELS["hollstein"].window
+        band_names = MODELS["hollstein"].inputs["sentinel-2-l1c"]
+
+        def predict_windows(self, windows: Any, valid: Any) -> Any:
+            out = np.zeros((len(windows), len(self.scheme.classes), *valid.shape[1:]), np.float32)
+            out[:, 0] = 1
+            return out
+
+    class BlindMasker(lazy.Masker):
+        def __init__(self, options: Any, inputs: Any, **_: Any) -> None:
+            super().__init__(options, inputs, detector=Blind())
+
+    monkeypatch.setattr(lazy, "Masker", BlindMasker)
+    bands = SENSORS["sentinel-2-l1c"].band_names
+    store = CollectionStore(tmp_path / "collections")
+    for day, value in ((1, 6000), (6, 1000)):  # a white sky, then dark land
+        path = tmp_path / f"scene_{day}.tif"
+        _write_scene(path, value, bands)
+        when = datetime(2024, 5, day, tzinfo=UTC)
+        ingest_product(path, store, collection_id="S2", sensor="sentinel-2-l1c", acquired=when)
+    load = {"id": "S2", "spatial_extent": None, "temporal_extent": None}
+    mask = {"data": {"from_node": "load"}, "model": "hollstein"}
+    save = {"data": {"from_node": "mask"}, "format": "GTiff"}
+    graph = {
+        "load": {"process_id": "load_collection", "arguments": load},
+        "mask": {"process_id": "cloud_mask", "arguments": mask},
+        "save": {"process_id": "save_result", "arguments": save, "result": True},
+    }
+    out = tmp_path / "out"
+    spec = RunSpec(
+        job_id="j-3",
+        output_dir=out,
+        collections_dir=tmp_path / "collections",
+        weights_dir=tmp_path / "weights",
+    )
+    answer = run_graph(GraphRequest(run=spec, graph=graph, library={}))
+    assert answer.error is None
+    told, tags = {}, {}
+    for path in sorted(out.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        validate_dict(content, validator=validator)
+        told[path.stem] = content["properties"].get(WARNINGS)
+        with rasterio.open(path.with_suffix(".tif")) as source:
+            tags[path.stem] = source.tags().get("WARNING")
+    assert told == {"openEO_2024-05-01": [DOUBT], "openEO_2024-05-06": None}
+    assert tags == {"openEO_2024-05-01": DOUBT, "openEO_2024-05-06": None}
+    job = Job(id="j-3", files=list(answer.files), expires=2e9, updated=0.0)
+    document = results._document(job, client.app.state.backend, "http://here")
+    assert document[WARNINGS] == [DOUBT]
+    assert document["assets"]["openEO_2024-05-01.tif"]["description"] == DOUBT
+    assert "description" not in document["assets"]["openEO_2024-05-06.tif"]

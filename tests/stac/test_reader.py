@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from openeo_cloudmask.errors import CatalogError, WeightsError
 from openeo_cloudmask.models import MODELS
 from openeo_cloudmask.models.weights import WEIGHTS_VARIABLE
+from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.reader import load_item_detector, read_model_item
 
 ItemOf = Callable[[str], dict[str, Any]]
@@ -216,6 +218,23 @@ def test_an_items_own_additions_do_no_harm(item_of: ItemOf) -> None:
     content["links"].append({"rel": "about", "href": "https://example.org"})
     content["stac_extensions"].append("https://example.org/unknown/v1.0.0/schema.json")
     assert read_model_item(pystac.Item.from_dict(content)) == MODELS["cloudsen12"]
+
+
+def test_weights_are_of_the_hub_or_github() -> None:
+    sources = [entry.weights for entry in MODELS.values() if entry.weights is not None]
+    assert {source.host for source in sources} == {"huggingface", "github"}
+    for source in sources:
+        read = fields.parse_weights_url(source.url, "href")
+        assert read == dataclasses.replace(source, sha256=None, size_bytes=None)
+    for url in (
+        "https://raw.githubusercontent.com.evil.example/a/b/c/d.pt",
+        "https://raw-githubusercontent.com/a/b/c/d.pt",
+        "http://raw.githubusercontent.com/a/b/c/d.pt",
+        "https://raw.githubusercontent.com/a/b/d.pt",
+        "https://github.com/a/b/raw/c/d.pt",
+    ):
+        with pytest.raises(CatalogError, match="expected a file of the Hugging Face hub or GitHub"):
+            fields.parse_weights_url(url, "href")
 
 
 HUB = "https://huggingface.co/some/repository/resolve/main/"

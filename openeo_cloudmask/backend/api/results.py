@@ -19,6 +19,7 @@ from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS
+from openeo_cloudmask.stac.extension import WARNINGS
 from openeo_cloudmask.stac.fields import FILE_URI, PROJECTION_URI
 
 router = APIRouter()
@@ -179,6 +180,10 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     }  # fmt: skip
     if job.title:
         document["title"] = job.title
+    if doubts := dict.fromkeys(
+        text for item in files for text in item["about"].get("warnings", ())
+    ):
+        document[WARNINGS] = list(doubts)
     document["summaries"] = {"created": [rfc3339(job.finished or job.updated)]}
     if job.stored_at is not None:
         document["expires"] = rfc3339(expires)
@@ -226,6 +231,8 @@ def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
         asset["bbox"] = about["bbox"]
     if "datetime" in about:
         asset["datetime"] = about["datetime"]
+    if "warnings" in about:
+        asset["description"] = "; ".join(about["warnings"])
     return asset
 
 

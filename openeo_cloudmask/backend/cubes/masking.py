@@ -12,9 +12,11 @@ from typing import Any
 import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.cubes.doubts import date_text, note_doubt
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.datacube import name_dimensions
+from openeo_cloudmask.guard import DOUBT_CODE
 from openeo_cloudmask.lazy import mask_lazily
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import get_model
@@ -37,6 +39,9 @@ class StripWatch:
     run: RunSpec
     part: int
     parts: int
+    model: str
+    when: str | None
+    """The mask's time, as ``date_text`` gives it."""
     reported: float = field(default_factory=time.monotonic)
 
     def progress(self, done: int, total: int) -> None:
@@ -49,8 +54,10 @@ class StripWatch:
             )
 
     def tell(self, message: str, code: str | None = None) -> None:
-        """Write a line to the job's log."""
+        """Write a line to the job's log; a doubt is told with the results too."""
         runtime.log(self.run, "warning", message, code)
+        if code == DOUBT_CODE:
+            note_doubt(self.run, model=self.model, when=self.when, text=message)
 
 
 def parse_client_options(context: Mapping[str, Any] | None, run: RunSpec) -> MaskOptions:
@@ -93,12 +100,20 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
     named = name_dimensions(data)
     masker = Masker.open(options, [str(label) for label in named["bands"].to_numpy()])
     window_rows = math.ceil(named.sizes["y"] / masker.step_px)
+    dates = named.sizes.get("t", 1)
+    scenes = [named.isel(t=date) for date in range(dates)] if "t" in named.dims else [named]
+    times = [date_text(scene) for scene in scenes]
+
+    def watch(part: int, parts: int) -> StripWatch:
+        when = times[part * dates // parts]  # each date has the same number of parts
+        return StripWatch(run=run, part=part, parts=parts, model=masker.entry.id, when=when)
+
     mask = mask_lazily(
         named,
         options,
         strips=max(1, min(_threads(), window_rows // MIN_WINDOW_ROWS)),
         name=f"mask-{run.name}",  # a cancel looks for the run's name
-        watch=lambda part, parts: StripWatch(run=run, part=part, parts=parts),
+        watch=watch,
     )
     mask.attrs[MASK_ATTRIBUTE] = {
         "model": masker.entry.id,

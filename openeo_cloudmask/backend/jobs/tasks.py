@@ -43,6 +43,7 @@ def run_graph(request: GraphRequest) -> GraphAnswer:
     Errors of the graph come back as values: an exception would make dask's scheduler believe
     that the worker is at fault.
     """
+    from openeo_cloudmask.backend.cubes.doubts import add_warnings
     from openeo_cloudmask.backend.graph.execute import Executor
     from openeo_cloudmask.backend.outputs.mask_items import add_mask_items
     from openeo_cloudmask.backend.processes.registry import predefined_processes
@@ -62,6 +63,7 @@ def run_graph(request: GraphRequest) -> GraphAnswer:
             value = None
             if not run.files:
                 value = write_default(result, run, synchronous=request.synchronous)
+            add_warnings(run)
             if not request.synchronous:  # who waits for an answer gets the one file
                 add_mask_items(run, request.graph)
     except Exception as err:  # noqa: BLE001 - whatever a process raises is the job's error

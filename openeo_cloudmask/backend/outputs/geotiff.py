@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,22 @@ from openeo_cloudmask.version import __version__
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 
-def write_geotiff(path: Path, scene: xr.DataArray, when: str | None) -> None:
+def write_geotiff(
+    path: Path,
+    scene: xr.DataArray,
+    when: str | None,
+    find_warnings: Callable[[], Sequence[str]] = tuple,
+) -> None:
     """Write a scene (bands, y, x) to ``path`` as a COG.
 
     A mask gets its class names, values and colours; 255 is its no-data. Other cubes keep their
     type and have the band labels as descriptions; no data is NaN, or the cube's ``nodata``.
+
+    Args:
+        path: the file to write.
+        scene: dimensions bands, y and x.
+        when: its time.
+        find_warnings: gives what to tell of a mask, when its last strip is computed.
 
     Raises:
         OutputError: it cannot be written, e.g. because the disk is full.
@@ -49,6 +60,7 @@ def write_geotiff(path: Path, scene: xr.DataArray, when: str | None) -> None:
             categorise=mask["categorise"],
             metadata=_tags(mask, when),
             overwrite=True,
+            closing=lambda: {"WARNING": "; ".join(find_warnings())},
         )
         return
     _write_plain(path, scene)

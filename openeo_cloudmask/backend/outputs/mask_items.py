@@ -100,6 +100,7 @@ def _describe_mask(
             platform=_platform(inputs),
             process_graph=graph,
             created=datetime.fromtimestamp(now_s(), UTC),
+            warnings=tuple(file["about"].get("warnings", ())),
         ),
     )
     return item.to_dict(include_self_link=False)

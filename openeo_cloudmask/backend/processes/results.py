@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from openeo_cloudmask import datacube
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.cubes.doubts import date_text, find_doubts
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
 from openeo_cloudmask.backend.outputs.arrays import (
@@ -171,7 +171,7 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
         cube = _dates_as_bands(cube, kind)
     for date in range(cube.sizes.get("t", 1)):
         scene = cube.isel(t=date) if "t" in cube.dims else cube
-        when, label = _date_text(scene), _file_label(scene)
+        when, label = date_text(scene), _file_label(scene)
         name = f"openEO_{label}" if label else "openEO"
         about = whole | ({"datetime": when} if when else {})
         if kind == "PNG":
@@ -179,7 +179,12 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
         else:
             mask = find_mask(scene)
             about |= {"mask": mask} if mask else {}
-            _write(run, name, kind, partial(write_geotiff, scene=scene, when=when), about)
+            warnings = partial(
+                find_doubts, run.spec,
+                model=mask["model"] if mask else None, times=[when] if when else [],
+            )  # fmt: skip
+            write = partial(write_geotiff, scene=scene, when=when, find_warnings=warnings)
+            _write(run, name, kind, write, about)
 
 
 def _write(
@@ -269,22 +274,13 @@ def _describe(cube: xr.DataArray) -> dict[str, Any]:
     about["shape"] = [cube.sizes["y"], cube.sizes["x"]]
     if "t" in cube.coords:
         scenes = [cube.isel(t=at) for at in range(cube.sizes["t"])] if "t" in cube.dims else [cube]
-        about["dates"] = [date for scene in scenes if (date := _date_text(scene))]
+        about["dates"] = [date for scene in scenes if (date := date_text(scene))]
     return about
-
-
-def _date_text(scene: xr.DataArray) -> str | None:
-    if "t" not in scene.coords or scene["t"].ndim:
-        return None
-    value = scene["t"].to_numpy()
-    if value.dtype.kind != "M" or np.isnat(value):
-        return None
-    return str(np.datetime_as_string(value, unit="s")) + "Z"
 
 
 def _file_label(scene: xr.DataArray) -> str | None:
     """Return a scene's day, or its label where that is no date, fit for the name of a file."""
     if "t" not in scene.coords or scene["t"].ndim:
         return None
-    when = _date_text(scene)
+    when = date_text(scene)
     return when[:10] if when else re.sub(r"[^\w.-]", "_", str(scene["t"].item()))[:60]

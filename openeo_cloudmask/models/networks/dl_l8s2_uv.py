@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openeo_cloudmask.errors import OptionError, WeightsError
+from openeo_cloudmask.models.keras_weights import read_keras
 
 BLOCKS = {"input": 32, "pool1": 64, "pool2": 128, "up1": 64, "up2": 32}
 """Blocks of two separable convolutions -> channels."""
 _EPSILON = 1e-3
-_ROOT = "model_weights"
 
 
 class Block(nn.Module):
@@ -87,54 +88,54 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     return DlL8s2Uv(config["bands"]).eval()
 
 
-def read_keras(path: Path) -> dict[str, Tensor]:
+def read_published(path: Path) -> dict[str, Tensor]:
     """Return the state dict that a published HDF5 file holds.
 
     Raises:
         WeightsError: it is no such file.
         MissingExtraError: h5py is not installed.
     """
-    import h5py
-
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    try:
-        with h5py.File(path, "r") as file:
-            for layer, group in file[_ROOT].items():
-                for inner in group.values():
-                    for name, data in inner.items():
-                        arrays[f"{layer}/{name.partition(':')[0]}"] = data[()]
-    except (OSError, KeyError, AttributeError, TypeError) as err:
-        raise WeightsError(
-            f"{path} cannot be read as Keras weights ({err}); expected the published HDF5 file"
-        ) from err
-    return dict(_translate(path, name, array) for name, array in sorted(arrays.items()))
+    arrays = sorted(read_keras(path).items())
+    state = dict(_translate(path, name, array) for name, array in arrays)
+    # torch counts the batches that a norm was trained with; Keras does not.
+    norms = [key.removesuffix("running_mean") for key in state if key.endswith(".running_mean")]
+    return state | {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
 
 
-def _translate(path: Path, name: str, array: Any) -> tuple[str, Tensor]:  # noqa: ANN401
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_SEPARABLE = {
+    # Array of a separable convolution -> (part here, its tensor, order of the array's axes).
+    "depthwise_kernel": ("depth", "weight", (2, 3, 0, 1)),
+    "pointwise_kernel": ("point", "weight", (3, 2, 0, 1)),
+    "bias": ("point", "bias", (0,)),
+}
+_PLAIN = {"kernel": ("weight", (3, 2, 0, 1)), "bias": ("bias", (0,))}
+
+
+def _translate(path: Path, name: str, array: NDArray[np.float32]) -> tuple[str, Tensor]:
+    """Return the name here and the tensor of a published array, e.g. ``pool1_conv_2/bias``."""
     layer, _, what = name.partition("/")
     block, _, rest = layer.partition("_")
-    values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    if layer.startswith("normalization"):
-        layer = "normalization"
-    if rest.startswith("bn_"):
-        names = {
-            "gamma": "weight",
-            "beta": "bias",
-            "moving_mean": "running_mean",
-            "moving_variance": "running_var",
-        }
-        return f"{block}.norm_{rest[-1]}.{names.get(what, what)}", values
-    if rest.startswith("conv_"):
-        kinds = {
-            "depthwise_kernel": ("depth", "weight", (2, 3, 0, 1)),
-            "pointwise_kernel": ("point", "weight", (3, 2, 0, 1)),
-            "bias": ("point", "bias", (0,)),
-        }
-        if what in kinds and values.ndim == len(kinds[what][2]):
-            part, key, order = kinds[what]
-            return f"{block}.{part}_{rest[-1]}.{key}", values.permute(order)
-    if what == "bias":
-        return f"{layer}.bias", values
-    if what == "kernel" and values.ndim == 4:
-        return f"{layer}.weight", values.permute(3, 2, 0, 1)
-    raise WeightsError(f"{path} holds {name} of shape {values.shape}, which is not this network's")
+    values = torch.from_numpy(np.ascontiguousarray(array))
+    if rest.startswith("bn_") and what in _NORM:
+        return f"{block}.norm_{rest[-1]}.{_NORM[what]}", values
+    if rest.startswith("conv_") and what in _SEPARABLE:
+        part, key, order = _SEPARABLE[what]
+        target = f"{block}.{part}_{rest[-1]}.{key}"
+    elif what in _PLAIN:
+        key, order = _PLAIN[what]
+        # Keras numbers the layers of a session: "normalization", "normalization_1", ...
+        target = f"{'normalization' if block == 'normalization' else layer}.{key}"
+    else:
+        order, target = (), ""
+    if len(order) != values.ndim:
+        raise WeightsError(
+            f"{path} holds {name} of shape {tuple(values.shape)}, which is not in DL-L8S2-UV; "
+            "choose the model that the file belongs to"
+        )
+    return target, values.permute(order)
