@@ -209,13 +209,15 @@ def test_a_doubt_is_told_with_the_results(
     from openeo_cloudmask.backend.jobs.tables import Job
     from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
     from openeo_cloudmask.guard import DOUBT
+    from openeo_cloudmask.inference import Window
     from openeo_cloudmask.sensors import SENSORS
     from openeo_cloudmask.stac.extension import WARNINGS
 
     class Blind:
         """Calls everything clear."""
 
-        scheme, window = MODELS["hollstein"].scheme, MODELS["hollstein"].window
+        scheme = MODELS["hollstein"].scheme
+        window = Window(size_px=64, multiple_px=1, pixelwise=True)
         band_names = MODELS["hollstein"].inputs["sentinel-2-l1c"]
 
         def predict_windows(self, windows: Any, valid: Any) -> Any:
