@@ -186,7 +186,8 @@ def _from_url(entry: ModelEntry, source: WeightsSource, cached: Path) -> Path:
         reason = "it is not on this machine and its host cannot be reached"
         raise WeightsError(_advice(entry, source, cached, reason)) from err
     except requests.HTTPError as err:
-        reason = f"its host answers with status {err.response.status_code}"
+        status = getattr(err.response, "status_code", "unknown")
+        reason = f"its host answers with status {status}"
         raise WeightsError(_advice(entry, source, cached, reason)) from err
     except OSError as err:  # of requests too
         reason = f"the download failed ({type(err).__name__})"

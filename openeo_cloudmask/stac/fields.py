@@ -95,7 +95,8 @@ def parse_weights_url(url: str, where: str) -> WeightsSource:
     """
     for host, pattern in _WEIGHTS.items():
         if found := pattern.fullmatch(url):
-            return WeightsSource(host=host, **found.groupdict())
+            repo, revision, file = found["repo"], found["revision"], found["file"]
+            return WeightsSource(host=host, repo=repo, revision=revision, file=file)
     named = {"repo": "<owner>/<repository>", "revision": "<revision>", "file": "<file>"}
     places = " or ".join(template.format(**named) for template in WEIGHTS_URLS.values())
     raise CatalogError(
