@@ -110,6 +110,7 @@ def test_fetching_one_result_does_not_break_another() -> None:
     from distributed import Client, LocalCluster
 
     options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None,
+               "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},
                "silence_logs": logging.CRITICAL}  # fmt: skip
     with LocalCluster(**options) as local, Client(local) as client:
         for _ in range(2):

@@ -86,6 +86,8 @@ class Cluster:
                     protocol="tls",
                     security=Security.temporary(),
                     dashboard_address=None,
+                    # Any free port: several servers on one machine are none of dask's business.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.ERROR,
                 )
                 self.client = Client(self._local, set_as_default=False)
