@@ -129,19 +129,29 @@ def write_bundle(
         if RUNTIMES[chosen].requirements:
             _install(chosen, stage, python_version, pip_args)
             _remove_known(stage)
-        _copy_package(stage)
+        _copy_package(stage, chosen)
         shipped = None if entry is None else _copy_weights(entry, weights, stage)
         return _write_zip(stage, path, chosen, shipped)
 
 
-def _copy_package(stage: Path) -> None:
-    """Copy the modules that the UDF may come to, and the files beside them that are no modules."""
+_OTHER_RUNTIME = {
+    "torch": ("*.onnx",),
+    "onnx": ("*.safetensors",),
+    "none": ("*.onnx", "*.safetensors"),
+}
+"""Runtime -> own weights of the package that it cannot run."""
+
+
+def _copy_package(stage: Path, runtime: str) -> None:
+    """Copy the modules that the UDF may come to, and the package's weights for ``runtime``."""
     package = Path(__file__).resolve().parents[1]
     for file in needed_modules(package):
         target = stage / package.name / file.relative_to(package)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    shutil.copytree(package / "models" / "data", stage / package.name / "models" / "data")
+    data = Path("models") / "data"
+    unused = shutil.ignore_patterns(*_OTHER_RUNTIME.get(runtime, ()))
+    shutil.copytree(package / data, stage / package.name / data, ignore=unused)
 
 
 def needed_modules(package: Path) -> set[Path]:

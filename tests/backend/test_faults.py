@@ -91,7 +91,15 @@ def _errors(server: Server, path: str, headers: dict[str, str]) -> list[dict[str
 def _workers(server: Server) -> list[psutil.Process]:
     assert server.process is not None
     children = psutil.Process(server.process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if "spawn_main" in _command(child)]
+
+
+def _command(process: psutil.Process) -> str:
+    """Return a process's command line; empty for one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # zombies among them
+        return ""
 
 
 def test_worker_killed_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) -> None:

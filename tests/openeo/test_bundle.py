@@ -66,7 +66,7 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     first = write_bundle(tmp_path / "a.zip", model="hollstein")
     second = write_bundle(tmp_path / "b.zip", runtime="none")
     assert first.path.read_bytes() == second.path.read_bytes()
-    assert first.size_bytes < 4e6
+    assert first.size_bytes < 1e6  # no weights: nothing here could run them
     assert first.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
     assert first.size_bytes == first.path.stat().st_size < first.unpacked_bytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "b.zip"]
