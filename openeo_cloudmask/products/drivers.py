@@ -87,17 +87,20 @@ def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa:
     return rasterio.open(path, "w", **profile)
 
 
-def skipped_drivers() -> str:
+def skipped_drivers(*needed: str) -> str:
     """Return the value of ``GDAL_SKIP`` that leaves a new process the drivers in ``KEPT`` only.
 
     ``open_raster`` opens no other format anyhow; this closes the ways around it, for processes
     that read what strangers give: the viewer, and the workers of the back end.
+
+    Args:
+        needed: further drivers that the process cannot do without.
     """
     with rasterio.Env() as env:
         names = set(env.drivers())
     given = os.environ.get(SKIP_VARIABLE, "")
     names |= set(given.split("," if "," in given else None))
-    return ",".join(sorted(names - KEPT))
+    return ",".join(sorted(names - KEPT - set(needed)))
 
 
 def _hint(name: str) -> str:

@@ -123,17 +123,18 @@ def _plan_grid(grid: Grid, crs: Any, sizes: list[float], align: str) -> Grid:  #
 
 
 def _fitting_step(grid: Grid, crs: Any) -> tuple[float, float]:  # noqa: ANN401
-    from rasterio.warp import calculate_default_transform
+    """Return the pixel size in another reference system that keeps pixels along the diagonal.
+
+    As GDAL suggests it; its own function wants the VRT driver, which workers do not have.
+    """
+    from rasterio.warp import transform
 
     height, width = grid.shape_yx
     affine = grid.transform or Affine.identity()
-    left, top = affine * (0, 0)
-    right, bottom = affine * (width, height)
-    found, _, _ = calculate_default_transform(
-        grid.crs, crs, width, height, min(left, right), min(top, bottom), max(left, right),
-        max(top, bottom),
-    )  # fmt: skip
-    return abs(found.a), abs(found.e)
+    corners = [affine * (0, 0), affine * (width, height)]
+    xs, ys = transform(grid.crs, crs, *zip(*corners, strict=True))
+    step = math.hypot(xs[1] - xs[0], ys[1] - ys[0]) / math.hypot(width, height)
+    return step, step
 
 
 def _geobox(grid: Grid) -> GeoBox:
