@@ -31,7 +31,7 @@ def make_pictures(page, url: str) -> None:
     steps.wait_for_map(page)
     box = page.locator(steps.MAP).bounding_box()
     page.mouse.click(box["x"] + 0.62 * box["width"], box["y"] + 0.4 * box["height"])
-    page.get_by_text("Probabilities from one window").wait_for(timeout=steps.WAIT_MS)
+    page.get_by_text("Those the mask is made of").wait_for(timeout=steps.WAIT_MS)
     page.get_by_text("The model runs on the window").wait_for(
         state="detached", timeout=steps.WAIT_MS
     )

@@ -130,7 +130,7 @@ def check_pixel(page, keep, places) -> None:
     rows = read_table(page, "verdict")
     assert rows[0][1] == next(item.title for item in FOUR_CLASS.classes if item.value == value)
     assert rows[1][0] == "Reference"
-    page.get_by_text("Probabilities from one window").wait_for()
+    page.get_by_text("Those the mask is made of").wait_for()
     page.get_by_text("The model runs on the window").wait_for(state="detached")
     page.wait_for_timeout(1000)
     keep(page, "compare-pixel")
