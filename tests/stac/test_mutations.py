@@ -124,7 +124,8 @@ def spoilt_asset(item: dict[str, Any], chance: random.Random) -> Corruption:
     asset = item["assets"][key]
     if chance.random() < 0.4:
         del item["assets"][key]
-        return key, item
+        # STAC's core speaks first: an item's properties may have bands only where an asset has.
+        return "properties" if key == "model" else key, item
     part = chance.choice(["href", "roles", "type"])
     asset[part] = chance.choice([5, {"no": 1}, True])
     return f"{key}.{part}", item
