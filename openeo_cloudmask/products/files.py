@@ -90,7 +90,9 @@ class ArchiveFiles:
             if self._zip:
                 with zipfile.ZipFile(self.where) as archive:
                     _check_size(archive.getinfo(stored).file_size, name)
-                    return archive.read(stored)
+                    # A directory may lie: no more is unpacked at a time than it may be.
+                    with archive.open(stored) as packed:
+                        return packed.read(METADATA_BYTES)
             with tarfile.open(self.where) as tar:
                 member = tar.getmember(stored)
                 _check_size(member.size, name)

@@ -127,6 +127,8 @@ def _open(path: Path) -> xr.Dataset:
     import xarray as xr
 
     zarr = path.is_dir()
+    if not zarr:
+        _refuse_references(path)
     try:
         with warnings.catch_warnings():
             # Zarr without consolidated metadata is as good, only slower to open.
@@ -140,6 +142,46 @@ def _open(path: Path) -> xr.Dataset:
         raise ProductError(
             f"cannot read {path} as {'Zarr' if zarr else 'NetCDF-4'}: {err}"
         ) from err
+
+
+def _refuse_references(path: Path) -> None:
+    """Make sure that a file holds its own values.
+
+    HDF5 can keep the values of an array in other files, and can link to other files: whoever may
+    have a file opened could have any file of the machine read.
+
+    Raises:
+        ProductError: it refers to other files, or cannot be read.
+        MissingExtraError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as err:
+        raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
+    try:
+        with h5py.File(path, "r") as file:
+            found = _find_reference(file)
+    except (OSError, ValueError, KeyError, RuntimeError) as err:
+        raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
+    if found is not None:
+        raise ProductError(
+            f"{path} takes {found} from other files; expected one that holds its own"
+        )
+
+
+def _find_reference(group: Any) -> str | None:  # noqa: ANN401 - h5py has no types
+    import h5py
+
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            return f"{group.name}/{name}".replace("//", "/")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            if (found := _find_reference(item)) is not None:
+                return found
+        elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            return str(item.name)
+    return None
 
 
 def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:

@@ -117,3 +117,34 @@ def test_what_is_no_datacube_is_refused(tmp_path):
     profile = xr.Dataset({"depth": ("z", np.arange(5.0))})
     with pytest.raises(ProductError, match=r"has no bands: expected .*'z': 5"):
         open_product(_write(profile, tmp_path / "b.nc"))
+
+
+def _link(file: Any, secret: Path) -> None:
+    import h5py
+
+    file["B02"] = h5py.ExternalLink(str(secret), "/x")
+
+
+def _external(file: Any, secret: Path) -> None:
+    file.create_dataset("B02", (8, 8), "u1", external=[(str(secret), 0, 64)])
+
+
+def _virtual(file: Any, secret: Path) -> None:
+    import h5py
+
+    layout = h5py.VirtualLayout((8, 8), "u1")
+    layout[:] = h5py.VirtualSource(str(secret), "x", (8, 8))
+    file.create_group("inner").create_virtual_dataset("B02", layout)
+
+
+@pytest.mark.parametrize("point", [_link, _external, _virtual])
+def test_values_of_other_files_are_refused(
+    point: Callable[[Any, Path], None], tmp_path: Path
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(64)))
+    with h5py.File(tmp_path / "scene.nc", "w") as file:
+        point(file, secret)
+    with pytest.raises(ProductError, match=r"takes .*B02 from other files"):
+        open_product(tmp_path / "scene.nc")

@@ -1,0 +1,39 @@
+"""Archives that say less of themselves than they hold."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.files import METADATA_BYTES, ArchiveFiles
+
+
+def test_a_directory_that_lies_about_sizes_unpacks_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "product.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MTD_MSIL1C.xml", bytes(10 * METADATA_BYTES))
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<I", 1000)  # its size, unpacked
+    path.write_bytes(bytes(content))
+    tracemalloc.start()
+    try:
+        ArchiveFiles(path).read("MTD_MSIL1C.xml")
+    except ProductError:
+        pass  # the checksum does not fit; either way little is unpacked
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * METADATA_BYTES
+
+
+def test_large_metadata_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "product.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("MTD_MSIL1C.xml", bytes(METADATA_BYTES + 1))
+    with pytest.raises(ProductError, match="expected a metadata file of less than"):
+        ArchiveFiles(path).read("MTD_MSIL1C.xml")
