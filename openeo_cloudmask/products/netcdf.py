@@ -165,7 +165,7 @@ def _refuse_references(path: Path) -> None:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
     if found is not None:
         raise ProductError(
-            f"{path} takes {found} from other files; expected one that holds its own"
+            f"{path} takes {found} from other files; expected a file of its own values"
         )
 
 
