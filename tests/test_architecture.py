@@ -180,3 +180,8 @@ def test_importing_the_package_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_one_place_writes_cogs():
+    found = [path.name for path in MODULES if 'driver="COG"' in path.read_text(encoding="utf-8")]
+    assert found == ["cog.py"]

@@ -86,17 +86,54 @@ def write_cog(
     """
     check_output(path, overwrite=overwrite)
     bands = 1 if categorise else len(scheme.classes)
-    with scratch_beside(path.parent) as scratch, _as_output_error(path):
-        plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-        with create_raster(plain, **_profile(grid, bands)) as dataset:
-            _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
-            for window, block in _blocks(strips, grid, bands):
-                dataset.write(block, window=window)
-            if closing is not None:
-                dataset.update_tags(**{key: text for key, text in closing().items() if text})
-        _convert(plain, cog, categorise=categorise)
-        cog.replace(path)
+    # Between two classes there is no class: overviews pick pixels. Percentages can be averaged.
+    with (
+        _as_output_error(path),
+        publish_cog(path, _profile(grid, bands), average=not categorise) as dataset,
+    ):
+        _describe(dataset, scheme, categorise=categorise, metadata=metadata or {})
+        for window, block in _blocks(strips, grid, bands):
+            dataset.write(block, window=window)
+        if closing is not None:
+            dataset.update_tags(**{key: text for key, text in closing().items() if text})
     return path
+
+
+@contextmanager
+def publish_cog(
+    path: Path, profile: Mapping[str, Any], *, average: bool, level: int | None = None
+) -> Iterator[Any]:
+    """Yield a GeoTIFF to write, whose content becomes the COG ``path`` in one step.
+
+    It lies in a temporary folder beside ``path``, so that a complete file or none has that name.
+
+    Args:
+        path: the file to write; its folder has to be there.
+        profile: of the GeoTIFF, as ``rasterio.open`` takes it.
+        average: whether overviews average pixels; else they pick some.
+        level: of the compression; None for the driver's own.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the file is not there as written.
+        RasterioError: the file cannot be written.
+    """
+    more = {} if level is None else {"LEVEL": level}
+    with scratch_beside(path.parent) as scratch:
+        plain, cog = scratch / "strips.tif", scratch / "cog.tif"
+        with create_raster(plain, **profile) as dataset:
+            yield dataset
+        rasterio.shutil.copy(
+            plain,
+            cog,
+            driver="COG",
+            COMPRESS="DEFLATE",
+            BLOCKSIZE=BLOCK_PX,
+            OVERVIEW_RESAMPLING="AVERAGE" if average else "NEAREST",
+            BIGTIFF="IF_SAFER",
+            **more,
+        )
+        _check_written(cog)
+        cog.replace(path)
 
 
 def _profile(grid: Grid, bands: int) -> dict[str, Any]:
@@ -176,22 +213,7 @@ def _blocks(
         yield Window(0, top, width, waiting.shape[1]), waiting
 
 
-def _convert(plain: Path, cog: Path, *, categorise: bool) -> None:
-    # Between two classes there is no class: overviews pick pixels. Percentages can be averaged.
-    resampling = "NEAREST" if categorise else "AVERAGE"
-    rasterio.shutil.copy(
-        plain,
-        cog,
-        driver="COG",
-        COMPRESS="DEFLATE",
-        BLOCKSIZE=BLOCK_PX,
-        OVERVIEW_RESAMPLING=resampling,
-        BIGTIFF="IF_SAFER",
-    )
-    check_written(cog)
-
-
-def check_written(path: Path) -> None:
+def _check_written(path: Path) -> None:
     """Make sure that a COG can be read again: a full disk may show only now.
 
     Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.products.publish import publish_file
 from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import BBOX, build_model_item, output_styles
@@ -187,15 +187,8 @@ def _old_files(folder: Path) -> set[Path]:
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` in one step, so that readers see the old file or the new one; return path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp makes files only their owner can read
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with publish_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

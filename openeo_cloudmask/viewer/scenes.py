@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
@@ -17,8 +16,7 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
-from openeo_cloudmask.products.drivers import create_raster
-from openeo_cloudmask.products.publish import scratch_beside
+from openeo_cloudmask.products.cog import publish_cog
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -132,22 +130,15 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         "interleave": "band",
     }
     try:
-        with scratch_beside(folder) as scratch:
-            plain, cog = scratch / "plain.tif", scratch / "cog.tif"
-            with create_raster(
-                plain, **{key: value for key, value in profile.items() if value is not None}
-            ) as out:
-                for row in range(0, height, STRIP_PX):
-                    rows = min(STRIP_PX, height - row)
-                    strip = cube[:, row : row + rows, :]
-                    drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
-                    out.write(drawn, window=Window(0, row, width, rows))
-                    if report is not None:
-                        report(0.9 * (row + rows) / height)
-            rasterio.shutil.copy(
-                plain, cog, driver="COG", compress="DEFLATE", level=1, overview_resampling="average"
-            )
-            cog.replace(target)
+        kept = {key: value for key, value in profile.items() if value is not None}
+        with publish_cog(target, kept, average=True, level=1) as out:
+            for row in range(0, height, STRIP_PX):
+                rows = min(STRIP_PX, height - row)
+                strip = cube[:, row : row + rows, :]
+                drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
+                out.write(drawn, window=Window(0, row, width, rows))
+                if report is not None:
+                    report(0.9 * (row + rows) / height)
     except (RasterioError, OSError) as err:
         raise OutputError(f"cannot write the picture of the scene to {folder}: {err}") from err
     if report is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio.shutil
 import xarray as xr
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -20,9 +19,7 @@ from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.models import get_model
-from openeo_cloudmask.products.cog import BLOCK_PX, check_written, write_cog
-from openeo_cloudmask.products.drivers import create_raster
-from openeo_cloudmask.products.publish import scratch_beside
+from openeo_cloudmask.products.cog import BLOCK_PX, publish_cog, write_cog
 from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.version import __version__
 
@@ -101,21 +98,16 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
         dtype = np.dtype("float64")  # GeoTIFF readers seldom know 64-bit integers
     if dtype.name not in _TYPES:
         raise InputError(f"values of type {scene.dtype} cannot be written to a GeoTIFF")
-    with scratch_beside(path.parent) as scratch, _as_output_error(path.name):
-        plain, cog = scratch / "strips.tif", scratch / "cog.tif"
-        with create_raster(plain, **_profile(scene, dtype)) as dataset:
-            for number, label in enumerate(scene["bands"].to_numpy(), start=1):
-                dataset.set_band_description(number, str(label))
-            for row, values in read_strips(scene):
-                height, width = values.shape[1:]
-                dataset.write(values.astype(dtype), window=Window(0, row, width, height))
-        rasterio.shutil.copy(
-            plain, cog, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=BLOCK_PX,
-            OVERVIEW_RESAMPLING="AVERAGE" if dtype.kind == "f" else "NEAREST",
-            BIGTIFF="IF_SAFER",
-        )  # fmt: skip
-        check_written(cog)
-        cog.replace(path)
+    average = dtype.kind == "f"
+    with (
+        _as_output_error(path.name),
+        publish_cog(path, _profile(scene, dtype), average=average) as dataset,
+    ):
+        for number, label in enumerate(scene["bands"].to_numpy(), start=1):
+            dataset.set_band_description(number, str(label))
+        for row, values in read_strips(scene):
+            height, width = values.shape[1:]
+            dataset.write(values.astype(dtype), window=Window(0, row, width, height))
 
 
 def _profile(scene: xr.DataArray, dtype: np.dtype[Any]) -> dict[str, Any]:
