@@ -25,6 +25,7 @@ from openeo_cloudmask.evaluation.quicklook import stretch_rgb
 from openeo_cloudmask.inference import Layout, Window, predict
 from openeo_cloudmask.inference.windows import fill_window, plan_axis
 from openeo_cloudmask.openeo.local_demo import run_demo
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 SIZE, STRIDE = 512, 384
@@ -155,21 +156,18 @@ def draw_demo(path: Path) -> None:
     """What ``cloudmask demo`` draws: the picture of the first page."""
     with tempfile.TemporaryDirectory() as folder:
         picture = run_demo(Path(folder) / "demo").quicklook
-        part = path.with_name(f".{path.name}.part")
-        with Image.open(picture) as drawn:
+        with Image.open(picture) as drawn, publish_file(path) as part:
             drawn.convert("RGB").quantize(256).save(part, "PNG", optimize=True)
-        part.replace(path)
 
 
 def save(figure: Any, path: Path) -> None:
     """Write the figure as PNG, atomically, without a date in it."""
-    part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", metadata={"Software": None})
-    plt.close(figure)
-    with Image.open(part) as picture:
-        small = picture.convert("RGB").quantize(256)
-    small.save(part, "PNG", optimize=True)
-    part.replace(path)
+    with publish_file(path) as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
+        plt.close(figure)
+        with Image.open(part) as picture:
+            small = picture.convert("RGB").quantize(256)
+        small.save(part, "PNG", optimize=True)
 
 
 PICTURES = {

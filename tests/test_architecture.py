@@ -13,7 +13,7 @@ from openeo_cloudmask import errors
 PACKAGE = Path(errors.__file__).parent
 FLOORS = {
     **dict.fromkeys(
-        ("__init__", "errors", "classes", "options", "sensors", "assets", "version"), 1
+        ("__init__", "errors", "classes", "options", "sensors", "assets", "version", "publish"), 1
     ),
     **dict.fromkeys(("inference", "models", "guard"), 2),
     "masking": 2.5,

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from openeo_cloudmask.publish import publish_text
+
 DOCS = Path(__file__).resolve().parents[1]
 _NOTE = "<!-- Written by docs/tools/generate.py; do not edit. -->\n"
 
@@ -27,9 +29,7 @@ def main() -> int:
             continue
         stale.append(name)
         if "--check" not in sys.argv[1:]:
-            part = path.with_name(f".{name}.part")
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
+            publish_text(path, text)
     if stale and "--check" in sys.argv[1:]:
         print(f"not current: {', '.join(stale)}; run python docs/tools/generate.py")
         return 1

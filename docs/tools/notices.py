@@ -20,6 +20,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from openeo_cloudmask.publish import publish_text
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "THIRD_PARTY_NOTICES.md"
 PROJECT = "openeo-cloudmask"
@@ -180,12 +182,6 @@ def _component(found: Distribution, kind: str) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def main() -> int:
     """Write or check; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -193,7 +189,7 @@ def main() -> int:
     parser.add_argument("--sbom", type=Path)
     options = parser.parse_args()
     if options.sbom is not None:
-        _write(options.sbom, json.dumps(build_sbom(), indent=2) + "\n")
+        publish_text(options.sbom, json.dumps(build_sbom(), indent=2) + "\n")
         return 0
     text = build_notices()
     if options.check:
@@ -201,7 +197,7 @@ def main() -> int:
         if not current:
             print(f"{PAGE.name} is not current; run python docs/tools/notices.py")
         return 0 if current else 1
-    _write(PAGE, text)
+    publish_text(PAGE, text)
     return 0
 
 

@@ -18,6 +18,8 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+from openeo_cloudmask.publish import publish_file
+
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "first_mask.ipynb"
 
 
@@ -36,9 +38,8 @@ def main() -> None:
         for output in cell.get("outputs", []):
             shrink_pictures(output.get("data", {}))
     notebook.metadata["language_info"] = {"name": "python"}
-    part = target.with_name(f".{target.name}.part")
-    nbformat.write(notebook, part)
-    part.replace(target)
+    with publish_file(target) as part:
+        nbformat.write(notebook, part)
 
 
 def shrink_pictures(data: dict[str, Any]) -> None:

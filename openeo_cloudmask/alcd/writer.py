@@ -26,8 +26,8 @@ from openeo_cloudmask.alcd.types import (
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import OutputError, ReferenceDataError
 from openeo_cloudmask.evaluation.grids import apply_affine
-from openeo_cloudmask.products.publish import publish_folder
 from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.publish import publish_folder
 
 FOLDS = 10
 """Folds of the statistics, as ALCD's own runs have them."""

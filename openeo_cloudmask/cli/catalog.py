@@ -53,12 +53,12 @@ def validate(
 
 def examples(folder: Annotated[Path, typer.Argument()] = Path("stac_extension/examples")) -> None:
     """Write the examples of the STAC extension."""
-    from openeo_cloudmask.stac.catalog import write_text
+    from openeo_cloudmask.publish import publish_text
     from openeo_cloudmask.stac.examples import plan_examples
 
     planned = plan_examples()
     for name, text in planned.items():
-        write_text(folder / name, text)
+        publish_text(folder / name, text)
     typer.echo(f"{len(planned)} examples in {folder}")
 
 

@@ -147,12 +147,12 @@ def _command() -> str:
 
 
 def _copy(output: Path, markdown: Path) -> tuple[Path, Path]:
-    from openeo_cloudmask.evaluation.report import write_text
+    from openeo_cloudmask.publish import publish_text
 
     beside = markdown.with_suffix(".json")
     return (
-        write_text(markdown, (output / "compare.md").read_text(encoding="utf-8")),
-        write_text(beside, (output / "compare.json").read_text(encoding="utf-8")),
+        publish_text(markdown, (output / "compare.md").read_text(encoding="utf-8")),
+        publish_text(beside, (output / "compare.json").read_text(encoding="utf-8")),
     )
 
 

@@ -25,8 +25,9 @@ from openeo_cloudmask.evaluation.evaluate import (
     pool_results,
 )
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
-from openeo_cloudmask.evaluation.report import to_json, write_text
+from openeo_cloudmask.evaluation.report import to_json
 from openeo_cloudmask.evaluation.scores import Confusion, count_confusion
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.version import __version__
 
 Progress = Callable[[str, str, bool], None]
@@ -192,7 +193,7 @@ def _pair(
         "effort": asdict(effort),
         "result": evaluation.result.to_dict(),
     }
-    write_text(kept, to_json(content))
+    publish_text(kept, to_json(content))
     return PairRecord(result=evaluation.result, effort=effort), False
 
 

@@ -28,8 +28,9 @@ from openeo_cloudmask.evaluation.compare import (
 from openeo_cloudmask.evaluation.evaluate import Pooled
 from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.evaluation.quicklook import paint_mask, stretch_rgb
-from openeo_cloudmask.evaluation.report import to_json, write_text
+from openeo_cloudmask.evaluation.report import to_json
 from openeo_cloudmask.models import get_model
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.version import __version__
 
 WORST = 3
@@ -67,12 +68,14 @@ def write_comparison(
         OutputError: a file cannot be written.
     """
     return (
-        write_text(folder / "compare.html", render_page(comparison, title=title, command=command)),
-        write_text(
+        publish_text(
+            folder / "compare.html", render_page(comparison, title=title, command=command)
+        ),
+        publish_text(
             folder / "compare.md", render_markdown(comparison, title=title, command=command)
         ),
-        write_text(folder / "compare.csv", to_csv(comparison)),
-        write_text(folder / "compare.json", to_json(to_dict(comparison, title, command))),
+        publish_text(folder / "compare.csv", to_csv(comparison)),
+        publish_text(folder / "compare.json", to_json(to_dict(comparison, title, command))),
     )
 
 

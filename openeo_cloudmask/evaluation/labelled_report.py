@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.evaluation.labelled_masks import RatedMasks
-from openeo_cloudmask.evaluation.report import to_json, write_text
+from openeo_cloudmask.evaluation.report import to_json
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.version import __version__
 
 FILE_NAME = "evaluation"
@@ -49,8 +50,8 @@ def write_evaluation(folder: Path, content: dict[str, Any]) -> tuple[Path, Path]
         OutputError: a file cannot be written.
     """
     return (
-        write_text(folder / f"{FILE_NAME}.json", to_json(content)),
-        write_text(folder / f"{FILE_NAME}.md", render_markdown(content)),
+        publish_text(folder / f"{FILE_NAME}.json", to_json(content)),
+        publish_text(folder / f"{FILE_NAME}.md", render_markdown(content)),
     )
 
 

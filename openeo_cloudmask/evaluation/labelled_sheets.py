@@ -15,7 +15,7 @@ from openeo_cloudmask.evaluation.labelled_masks import MaskSource
 from openeo_cloudmask.evaluation.labelled_report import scene_note
 from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
 from openeo_cloudmask.evaluation.rates import Rates
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_file
 
 
 class SheetWriter:

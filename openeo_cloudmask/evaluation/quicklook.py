@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_file
 
 PANEL_PX = 512
 _GAP, _TITLE, _CAPTION, _LEGEND = 20, 46, 30, 44
@@ -119,11 +118,9 @@ def write_quicklook(path: Path, picture: Image.Image) -> Path:
     Raises:
         OutputError: it cannot be written there.
     """
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
     try:
         with publish_file(path) as part:
-            part.write_bytes(buffer.getvalue())
+            picture.save(part, "PNG", optimize=True)
     except OSError as err:
         raise OutputError(f"cannot write the picture {path}: {err}") from err
     return path

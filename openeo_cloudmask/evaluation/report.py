@@ -8,17 +8,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.alcd.archive import Failure
-from openeo_cloudmask.errors import OutputError
 from openeo_cloudmask.evaluation.cases import iterate_numbers
 from openeo_cloudmask.evaluation.evaluate import Pooled, SceneResult, ScoreSettings, pool_results
-from openeo_cloudmask.products.publish import publish_file
 from openeo_cloudmask.version import __version__
 
 
@@ -102,21 +99,6 @@ def to_csv(report: ScoreReport) -> str:
 def to_json(content: object) -> str:
     """Return a JSON text for people and programs; numbers that are not defined are null."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file in one step and return ``path``.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with publish_file(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as err:
-        raise OutputError(f"cannot write {path}: {err}") from err
-    return path
 
 
 def _text(value: float) -> str:

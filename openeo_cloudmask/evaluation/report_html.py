@@ -28,9 +28,9 @@ from openeo_cloudmask.evaluation.report import (
     ScoreReport,
     to_csv,
     to_json,
-    write_text,
 )
 from openeo_cloudmask.evaluation.scores import POSITIVE
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.version import __version__
 
 VIEW_TITLES = {
@@ -88,9 +88,9 @@ def write_report(folder: Path, report: ScoreReport) -> tuple[Path, Path, Path]:
         OutputError: a file cannot be written.
     """
     return (
-        write_text(folder / "scores.html", render_report(report)),
-        write_text(folder / "scores.csv", to_csv(report)),
-        write_text(folder / "scores.json", to_json(report.to_dict())),
+        publish_text(folder / "scores.html", render_report(report)),
+        publish_text(folder / "scores.csv", to_csv(report)),
+        publish_text(folder / "scores.json", to_json(report.to_dict())),
     )
 
 

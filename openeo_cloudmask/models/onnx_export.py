@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +18,7 @@ from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
 from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX
 from openeo_cloudmask.models.registry import KINDS, get_model
 from openeo_cloudmask.models.weights import find_weights
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.sensors import ANY_SENSOR, Sensor
 
 if TYPE_CHECKING:
@@ -142,14 +141,8 @@ def _make_card(entry: ModelEntry, model_input: ModelInput, window: Window) -> On
 
 def _write(form: ExportedForm, card: OnnxCard, path: Path) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            _write_file(form, card, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with publish_file(path) as part:
+            _write_file(form, card, part)
     except OSError as err:
         raise OutputError(f"cannot write {path}: {err.strerror or err}") from err
 

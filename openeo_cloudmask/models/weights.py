@@ -14,12 +14,12 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from openeo_cloudmask.errors import WeightsError
+from openeo_cloudmask.errors import OutputError, WeightsError
 from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.publish import publish_file, publish_text
 
 WEIGHTS_VARIABLE = "OPENEO_CLOUDMASK_WEIGHTS"
 CACHE_VARIABLE = "OPENEO_CLOUDMASK_CACHE"
@@ -177,11 +177,9 @@ def _from_url(entry: ModelEntry, source: WeightsSource, cached: Path) -> Path:
     _log.info("downloading %s", source.url)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".download") as folder:
-            path = Path(folder) / cached.name
-            _download(source, path)
-            verify_digest(path, source, record=True)
-            path.replace(cached)
+        with publish_file(cached) as part:
+            _download(source, part)
+            verify_digest(part, source, record=True)
     except requests.ConnectionError as err:
         reason = "it is not on this machine and its host cannot be reached"
         raise WeightsError(_advice(entry, source, cached, reason)) from err
@@ -189,7 +187,7 @@ def _from_url(entry: ModelEntry, source: WeightsSource, cached: Path) -> Path:
         status = getattr(err.response, "status_code", "unknown")
         reason = f"its host answers with status {status}"
         raise WeightsError(_advice(entry, source, cached, reason)) from err
-    except OSError as err:  # of requests too
+    except (OSError, OutputError) as err:  # OSError of requests too
         reason = f"the download failed ({type(err).__name__})"
         raise WeightsError(_advice(entry, source, cached, reason)) from err
     return cached
@@ -308,11 +306,7 @@ def _record_digest(source: WeightsSource, digest: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         content = _read_digests() | {_key(source): digest}
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=folder, prefix=DIGESTS_FILE, delete=False
-        ) as file:
-            json.dump(content, file, indent=1, sort_keys=True)
-        Path(file.name).replace(folder / DIGESTS_FILE)
-    except OSError as err:
+        publish_text(folder / DIGESTS_FILE, json.dumps(content, indent=1, sort_keys=True))
+    except (OSError, OutputError) as err:
         # A read-only home must not stop a mask; the file was not compared, and the log says so.
         _log.warning("cannot record the digest of %s in %s: %s", source.file, folder, err)

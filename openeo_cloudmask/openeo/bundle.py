@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.openeo.jobs import BUNDLE_FOLDER, runtime_of
+from openeo_cloudmask.publish import publish_file
 
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 """Where torch is published without CUDA; pip prefers a build from there to the usual one."""
@@ -251,13 +251,11 @@ def _remove_known(stage: Path) -> None:
 
 
 def _write_zip(stage: Path, path: Path, runtime: str, weights: str | None) -> Bundle:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
     unpacked = 0
     try:
         with (
-            os.fdopen(handle, "wb") as stream,
-            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+            publish_file(path) as part,
+            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
         ):
             for file in _files(stage):
                 # Times and owners of the files would make each archive another one.
@@ -269,14 +267,10 @@ def _write_zip(stage: Path, path: Path, runtime: str, weights: str | None) -> Bu
                 unpacked += item.file_size
                 with file.open("rb") as source, archive.open(item, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-        with part.open("rb") as written:
+        with path.open("rb") as written:
             digest = hashlib.file_digest(written, "sha256").hexdigest()
-        part.chmod(0o644)
-        part.replace(path)
     except OSError as err:
         raise OutputError(f"cannot write the bundle {path}: {err}") from err
-    finally:
-        part.unlink(missing_ok=True)
     return Bundle(
         path=path,
         size_bytes=path.stat().st_size,

@@ -21,6 +21,7 @@ from openeo_cloudmask.openeo.client import cloud_mask
 from openeo_cloudmask.openeo.local import Progress, run_graph
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.simulator.scene import SimulatedScene, simulate_scene
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def run_demo(
     else:
         masked = run_graph(graph, {COLLECTION: _to_cube(scene)}, progress=progress)
         labels = masked.isel(t=0).sel(bands="mask").to_numpy()
-    graph_path = _write_graph(folder / "process_graph.json", graph)
+    text = json.dumps({"process_graph": graph}, indent=2) + "\n"
+    graph_path = publish_text(folder / "process_graph.json", text)
     mask_path = _write_mask(folder / "mask.tif", labels, scene, name)
     found = balanced_accuracies(scene.truth, labels)
     quicklook = _write_picture(folder / "quicklook.png", labels, scene, name, found)
@@ -125,18 +127,6 @@ def _build_graph(model: str) -> dict[str, Any]:
     cube = openeo.DataCube.load_collection(COLLECTION, connection=None, fetch_metadata=False)
     mask = cloud_mask(cube, model=model, sensor=SENSOR, size_px=NEIGHBORHOOD_PX)
     return mask.save_result(format="GTiff").flat_graph()
-
-
-def _write_graph(path: Path, graph: dict[str, Any]) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps({"process_graph": graph}, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as err:
-        raise OutputError(f"cannot write the process graph {path}: {err}") from err
-    finally:
-        part.unlink(missing_ok=True)
-    return path
 
 
 def _to_cube(scene: SimulatedScene) -> xr.DataArray:

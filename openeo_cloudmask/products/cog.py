@@ -20,8 +20,8 @@ from rasterio.windows import Window
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError, ProductError
 from openeo_cloudmask.products.drivers import create_raster, open_raster
-from openeo_cloudmask.products.publish import scratch_beside
 from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.publish import scratch_beside
 
 BLOCK_PX = 512
 Strip = tuple[int, NDArray[np.uint8]]

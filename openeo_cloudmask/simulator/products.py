@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.products.drivers import create_raster
-from openeo_cloudmask.products.publish import publish_file, publish_folder
 from openeo_cloudmask.products.raster import CLOUD_TAG
+from openeo_cloudmask.publish import publish_file, publish_folder
 from openeo_cloudmask.sensors import Band, BandKind, get_sensor
 from openeo_cloudmask.sensors.radiometry import THERMAL_RANGE_K
 from openeo_cloudmask.simulator.scene import SimulatedScene

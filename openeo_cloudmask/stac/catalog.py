@@ -18,7 +18,7 @@ from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.registry import MODELS
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import BBOX, build_model_item, output_styles
@@ -159,7 +159,7 @@ def write_catalog(folder: Path, files: Mapping[str, str] | None = None) -> list[
     planned = plan_catalog() if files is None else files
     try:
         old = _old_files(folder)
-        written = [write_text(folder / name, text) for name, text in planned.items()]
+        written = [publish_text(folder / name, text) for name, text in planned.items()]
         for path in old - set(written):
             path.unlink()
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
@@ -182,14 +182,6 @@ def _old_files(folder: Path) -> set[Path]:
             f"{folder} is not empty and holds no catalog {CATALOG_ID!r}; name an empty folder"
         )
     return {path for path in folder.rglob("*") if path.suffix in (".json", ".py")}
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write ``text`` in one step, so that readers see the old file or the new one; return path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with publish_file(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
-    return path
 
 
 def find_schemas() -> Path | None:

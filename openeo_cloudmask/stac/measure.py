@@ -8,7 +8,7 @@ from typing import Any
 
 from openeo_cloudmask.errors import CatalogError
 from openeo_cloudmask.models import MODELS
-from openeo_cloudmask.stac.catalog import write_text
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.scores import SCORES_FILE, Row, read_scores
 
 _ABOUT = {
@@ -44,7 +44,7 @@ def record_scores(path: Path, *, target: Path = SCORES_FILE) -> list[tuple[str, 
         rows[name] = [old for old in rows.get(name, []) if (name, old["data"]) not in measured]
         rows[name] += [row for model, row in new if model == name]
     ordered = {key: rows[key] for key in sorted(rows)}
-    write_text(target, json.dumps(ordered, indent=2) + "\n")
+    publish_text(target, json.dumps(ordered, indent=2) + "\n")
     return new
 
 

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import WeightsError
+from openeo_cloudmask.publish import publish_file
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path``, which takes its place when all went well."""
-    temporary = path.with_name(path.name + ".part")
-    yield temporary
-    temporary.replace(path)
 
 
 def save_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write ``content``, which holds the ``options`` of the run, as a checkpoint."""
     import torch
 
-    with replaced(path) as temporary:
-        torch.save(content, temporary)
+    with publish_file(path) as part:
+        torch.save(content, part)
 
 
 def read_checkpoint(
@@ -65,6 +57,6 @@ def write_safetensors(
     """Write weights as safetensors, readable for all."""
     from safetensors.torch import save_file
 
-    with replaced(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=dict(metadata))
-        temporary.chmod(0o644)  # safetensors makes files for their owner alone
+    with publish_file(path) as part:
+        save_file(dict(tensors), part, metadata=dict(metadata))
+        part.chmod(0o644)  # safetensors makes files for their owner alone

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.evaluation.labelled import read_labelled
-from openeo_cloudmask.training.checkpoint import replaced
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.training.mini import Report, TrainOptions, train_mini
 
 MASKS = "masks"
@@ -63,7 +63,7 @@ def cross_validate(
         )
         masks.mkdir(exist_ok=True)
         for path in held_out:
-            with replaced(masks / f"{path.stem}.npy") as temporary, temporary.open("wb") as file:
+            with publish_file(masks / f"{path.stem}.npy") as part, part.open("wb") as file:
                 np.save(file, mask_scene(path, weights))
     return masks
 

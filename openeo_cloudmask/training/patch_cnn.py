@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.training.checkpoint import (
     read_checkpoint,
-    replaced,
     save_checkpoint,
     write_safetensors,
 )
@@ -301,7 +301,7 @@ def read_history(folder: Path) -> list[Epoch]:
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write rows with equal keys as CSV, atomically."""
-    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with publish_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.training.patch_cnn import (
     THRESHOLD,
     Epoch,
@@ -98,7 +99,6 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> Path:
     draw.text((8, bottom - 10), f"{low:.3f}", fill="black")
     draw.text((left, bottom + 10), "epoch 1", fill="black")
     draw.text((right - 60, bottom + 10), f"epoch {len(history)}", fill="black")
-    temporary = path.with_name(path.name + ".part")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    with publish_file(path) as part:
+        picture.save(part, format="PNG")
     return path

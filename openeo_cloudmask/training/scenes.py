@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.simulator.scene import (
     SHADOW_BEAM,
     THIN_DEPTH,
     SimulatedScene,
     simulate_scene,
 )
-from openeo_cloudmask.training.checkpoint import replaced
 
 Floats = NDArray[np.float32]
 
@@ -123,7 +123,7 @@ class SceneStore:
         path = self.path(number)
         if not path.exists():
             planes, truth = draw_scene(1_000_000 * self.seed + number)
-            with replaced(path) as temporary, temporary.open("wb") as file:
+            with publish_file(path) as part, part.open("wb") as file:
                 np.savez(file, planes=planes, truth=truth)
         with np.load(path) as content:
             return content["planes"], content["truth"]

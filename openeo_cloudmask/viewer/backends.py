@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.viewer.layers import Bounds, overlap
 
 if TYPE_CHECKING:

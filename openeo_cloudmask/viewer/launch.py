@@ -19,6 +19,7 @@ from pathlib import Path
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.products.drivers import SKIP_VARIABLE, skipped_drivers
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.viewer.names import (
     ALLOW_PATHS_VARIABLE,
     ALLOWED_HOSTS_VARIABLE,
@@ -60,19 +61,6 @@ class LaunchPlan:
         return self.host in LOOPBACK
 
 
-def write_login(path: Path, user: str, password: str) -> None:
-    """Write name and password to a file that only its owner can read, in the place of an old one.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"{user}\n{password}\n")
-    part.replace(path)
-
-
 def renew_local_user(data_dir: Path) -> Path:
     """Give the embedded back end's local user a new password; return the file that holds it.
 
@@ -95,7 +83,7 @@ def renew_local_user(data_dir: Path) -> Path:
     finally:
         database.close()
     path = data_dir / "viewer-login"
-    write_login(path, LOCAL_USER, password)
+    publish_text(path, f"{LOCAL_USER}\n{password}\n", private=True)
     return path
 
 

@@ -11,7 +11,7 @@ from typing import IO
 from openeo_cloudmask.errors import InputError, OptionError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_file
 
 MAX_UPLOAD_BYTES = 2 * 1024**3
 MAX_UNPACKED_BYTES = 8 * 1024**3

@@ -12,7 +12,7 @@ from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import EO_URI
 
 _ID = re.compile(r"[\w\-.~]{1,128}")
@@ -61,13 +61,13 @@ class CollectionStore:
         """Store an item, in the place of one of the same id."""
         folder = self._folder_of(collection_id) / "items"
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / f"{_file_name(item['id'])}.json", item)
+        publish_text(folder / f"{_file_name(item['id'])}.json", json.dumps(item, indent=1))
 
     def put(self, collection: dict[str, Any]) -> None:
         """Store a collection."""
         folder = self._folder_of(collection["id"])
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "collection.json", collection)
+        publish_text(folder / "collection.json", json.dumps(collection, indent=1))
 
     def rebuild(self, collection_id: str, *, title: str | None, licence: str) -> dict[str, Any]:
         """Write the collection anew from its items and return it."""
@@ -191,11 +191,6 @@ def _read_json(path: Path) -> dict[str, Any]:
             _cache[key] = found
     copied: dict[str, Any] = json.loads(json.dumps(found))
     return copied
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with publish_file(path) as part:
-        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def chosen_bands(available: Iterable[str], wanted: Iterable[str] | None) -> list[str]:

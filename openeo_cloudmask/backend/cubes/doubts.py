@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_text
 
 _FOLDER = ".doubts"
 
@@ -44,10 +44,8 @@ def note_doubt(spec: RunSpec, *, model: str, when: str | None, text: str) -> Non
     """
     content = json.dumps({"model": model, "when": when, "text": text}, sort_keys=True)
     folder = spec.output_dir / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     # Strips of one mask have the same doubt, and so the same file.
-    with publish_file(folder / f"{hashlib.sha256(content.encode()).hexdigest()}.json") as part:
-        part.write_text(content, encoding="utf-8")
+    publish_text(folder / f"{hashlib.sha256(content.encode()).hexdigest()}.json", content)
 
 
 def find_doubts(

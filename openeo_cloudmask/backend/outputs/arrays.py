@@ -18,7 +18,7 @@ from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.outputs.strips import read_strips
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError
-from openeo_cloudmask.products.publish import publish_file, scratch_beside
+from openeo_cloudmask.publish import publish_file, publish_text
 
 _REFLECTANCE_MAX = 2.0
 """Values beyond are no reflectance: a picture takes them for numbers from 0 to 255."""
@@ -92,8 +92,8 @@ def write_zarr(path: Path, cube: xr.DataArray) -> None:
     """Write a cube as a zipped Zarr store (``.zarr.zip``), readable without unpacking."""
     import zarr
 
-    with scratch_beside(path.parent) as scratch:
-        store = scratch / "cube.zarr"
+    with publish_file(path) as part:
+        store = part.with_name("cube.zarr")
         plain = cube.copy(data=np.broadcast_to(np.zeros((), cube.dtype), cube.shape))
         plain.attrs = {key: value for key, value in cube.attrs.items() if _is_plain(value)}
         template = plain.rename("data").chunk(
@@ -108,12 +108,10 @@ def write_zarr(path: Path, cube: xr.DataArray) -> None:
                 target[(date, slice(None), rows) if "t" in cube.dims else (slice(None), rows)] = (
                     values
                 )
-        part = scratch / "cube.zip"
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(store.rglob("*")):
                 if file.is_file():
                     archive.write(file, str(file.relative_to(store)))
-        part.replace(path)
 
 
 def _is_plain(value: object) -> bool:
@@ -161,8 +159,7 @@ def write_png(path: Path, scene: xr.DataArray, options: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Write any value as JSON."""
-    with publish_file(path) as part:
-        part.write_text(json.dumps(to_json(value), allow_nan=False), encoding="utf-8")
+    publish_text(path, json.dumps(to_json(value), allow_nan=False))
 
 
 def to_json(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - a table of types

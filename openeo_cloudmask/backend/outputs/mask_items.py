@@ -12,7 +12,7 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
 from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.products.publish import publish_file
+from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import PROJECTION_URI
 
 ITEM_TYPE = "application/geo+json"
@@ -109,8 +109,7 @@ def _describe_mask(
 def _write_item(run: Run, file: Mapping[str, Any], content: dict[str, Any]) -> None:
     path = run.spec.output_dir / file["name"]
     target = path.with_suffix(".json")
-    with publish_file(target) as part:
-        part.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    publish_text(target, json.dumps(content, indent=2))
     run.files.append(
         {
             "name": target.name,

@@ -14,6 +14,7 @@ from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import GEOMETRY, is_raster, kind_of
 from openeo_cloudmask.backend.processes.geometries import PROPERTIES, parse_geometries
 from openeo_cloudmask.errors import InputError
+from openeo_cloudmask.publish import publish_file, publish_text
 
 MAX_ROWS = 5_000_000
 _FEATURE = "feature_index"
@@ -76,7 +77,7 @@ def _column(cube: xr.DataArray, dim: str) -> str:
 def write_csv(path: Path, cube: xr.DataArray) -> None:
     """Write a table as CSV; no data is an empty field."""
     frame = make_table(cube)
-    _replace(path, lambda part: frame.to_csv(part, index=False))
+    publish_text(path, frame.to_csv(index=False))
 
 
 def write_parquet(path: Path, cube: xr.DataArray) -> None:
@@ -88,7 +89,8 @@ def write_parquet(path: Path, cube: xr.DataArray) -> None:
         found = parse_geometries(cube)
         shapes = [found.shapes[at] for at in frame[_FEATURE]]
         frame = geopandas.GeoDataFrame(frame, geometry=shapes, crs=found.crs.to_wkt())
-    _replace(path, lambda part: frame.to_parquet(part, index=False))
+    with publish_file(path) as part:
+        frame.to_parquet(part, index=False)
 
 
 def write_geojson(path: Path, cube: xr.DataArray) -> None:
@@ -122,7 +124,7 @@ def write_geojson(path: Path, cube: xr.DataArray) -> None:
         for at, shape in enumerate(found.in_crs(parse_crs(4326)))
     ]  # fmt: skip
     text = json.dumps({"type": "FeatureCollection", "features": features}, allow_nan=False)
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    publish_text(path, text)
 
 
 def write_plain_netcdf(path: Path, cube: xr.DataArray) -> None:
@@ -145,13 +147,5 @@ def write_plain_netcdf(path: Path, cube: xr.DataArray) -> None:
     dataset = loaded.to_dataset(dim=bands) if bands else loaded.to_dataset(name="var")
     dataset = dataset.rename({name: str(name) for name in dataset.data_vars})
     dataset.attrs = attrs | {"Conventions": "CF-1.8"}
-    _replace(path, lambda part: dataset.to_netcdf(part, engine="h5netcdf"))
-
-
-def _replace(path: Path, write: Any) -> None:  # noqa: ANN401
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with publish_file(path) as part:
+        dataset.to_netcdf(part, engine="h5netcdf")

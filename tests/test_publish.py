@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import OutputError
 from openeo_cloudmask.products import Grid, write_cog
-from openeo_cloudmask.products.publish import publish_file, publish_folder, scratch_beside
+from openeo_cloudmask.publish import publish_file, publish_folder, publish_text, scratch_beside
 
 GRID = Grid(shape_yx=(8, 8), transform=Affine(10, 0, 5e5, 0, -10, 5e6), crs=CRS.from_epsg(32631))
 
@@ -35,7 +35,7 @@ def test_any_name_the_file_system_allows_can_be_used(tmp_path: Path) -> None:
 def test_what_killed_processes_left_is_removed_by_the_next(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; "
-        "from openeo_cloudmask.products.publish import scratch_beside\n"
+        "from openeo_cloudmask.publish import scratch_beside\n"
         "with scratch_beside(Path(sys.argv[1])) as made:\n"
         "    (made / 'half.tif').write_bytes(bytes(1000)); print('ready', flush=True)\n"
         "    time.sleep(600)"
@@ -58,6 +58,16 @@ def test_what_killed_processes_left_is_removed_by_the_next(tmp_path: Path) -> No
     assert (left[0] / "new" / "half.tif").is_file()
     living.kill()
     living.wait(timeout=30)
+
+
+def test_a_private_text_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    path = publish_text(tmp_path / "new" / "login", "first\n", private=True)
+    assert publish_text(path, "second\n", private=True).read_bytes() == b"second\n"
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(path.parent.iterdir()) == [path]
+    assert publish_text(tmp_path / "open", "").stat().st_mode & 0o044 == 0o044
+    with pytest.raises(OutputError, match="cannot write"):
+        publish_text(path / "below a file", "")
 
 
 def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:

@@ -57,6 +57,27 @@ def publish_file(path: Path) -> Iterator[Path]:
         part.replace(path)
 
 
+def publish_text(path: Path, text: str, *, private: bool = False) -> Path:
+    """Return ``path`` after writing a text to it in one step; the folders above are made too.
+
+    Args:
+        path: the file to write, in UTF-8 with plain line ends.
+        text: what it is to hold.
+        private: whether only the file's owner may read it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with publish_file(path) as part:
+            part.touch(mode=0o600 if private else 0o666)
+            part.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as err:
+        raise OutputError(f"cannot write {path}: {err}") from err
+    return path
+
+
 def publish_folder(target: Path, fill: Callable[[Path], None], *, overwrite: bool = False) -> Path:
     """Return ``target``, made by filling a hidden folder beside it that is then renamed.
 
