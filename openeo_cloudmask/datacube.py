@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, style_scheme
 from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.grid import parse_axis
 from openeo_cloudmask.inference import Detector, Progress
 from openeo_cloudmask.masking import MASK_LABEL, Masker
 from openeo_cloudmask.models import ModelInput, get_model, load_detector
@@ -124,25 +125,9 @@ def output_labels(options: MaskOptions) -> tuple[str, ...]:
 
 
 def pixel_origin(cube: xr.DataArray, dim: str) -> int:
-    """Return the absolute index of the first pixel along ``dim``: coordinate / resolution.
-
-    It is the same for any cut of one grid; 0 where the cube has no coordinates or too few to tell
-    the resolution. float32 holds metres exactly, but not degrees: there, cuts of one grid may be
-    counted from places that differ by some pixels, and their masks meet in seams.
-    """
-    if dim not in cube.coords or cube.sizes[dim] < 2:
-        return 0
-    values = cube.coords[dim].to_numpy()
-    if values.dtype.kind not in "fiu":
-        return 0
-    values = values.astype(np.float64)
-    step = (values[-1] - values[0]) / (values.size - 1)
-    if not np.isfinite(step) or step == 0:
-        return 0
-    # Nine digits drop the rounding noise of the coordinates. Landsat's pixel edges lie half a pixel
-    # off the multiples of 30 m: the small addend keeps those from being rounded to either side.
-    step = float(f"{step:.9g}")
-    return int(np.floor(values[0] / step + 1e-3))
+    """Return the absolute index of the first pixel along ``dim``; 0 where it cannot be told."""
+    axis = parse_axis(cube.coords[dim].to_numpy()) if dim in cube.coords else None
+    return 0 if axis is None else axis.origin
 
 
 class CubeReader:

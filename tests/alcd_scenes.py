@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from openeo_cloudmask.alcd.types import AlcdParameters, AlcdScene
 from openeo_cloudmask.alcd.writer import make_alcd_scene, write_alcd_scene
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 
 FIRST = "S2B_MSIL1C_20171009T102009_N0205_R065_T32TMR_20171009T102008"
 OLD = "S2A_OPER_PRD_MSIL1C_PDMC_20160417T203056_R137_V20160417T111159_20160417T111159"

@@ -13,7 +13,18 @@ from openeo_cloudmask import errors
 PACKAGE = Path(errors.__file__).parent
 FLOORS = {
     **dict.fromkeys(
-        ("__init__", "errors", "classes", "options", "sensors", "assets", "version", "publish"), 1
+        (
+            "__init__",
+            "errors",
+            "classes",
+            "options",
+            "sensors",
+            "assets",
+            "version",
+            "publish",
+            "grid",
+        ),
+        1,
     ),
     **dict.fromkeys(("inference", "models", "guard"), 2),
     "masking": 2.5,
@@ -33,7 +44,6 @@ SAME_FLOOR = {
     ("simulator", "products"),
     ("simulator", "alcd"),
     ("alcd", "products"),
-    ("alcd", "evaluation"),
     ("evaluation", "products"),
     ("evaluation", "simulator"),
     ("evaluation", "alcd"),

@@ -36,7 +36,8 @@ from openeo_cloudmask.alcd.types import (
 )
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import ProductError, ReferenceDataError
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.products.stack import raster_grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +210,7 @@ class _SceneReader:
             with MemoryFile(content) as memory, open_raster(memory.name) as data:
                 bands, kind = data.count, data.dtypes[0]
                 values = data.read(1)
-                grid = Grid(shape_yx=data.shape, transform=data.transform, crs=data.crs)
+                grid = raster_grid(data)
         except (RasterioError, ProductError) as err:
             raise self.error(name, f"is no readable GeoTIFF: {err}") from err
         if bands != 1 or kind != "uint8":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import ReferenceDataError
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 
 MAP_FILE = "Classification/classification_map.tif"
 CONFIDENCE_FILE = "Classification/confidence_enhanced.tif"

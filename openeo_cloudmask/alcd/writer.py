@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.alcd.types import (
@@ -25,8 +24,7 @@ from openeo_cloudmask.alcd.types import (
 )
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import OutputError, ReferenceDataError
-from openeo_cloudmask.evaluation.grids import apply_affine
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.publish import publish_folder
 
 FOLDS = 10
@@ -113,7 +111,7 @@ def draw_samples(
         points = [
             {
                 "type": "Point",
-                "coordinates": apply_affine(grid.transform, column + 0.5, row + 0.5),
+                "coordinates": grid.to_xy(row + 0.5, column + 0.5),
             }
             for row, column in zip(rows[take].tolist(), columns[take].tolist(), strict=True)
             if grid.transform is not None
@@ -134,10 +132,9 @@ def fold_statistics(
         ReferenceDataError: no sample lies on a pixel with a class.
     """
     truth, found = [], []
-    to_pixels = ~(grid.transform or Affine.identity())
     for item in samples:
         for x, y in item.points.tolist():
-            column, row = (math.floor(value) for value in apply_affine(to_pixels, x, y))
+            row, column = (math.floor(value) for value in grid.to_pixel(x, y))
             inside = 0 <= row < labels.shape[0] and 0 <= column < labels.shape[1]
             if item.code and inside and labels[row, column]:
                 truth.append(item.code)

@@ -20,11 +20,11 @@ from openeo_cloudmask.evaluation.evaluate import (
     read_reference_raster,
     reference_of_scene,
 )
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import MODELS, get_model, load_detector
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
-from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.sensors import Sensor, get_sensor
 
 RGB = ("red", "green", "blue")

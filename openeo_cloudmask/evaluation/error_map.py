@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, ClassScheme, MaskClass
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 
 ERROR_CLASSES = ClassScheme(
     name="error-map",

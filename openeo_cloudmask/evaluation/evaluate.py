@@ -30,10 +30,9 @@ from openeo_cloudmask.evaluation.grids import (
     Regrid,
     read_mask,
     regrid_mask,
-    resolution_m,
 )
 from openeo_cloudmask.evaluation.scores import Confusion, json_number
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 
 ERROR_VIEWS = (OutputStyle.VALID_INVALID, OutputStyle.CLOUD_NONCLOUD)
 """The two-class view of the error map: the first that mask and reference both have."""
@@ -173,7 +172,7 @@ def evaluate_mask(mask: GridMask, reference: Reference, settings: ScoreSettings)
         mask=moved.labels,
         mask_scheme=mask.scheme,
         confidence=reference.confidence,
-        resolution_m=resolution_m(reference.grid),
+        resolution_m=reference.grid.resolution_m,
         views=moved.views,
     )
     results = score_pair(pair, settings.cases)

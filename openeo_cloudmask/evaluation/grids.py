@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, SCHEMES, ClassScheme, OutputStyle, mapping
 from openeo_cloudmask.errors import OptionError, ProductError, ReferenceDataError
 from openeo_cloudmask.evaluation.cases import VIEWS
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid, overlap
+from openeo_cloudmask.products.stack import raster_grid
 
 SEEN_SHARE = 0.5
 """A cell of the reference counts as seen where at least this share of it was."""
@@ -140,30 +140,6 @@ def block_factor(source: Grid, target: Grid) -> tuple[int, int, int] | None:
     return (round(factor), round(rows), round(columns)) if len(sizes) == 1 else None
 
 
-def resolution_m(grid: Grid) -> float | None:
-    """Return the size of a pixel in metres, or None without georeference.
-
-    For a grid in degrees, that of the height of its middle pixel.
-    """
-    if grid.transform is None or grid.crs is None:
-        return None
-    size = float(np.sqrt(abs(grid.transform.determinant)))
-    if grid.crs.is_geographic:
-        return size * 111_320.0  # metres a degree of latitude
-    return size * float(grid.crs.linear_units_factor[1])
-
-
-def apply_affine(transform: Affine, x: float, y: float) -> tuple[float, float]:
-    """Return the point to which ``transform`` takes (x, y).
-
-    The operator for it changed between releases of affine, the coefficients did not.
-    """
-    return (
-        transform.a * x + transform.b * y + transform.c,
-        transform.d * x + transform.e * y + transform.f,
-    )
-
-
 def _same_grid(one: Grid, other: Grid) -> bool:
     if one.shape_yx != other.shape_yx:
         return False
@@ -176,7 +152,6 @@ def _same_grid(one: Grid, other: Grid) -> bool:
 
 def _check_overlap(mask: GridMask, target: Grid) -> None:
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform_bounds
 
     lacking = [
         name for name, grid in ((mask.name, mask.grid), ("the reference", target)) if not grid.crs
@@ -188,28 +163,19 @@ def _check_overlap(mask: GridMask, target: Grid) -> None:
             "georeference in both"
         )
     try:
-        box = transform_bounds(mask.grid.crs, target.crs, *_bounds(mask.grid))
+        box = mask.grid.bounds_in(target.crs)
     except RasterioError as err:
         raise ReferenceDataError(
             f"{mask.name} is in {mask.grid.crs}, which cannot be brought to {target.crs}: {err}"
         ) from err
-    own = _bounds(target)
-    apart = box[0] >= own[2] or box[2] <= own[0] or box[1] >= own[3] or box[3] <= own[1]
-    if apart or not np.isfinite(box).all():
+    own = target.bounds
+    if not np.isfinite(box).all() or not overlap(box, own):
         here, there = (tuple(round(v, 1) for v in item) for item in (box, own))
         raise ReferenceDataError(
             f"{mask.name} and the reference do not overlap: in {target.crs} the mask covers "
             f"{here}, the reference {there} (west, south, east, north). "
             "Is it the mask of another scene?"
         )
-
-
-def _bounds(grid: Grid) -> tuple[float, float, float, float]:
-    height, width = grid.shape_yx
-    transform = grid.transform or Affine.identity()
-    corners = [apply_affine(transform, x, y) for x in (0, width) for y in (0, height)]
-    xs, ys = zip(*corners, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _average(
@@ -222,15 +188,15 @@ def _average(
 
     out = np.zeros(target.shape_yx, np.float32)
     # GDAL lets the outermost pixels bleed into the next cell; a rim of "not there" keeps them in.
-    pad = math.ceil((resolution_m(target) or 1.0) / (resolution_m(source) or 1.0)) + 1
-    corner = source.transform or Affine.identity()
-    west, north = apply_affine(corner, -pad, -pad)
+    pad = math.ceil((target.resolution_m or 1.0) / (source.resolution_m or 1.0)) + 1
+    height, width = source.shape_yx
+    padded = source.crop(slice(-pad, height + pad), slice(-pad, width + pad))
     # Its average is the nearest pixel where the source is coarser. Shares of 200 parts keep the
     # source at one byte a pixel.
     reproject(
         source=np.pad(inside.astype(np.uint8) * 200, pad),
         destination=out,
-        src_transform=Affine(corner.a, corner.b, west, corner.d, corner.e, north),
+        src_transform=padded.transform,
         src_crs=source.crs,
         dst_transform=target.transform,
         dst_crs=target.crs,
@@ -309,11 +275,7 @@ def read_mask(path: Path, *, scheme: ClassScheme | None = None) -> GridMask:
         with open_raster(path) as data:
             values: NDArray[Any] = data.read()
             tags, nodata = data.tags(), data.nodata
-            grid = Grid(
-                shape_yx=data.shape,
-                transform=data.transform if data.crs is not None else None,
-                crs=data.crs,
-            )
+            grid = raster_grid(data)
     except (RasterioError, ProductError) as err:
         raise ReferenceDataError(f"the mask {path} cannot be read: {err}") from err
     if scheme is None:

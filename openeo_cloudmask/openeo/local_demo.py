@@ -16,11 +16,11 @@ from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.evaluation.quicklook import MaskPanel, draw_quicklook, write_quicklook
 from openeo_cloudmask.evaluation.scores import Scores
 from openeo_cloudmask.evaluation.summary import balanced_accuracies, four_classes
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.openeo.client import cloud_mask
 from openeo_cloudmask.openeo.local import Progress, run_graph
 from openeo_cloudmask.products.cog import write_cog
-from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.simulator.scene import SimulatedScene, simulate_scene
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.safe import map_axes
-from openeo_cloudmask.products.scene import Grid, Scene
+from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
 from openeo_cloudmask.sensors import SENSORS, BandDecoder, Sensor, band_decoder, get_sensor
 
@@ -181,7 +182,7 @@ def open_band_files(
                 )
             grids[label] = raster_grid(dataset)
             decoders[label] = _decoder(dataset, label, known, found.names, given)
-    grid = min(grids.values(), key=_pixel_size)
+    grid = min(grids.values(), key=_fineness)
     if elsewhere := [label for label, own in grids.items() if own.crs != grid.crs]:
         raise ProductError(
             f"{', '.join(elsewhere)} of {files.where} are in another coordinate reference system "
@@ -251,6 +252,6 @@ def _choose(found: BandFiles, bands: Sequence[str] | None, sensor: Sensor | None
     return chosen
 
 
-def _pixel_size(grid: Grid) -> float:
+def _fineness(grid: Grid) -> float:
     """Return the pixel size; of grids without georeference the one with most pixels is first."""
-    return abs(grid.transform.a) if grid.transform else 1 / grid.shape_yx[0]
+    return grid.pixel_size if grid.transform else 1 / grid.shape_yx[0]

@@ -19,8 +19,8 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError, ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.drivers import create_raster, open_raster
-from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.publish import scratch_beside
 
 BLOCK_PX = 512
@@ -137,15 +137,12 @@ def publish_cog(
 
 
 def _profile(grid: Grid, bands: int) -> dict[str, Any]:
-    height, width = grid.shape_yx
-    profile = {
+    return {
         "driver": "GTiff",
-        "height": height,
-        "width": width,
+        **grid.profile(),
         "count": bands,
         "dtype": "uint8",
         "nodata": NODATA,
-        "crs": grid.crs,
         "tiled": True,
         "blockxsize": BLOCK_PX,
         "blockysize": BLOCK_PX,
@@ -154,9 +151,6 @@ def _profile(grid: Grid, bands: int) -> dict[str, Any]:
         "zlevel": 1,
         "bigtiff": "IF_SAFER",
     }
-    if grid.transform is not None:
-        profile["transform"] = grid.transform
-    return profile
 
 
 def _describe(

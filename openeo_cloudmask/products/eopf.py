@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from affine import Affine
 
 from openeo_cloudmask.errors import BandError, MissingExtraError, ProductError
+from openeo_cloudmask.grid import Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.safe import map_axes
-from openeo_cloudmask.products.scene import Floats, Grid, Scene
+from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, get_sensor, mark_declared
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_eopf_scene(path: Path, *, bands: Sequence[str] | None = None) -> Scene:
     chosen = there if bands is None else [sensor.band(label).name for label in bands]
     if missing := [name for name in chosen if name not in found]:
         raise BandError(f"missing bands {', '.join(missing)} in {path}; it has {', '.join(there)}")
-    grid = min((found[name][1] for name in chosen), key=_pixel_m, default=None)
+    grid = min((found[name][1] for name in chosen), key=lambda item: item.pixel_size, default=None)
     if grid is None:
         raise ProductError(f"{path} has no band of {sensor.id} in {GROUP}")
     return Scene(
@@ -230,15 +230,10 @@ def _read_grid(path: Path, array: xr.DataArray, crs: CRS) -> Grid:
         y, x = (np.asarray(array.coords[name], np.float64) for name in ("y", "x"))
     except KeyError as err:
         raise ProductError(f"{path}: {array.name} has no coordinates x and y") from err
-    if min(x.size, y.size) < 2:
+    down, across = parse_axis(y), parse_axis(x)
+    if down is None or across is None:
         raise ProductError(f"{path}: {array.name} has {y.size} x {x.size} pixels; expected more")
-    step_x, step_y = x[1] - x[0], y[1] - y[0]
-    transform = Affine(step_x, 0, x[0] - step_x / 2, 0, step_y, y[0] - step_y / 2)
-    return Grid(shape_yx=(y.size, x.size), transform=transform, crs=crs)
-
-
-def _pixel_m(grid: Grid) -> float:
-    return abs(grid.transform.a) if grid.transform else float("inf")
+    return grid_of_axes(down, across, (y.size, x.size), crs)
 
 
 def _read_time(properties: Mapping[str, Any]) -> datetime | None:

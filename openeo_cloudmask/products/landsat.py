@@ -14,11 +14,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.mtl import Mtl, parse_mtl
 from openeo_cloudmask.products.safe import map_axes
-from openeo_cloudmask.products.scene import Floats, Grid, Scene
+from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import parse_percent
 from openeo_cloudmask.sensors import (

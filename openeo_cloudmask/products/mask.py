@@ -145,7 +145,7 @@ def mask_scene(
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
         with ReadAhead(pixels, masker.step_px) as cube:
             data = masker.mask(cube, origin_yx=scene.origin_yx, progress=progress)
-        coords = scene.coordinates() | {"bands": list(masker.labels)}
+        coords = scene.grid.coordinates() | {"bands": list(masker.labels)}
         source = {key.lower(): value for key, value in _source_tags(scene).items() if value}
     return xr.DataArray(
         data,

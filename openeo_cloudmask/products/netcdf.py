@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from affine import Affine
 from rasterio.crs import CRS
 
 from openeo_cloudmask.datacube import find_dimension
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
+from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.scene import Floats, Grid, Scene
+from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
 
 if TYPE_CHECKING:
@@ -242,27 +242,15 @@ def _read_grid(dataset: xr.Dataset, plane: xr.DataArray) -> tuple[Grid, bool]:
     """Return the grid, north up, and whether stored rows run from south to north."""
     y, x = plane.dims
     height, width = plane.shape
-    axes = [_read_axis(plane, str(dim)) for dim in (y, x)]
-    if axes[0] is None or axes[1] is None:
+    down, across = (
+        parse_axis(plane.coords[dim].to_numpy()) if dim in plane.coords else None for dim in (y, x)
+    )
+    if down is None or across is None:
         return Grid(shape_yx=(height, width)), False
-    (top, step_y), (left, step_x) = axes[0], axes[1]
-    flip = step_y > 0
+    flip = down.step > 0
     if flip:
-        top, step_y = top + step_y * (height - 1), -step_y
-    transform = Affine(step_x, 0, left - step_x / 2, 0, step_y, top - step_y / 2)
-    return Grid(shape_yx=(height, width), transform=transform, crs=_read_crs(dataset)), flip
-
-
-def _read_axis(plane: xr.DataArray, dim: str) -> tuple[float, float] | None:
-    """Return the first pixel's centre and the step, or None where the axis has no numbers."""
-    if dim not in plane.coords or plane.sizes[dim] < 2:
-        return None
-    values = plane.coords[dim].to_numpy()
-    if values.dtype.kind not in "fiu":
-        return None
-    values = values.astype(np.float64)
-    step = float(f"{(values[-1] - values[0]) / (values.size - 1):.9g}")
-    return (float(values[0]), step) if step else None
+        down = Axis(down.first + down.step * (height - 1), -down.step)
+    return grid_of_axes(down, across, (height, width), _read_crs(dataset)), flip
 
 
 def _read_crs(dataset: xr.Dataset) -> CRS | None:

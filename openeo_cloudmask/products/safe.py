@@ -23,11 +23,12 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.resample import AxisMap
-from openeo_cloudmask.products.scene import Grid, Scene
+from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import find_text, parse_percent, parse_xml
 from openeo_cloudmask.sensors import Sensor, band_decoder, get_sensor
@@ -318,8 +319,7 @@ def map_axes(own: Grid, grid: Grid, *, step: float, name: str) -> tuple[AxisMap,
     if source is not None and target is not None:
         step_y, step_x = _exact(target.e / source.e), _exact(target.a / source.a)
         # Six digits drop the rounding noise of coordinates, so that whole pixels stay whole.
-        shift_y = round((target.f - source.f) / source.e, 6)
-        shift_x = round((target.c - source.c) / source.a, 6)
+        shift_y, shift_x = (round(shift, 6) for shift in own.offset_yx(grid))
     axes = (
         AxisMap(step=step_y, shift=shift_y, length=height),
         AxisMap(step=step_x, shift=shift_x, length=width),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,45 +9,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import BandError, MissingExtraError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.sensors import Sensor, resolve_bands
 
 if TYPE_CHECKING:
     import xarray as xr
-    from rasterio.crs import CRS
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """The pixels of a scene on the ground."""
-
-    shape_yx: tuple[int, int]
-    transform: Affine | None = None
-    """From (column, row) to (x, y) of a pixel's upper left corner; None without georeference."""
-    crs: CRS | None = None
-
-    @property
-    def origin_yx(self) -> tuple[int, int]:
-        """Absolute indices of the first row and column: position / resolution.
-
-        Rows count in the direction the raster runs, so two cuts of one grid give one pixel the
-        same index. (0, 0) where the raster has no georeference or is rotated.
-        """
-        affine = self.transform
-        if affine is None or affine.b or affine.d:
-            return 0, 0
-        return _index(affine.f, affine.e), _index(affine.c, affine.a)
-
-
-def _index(edge: float, step: float) -> int:
-    # That of the pixel's centre, as for datacubes. Landsat's edges lie half a pixel off the
-    # multiples of 30 m; the small addend keeps its centres from being rounded to either side.
-    return math.floor(edge / step + 0.5 + 1e-3)
 
 
 class PixelSource(Protocol):
@@ -191,27 +161,11 @@ class Scene:
             coords={
                 "t": np.array([when], "datetime64[ns]"),
                 "bands": [self.band_labels[plane] for plane in cube.planes],
-                **self.coordinates(),
+                **self.grid.coordinates(),
             },
             attrs={key: value for key, value in self.metadata.items() if value is not None},
             name="reflectance",
         )
-
-    def coordinates(self) -> dict[str, Any]:
-        """Return x and y, the pixels' centres, and ``spatial_ref`` where there is a CRS."""
-        height, width = self.grid.shape_yx
-        affine = self.grid.transform or Affine.identity()
-        coords: dict[str, Any] = {
-            "y": affine.f + affine.e * (np.arange(height) + 0.5),
-            "x": affine.c + affine.a * (np.arange(width) + 0.5),
-        }
-        if self.grid.crs is not None:
-            attributes = {
-                "crs_wkt": self.grid.crs.to_wkt(),
-                "GeoTransform": " ".join(map(repr, affine.to_gdal())),
-            }
-            coords["spatial_ref"] = ((), 0, attributes)
-        return coords
 
     def close(self) -> None:
         """Close the files."""

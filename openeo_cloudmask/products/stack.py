@@ -15,9 +15,10 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
-from openeo_cloudmask.products.scene import Floats, Grid
+from openeo_cloudmask.products.scene import Floats
 from openeo_cloudmask.sensors import BandDecoder, Decoder, mark_declared
 
 CACHE_BYTES = 512 * 2**20

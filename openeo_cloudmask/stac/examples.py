@@ -8,6 +8,7 @@ from typing import Any
 
 import pystac
 
+from openeo_cloudmask.grid import WGS84, Grid
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.stac.catalog import build_catalog
@@ -84,17 +85,20 @@ def _collection_example(catalog: pystac.Catalog, family: str) -> Json:
 
 def _mask_example() -> Json:
     """Return the item of a mask on the grid of tile 46RER; the file itself is not there."""
-    from rasterio.warp import transform_bounds
+    from affine import Affine
+    from rasterio.crs import CRS
 
     options = MaskOptions(model=MODEL_EXAMPLES[_FAMILY_OF], scale=0.0001)
-    west, north, size = 499980.0, 3100020.0, 109800.0
-    degrees = transform_bounds("EPSG:32646", "EPSG:4326", west, north - size, west + size, north)
+    transform = (10.0, 0.0, 499980.0, 0.0, -10.0, 3100020.0)
+    west, south, east, north = Grid(
+        shape_yx=(10980, 10980), transform=Affine(*transform), crs=CRS.from_string("EPSG:32646")
+    ).bounds_in(WGS84)
     mask = MaskFile(
         href="./S2A_T46RER_20210908_cloudsen12_mask.tif",
         shape_yx=(10980, 10980),
-        transform=(10.0, 0.0, west, 0.0, -10.0, north),
+        transform=transform,
         crs="EPSG:32646",
-        bounds=tuple(round(value, 6) for value in degrees),
+        bounds=(round(west, 6), round(south, 6), round(east, 6), round(north, 6)),
         resolution_m=10.0,
     )
     item = build_mask_item(

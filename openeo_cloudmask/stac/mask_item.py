@@ -14,8 +14,10 @@ import pystac
 
 from openeo_cloudmask.classes import NODATA, ClassScheme, style_scheme
 from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.grid import WGS84
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products.stack import raster_grid
 from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import NODATA_CLASS, class_objects
@@ -168,14 +170,13 @@ def read_mask_file(
         ProductError: it is no raster.
     """
     from rasterio.errors import RasterioError
-    from rasterio.warp import transform_bounds
 
     from openeo_cloudmask.products.drivers import open_raster
 
     try:
         with open_raster(path) as source:
             placed = source.crs is not None
-            bounds = transform_bounds(source.crs, "EPSG:4326", *source.bounds) if placed else None
+            bounds = raster_grid(source).bounds_in(WGS84) if placed else None
             code = source.crs.to_authority() if placed else None
             metres = placed and source.crs.is_projected
             return MaskFile(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.errors import CatalogError, OptionError
+from openeo_cloudmask.grid import overlap
 from openeo_cloudmask.stac.catalog import walk_catalog
 from openeo_cloudmask.stac.extension import INPUTS
 
@@ -181,15 +182,9 @@ def _fits(item: Json, query: Query) -> bool:
     return (
         (query.collections is None or item["collection"] in query.collections)
         and (query.ids is None or item["id"] in query.ids)
-        and all(_overlap(item["bbox"], box) for box in boxes)
+        and all(overlap(item["bbox"], box, edges=True) for box in boxes)
         and _in_time(item, query.interval)
     )
-
-
-def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
-    half = len(second) // 2
-    west, south, east, north = second[0], second[1], second[half], second[half + 1]
-    return first[0] <= east and west <= first[2] and first[1] <= north and south <= first[3]
 
 
 def _bounds(geometry: Mapping[str, Any]) -> list[float]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.viewer.layers import Bounds, Layer, overlap
+from openeo_cloudmask.grid import Bounds, overlap
+from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.maps import localize, plain_map
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def read_scenes(
     return [
         _scene_row(item)
         for item in store.items(collection)
-        if (item.get("bbox") is None or overlap(tuple(item["bbox"][:4]), area))
+        if (item.get("bbox") is None or overlap(item["bbox"], area))
         and first <= (item["properties"].get("datetime") or "")[:10] < last
     ][:MAX_SCENES]
 

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.grid import Bounds, overlap
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.publish import publish_file
-from openeo_cloudmask.viewer.layers import Bounds, overlap
 
 if TYPE_CHECKING:
     import openeo
@@ -353,7 +353,7 @@ def find_scene(
         for item in store.items(collection):
             box = item.get("bbox")
             when = (item["properties"].get("datetime") or "")[:10]
-            if box is None or day != when or not overlap(tuple(box[:4]), bounds):
+            if box is None or day != when or not overlap(box, bounds):
                 continue
             asset = item["assets"]["product"]
             how = asset.get("cloudmask:open", {})

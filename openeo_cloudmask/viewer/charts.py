@@ -28,7 +28,7 @@ def pixel_text(grid: Grid) -> str:
     """Return the side of a grid's pixels as people say it."""
     if grid.transform is None or grid.crs is None:
         return "1 pixel"
-    side = abs(grid.transform.a)
+    side = grid.pixel_size
     return f"{side:g} m" if grid.crs.is_projected else f"{side:.2g} degrees"
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import OptionError, ProductError
+from openeo_cloudmask.grid import WGS84, Bounds
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.stack import raster_grid
 
 MAX_LAYERS = 2000
 """Layers a server keeps open to its sessions; the oldest go first."""
 
 Rgba = tuple[int, int, int, int]
-Bounds = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,6 @@ def read_bounds(path: Path, indexes: tuple[int, ...] = (1,)) -> Bounds:
         OptionError: it does not have the bands ``indexes``.
     """
     import rasterio
-    from rasterio.warp import transform_bounds
 
     try:
         with open_raster(path) as source:
@@ -133,12 +133,6 @@ def read_bounds(path: Path, indexes: tuple[int, ...] = (1,)) -> Bounds:
                 raise OptionError(
                     f"{path.name} has {source.count} bands; asked for band {wrong[0]}"
                 )
-            west, south, east, north = transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+            return raster_grid(source).bounds_in(WGS84)
     except rasterio.errors.RasterioError as err:
         raise ProductError(f"{path.name} cannot be read as a raster: {err}") from err
-    return west, south, east, north
-
-
-def overlap(one: Bounds, other: Bounds) -> bool:
-    """Return whether two boxes share some place."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

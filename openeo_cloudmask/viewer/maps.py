@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from openeo_cloudmask.viewer.layers import Bounds, Layer
+from openeo_cloudmask.grid import Bounds
+from openeo_cloudmask.viewer.layers import Layer
 
 if TYPE_CHECKING:
     import folium

@@ -115,13 +115,10 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
     target = folder / f"picture-{len(names)}.tif"
     profile = {
         "driver": "GTiff",
-        "height": height,
-        "width": width,
+        **scene.grid.profile(),
         "count": len(names),
         "dtype": "uint8",
         "nodata": 0,
-        "crs": scene.grid.crs,
-        "transform": scene.grid.transform,
         "tiled": True,
         "blockxsize": STRIP_PX,
         "blockysize": STRIP_PX,
@@ -130,8 +127,7 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         "interleave": "band",
     }
     try:
-        kept = {key: value for key, value in profile.items() if value is not None}
-        with publish_cog(target, kept, average=True, level=1) as out:
+        with publish_cog(target, profile, average=True, level=1) as out:
             for row in range(0, height, STRIP_PX):
                 rows = min(STRIP_PX, height - row)
                 strip = cube[:, row : row + rows, :]
@@ -178,7 +174,7 @@ def pixel_at(grid: Grid, longitude: float, latitude: float) -> tuple[int, int] |
     if grid.crs is None or grid.transform is None:
         return None
     xs, ys = transform_points("EPSG:4326", grid.crs, [longitude], [latitude])
-    column, row = ~grid.transform * (xs[0], ys[0])
+    row, column = grid.to_pixel(xs[0], ys[0])
     height, width = grid.shape_yx
     if not (0 <= row < height and 0 <= column < width):
         return None

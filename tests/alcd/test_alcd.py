@@ -20,7 +20,6 @@ from openeo_cloudmask.alcd.scenes import ALCD_SCENES, GROUPS, find_scene_info
 from openeo_cloudmask.alcd.types import METRICS, SAMPLE_LAYERS, AlcdScene
 from openeo_cloudmask.alcd.writer import write_alcd_scene
 from openeo_cloudmask.errors import OutputError, ReferenceDataError
-from openeo_cloudmask.evaluation.grids import apply_affine
 
 FIRST = "S2B_MSIL1C_20171009T102009_N0205_R065_T32TMR_20171009T102008"
 OLD = "S2A_OPER_PRD_MSIL1C_PDMC_20160417T203056_R137_V20160417T111159_20160417T111159"
@@ -110,7 +109,7 @@ def test_parts_of_a_scene(archive: Path) -> None:
     assert [item.layer for item in scene.samples] == list(SAMPLE_LAYERS)
     for item in scene.samples:
         for x, y in item.points:
-            column, row = apply_affine(~scene.grid.transform, x, y)
+            row, column = scene.grid.to_pixel(x, y)
             assert scene.labels[int(row), int(column)] == item.code
     assert scene.statistics.folds.shape == (10, 5)
     assert tuple(scene.statistics.means) == METRICS

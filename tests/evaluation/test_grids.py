@@ -22,7 +22,6 @@ from openeo_cloudmask.evaluation.grids import (
     parse_regrid,
     read_mask,
     regrid_mask,
-    resolution_m,
 )
 from openeo_cloudmask.products import Grid, write_cog
 
@@ -180,12 +179,12 @@ def test_a_missing_georeference_is_told() -> None:
 
 
 def test_resolution_is_in_metres() -> None:
-    assert resolution_m(_grid(4, 60)) == pytest.approx(60)
-    assert resolution_m(Grid(shape_yx=(4, 4))) is None
+    assert _grid(4, 60).resolution_m == pytest.approx(60)
+    assert Grid(shape_yx=(4, 4)).resolution_m is None
     degrees = Grid(
         shape_yx=(4, 4), transform=Affine(0.001, 0, 5, 0, -0.001, 50), crs=CRS.from_epsg(4326)
     )
-    assert resolution_m(degrees) == pytest.approx(111.32)
+    assert degrees.resolution_m == pytest.approx(111.32)
 
 
 def test_masks_are_read_with_the_classes_in_their_tags(tmp_path: Path) -> None:

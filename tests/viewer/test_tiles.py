@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import ProductError
-from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer, overlap
+from openeo_cloudmask.grid import overlap
+from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer
 from openeo_cloudmask.viewer.tiles import build_routes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.grid import overlap
 
 MAX_ITEMS = 100
 
@@ -53,7 +54,7 @@ def _touches(own: list[float] | None, bbox: str | None) -> bool:
         ) from None
     if own is None:
         return False
-    return own[0] <= east and west <= own[2] and own[1] <= north and south <= own[3]
+    return overlap(own, (west, south, east, north), edges=True)
 
 
 def _taken_in(properties: Mapping[str, Any], interval: str | None) -> bool:

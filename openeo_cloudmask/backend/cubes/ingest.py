@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from affine import Affine
-
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.errors import BandError
+from openeo_cloudmask.grid import Bounds
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor
@@ -103,11 +102,11 @@ def describe_item(
     import pystac
 
     when = scene.acquired or acquired or datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    bbox = _bounds(scene)
+    bbox = scene.grid.bounds_wgs84
     item = pystac.Item(
         id=_item_id(scene, path),
         geometry=None if bbox is None else _box(bbox),
-        bbox=bbox,
+        bbox=None if bbox is None else list(bbox),
         datetime=when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when,
         properties=_properties(scene, cloud_cover),
         stac_extensions=[fields.PROJECTION_URI],
@@ -145,7 +144,7 @@ def _properties(scene: Scene, cloud_cover: float | None) -> dict[str, Any]:
         properties["proj:wkt2"] = grid.crs.to_wkt()
     if grid.transform is not None:
         properties["proj:transform"] = [float(value) for value in tuple(grid.transform)[:6]]
-        properties["proj:bbox"] = _native_bounds(scene)
+        properties["proj:bbox"] = list(grid.bounds)
     if sensor is not None:
         properties |= {
             "cloudmask:sensor": sensor.id,
@@ -189,24 +188,7 @@ _COMMON_NAMES = frozenset(
 )
 
 
-def _native_bounds(scene: Scene) -> list[float]:
-    height, width = scene.grid.shape_yx
-    transform = scene.grid.transform or Affine.identity()
-    corners = [transform * corner for corner in ((0, 0), (width, height))]
-    xs, ys = [c[0] for c in corners], [c[1] for c in corners]
-    return [float(min(xs)), float(min(ys)), float(max(xs)), float(max(ys))]
-
-
-def _bounds(scene: Scene) -> list[float] | None:
-    from rasterio.warp import transform_bounds
-
-    if scene.grid.crs is None or scene.grid.transform is None:
-        return None
-    found = transform_bounds(scene.grid.crs, "EPSG:4326", *_native_bounds(scene))
-    return [float(value) for value in found]
-
-
-def _box(bbox: list[float]) -> dict[str, Any]:
+def _box(bbox: Bounds) -> dict[str, Any]:
     west, south, east, north = bbox
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {"type": "Polygon", "coordinates": [ring]}

@@ -8,18 +8,17 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.cubes.outside import Outside
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.resample import AxisMap
-from openeo_cloudmask.products.scene import Grid, PixelSource
+from openeo_cloudmask.products.scene import PixelSource
 from openeo_cloudmask.products.stack import Plane, RasterStack
 from openeo_cloudmask.sensors import band_decoder
 
@@ -217,59 +216,7 @@ def build_cube(
         coords={
             "t": np.array([when for when, _ in dates], "datetime64[ns]"),
             "bands": list(labels),
-            **grid_coordinates(grid),
+            **grid.coordinates(),
         },
         attrs={"nodata": float("nan")},
     )
-
-
-def grid_coordinates(grid: Grid) -> dict[str, Any]:
-    """Return the coordinates x and y (pixel centres) and, with a CRS, ``spatial_ref``."""
-    height, width = grid.shape_yx
-    affine = grid.transform or Affine.identity()
-    coords: dict[str, Any] = {
-        "y": affine.f + affine.e * (np.arange(height) + 0.5),
-        "x": affine.c + affine.a * (np.arange(width) + 0.5),
-    }
-    if grid.crs is not None:
-        attributes = {
-            "crs_wkt": grid.crs.to_wkt(),
-            "spatial_ref": grid.crs.to_wkt(),
-            "GeoTransform": " ".join(map(repr, affine.to_gdal())),
-        }
-        coords["spatial_ref"] = ((), 0, attributes)
-    return coords
-
-
-def grid_of(data: xr.DataArray) -> Grid:
-    """Return the grid of a cube, from its coordinates."""
-    from openeo_cloudmask.products.crs import parse_crs
-
-    shape = (data.sizes["y"], data.sizes["x"])
-    reference = data.coords.get("spatial_ref")
-    wkt = None if reference is None else reference.attrs.get("crs_wkt")
-    crs = data.attrs.get("crs") if wkt is None else wkt
-    steps = [_step(data, dim) for dim in ("y", "x")]
-    if crs is None and steps == [1.0, 1.0]:
-        return Grid(shape_yx=shape)
-    (dy, dx) = steps
-    transform = Affine(dx, 0, float(data["x"][0]) - dx / 2, 0, dy, float(data["y"][0]) - dy / 2)
-    return Grid(
-        shape_yx=shape,
-        transform=transform,
-        crs=None if crs is None else parse_crs(crs),
-    )
-
-
-def _step(data: xr.DataArray, dim: str) -> float:
-    if dim not in data.coords:
-        return 1.0
-    values = data.coords[dim].to_numpy()
-    if values.dtype.kind not in "fiu":
-        return 1.0
-    if values.size > 1:
-        return float(f"{(float(values[-1]) - float(values[0])) / (values.size - 1):.12g}")
-    reference = data.coords.get("spatial_ref")
-    gdal = "" if reference is None else str(reference.attrs.get("GeoTransform", ""))
-    parts = [float(text) for text in gdal.split()]
-    return (parts[5] if dim == "y" else parts[1]) if len(parts) == 6 else 1.0

@@ -13,7 +13,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
-from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.outputs.strips import read_strips
 from openeo_cloudmask.classes import SCHEMES
@@ -195,25 +194,6 @@ def to_json(value: Any) -> Any:  # noqa: ANN401, C901, PLR0911 - a table of type
     if value is None or isinstance(value, str | int | bool):
         return value
     return str(value)
-
-
-def bounds_wgs84(cube: xr.DataArray) -> tuple[float, float, float, float] | None:
-    """Return west, south, east and north of a cube in degrees, or None without a CRS."""
-    from rasterio.warp import transform_bounds
-
-    if not {"x", "y"} <= set(cube.dims):
-        return None
-    grid = grid_of(cube)
-    if grid.crs is None or grid.transform is None:
-        return None
-    height, width = grid.shape_yx
-    left, top = grid.transform * (0, 0)
-    right, bottom = grid.transform * (width, height)
-    west, south, east, north = transform_bounds(
-        grid.crs, "EPSG:4326", min(left, right), min(top, bottom), max(left, right),
-        max(top, bottom),
-    )  # fmt: skip
-    return west, south, east, north
 
 
 def check_loadable(array: NDArray[Any] | xr.DataArray, limit: int) -> None:

@@ -14,13 +14,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
-from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.outputs.strips import Strip, read_strips
+from openeo_cloudmask.backend.processes.dims import grid_of
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.products.cog import BLOCK_PX, publish_cog, write_cog
-from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.version import __version__
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
@@ -111,19 +110,14 @@ def _write_plain(path: Path, scene: xr.DataArray) -> None:
 
 
 def _profile(scene: xr.DataArray, dtype: np.dtype[Any]) -> dict[str, Any]:
-    grid: Grid = grid_of(scene)
     nodata = scene.attrs.get("nodata", float("nan"))
     fits = isinstance(nodata, int | float) and (dtype.kind == "f" or float(nodata).is_integer())
-    profile = {
+    return {
         "driver": "GTiff", "count": scene.sizes["bands"], "dtype": dtype.name,
-        "height": grid.shape_yx[0], "width": grid.shape_yx[1], "crs": grid.crs,
         "nodata": nodata if fits else None, "tiled": True, "blockxsize": BLOCK_PX,
         "blockysize": BLOCK_PX, "interleave": "band", "compress": "deflate", "zlevel": 1,
-        "bigtiff": "IF_SAFER",
+        "bigtiff": "IF_SAFER", **grid_of(scene).profile(),
     }  # fmt: skip
-    if grid.transform is not None:
-        profile["transform"] = grid.transform
-    return profile
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.datacube import DIMENSIONS
+from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 
 TYPES = "dimension_types"
 """Attribute of cubes: the types of dimensions whose names do not tell them."""
@@ -79,6 +80,34 @@ def spatial_dimensions(data: xr.DataArray) -> tuple[str, str]:
             "y and x among them",
         )
     return names["y"], names["x"]
+
+
+def grid_of(data: xr.DataArray) -> Grid:
+    """Return the grid of a cube, from its coordinates y and x, whatever they are called."""
+    from openeo_cloudmask.products.crs import parse_crs
+
+    dims = spatial_dimensions(data)
+    shape = (data.sizes[dims[0]], data.sizes[dims[1]])
+    reference = data.coords.get("spatial_ref")
+    wkt = None if reference is None else reference.attrs.get("crs_wkt")
+    crs = data.attrs.get("crs") if wkt is None else wkt
+    y, x = (_axis(data, dim, place) for dim, place in zip(dims, (5, 1), strict=True))
+    if crs is None and y.step == x.step == 1:
+        return Grid(shape_yx=shape)
+    return grid_of_axes(y, x, shape, None if crs is None else parse_crs(crs))
+
+
+def _axis(data: xr.DataArray, dim: str, place: int) -> Axis:
+    """Return an axis of a cube; one pixel has the step at ``place`` of the GeoTransform, or 1."""
+    values = data[dim].to_numpy()
+    if (axis := parse_axis(values)) is not None:
+        return axis
+    if values.dtype.kind not in "fiu":
+        return Axis(0.5, 1.0)
+    reference = data.coords.get("spatial_ref")
+    parts = "" if reference is None else str(reference.attrs.get("GeoTransform", ""))
+    numbers = [float(text) for text in parts.split()]
+    return Axis(float(values[0]), numbers[place] if len(numbers) == 6 else 1.0)
 
 
 def is_raster(data: object) -> bool:

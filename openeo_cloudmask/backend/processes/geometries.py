@@ -13,8 +13,8 @@ from rasterio.crs import CRS
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.processes.dims import GEOMETRY
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.scene import Grid
 
 PROPERTIES = "feature_properties"
 """Attribute of vector cubes: the properties of each feature."""
@@ -137,43 +137,29 @@ def pixels_of(shape: Any, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp
     """
     from rasterio.features import rasterize
 
-    window = _window(shape, grid)
+    # What lies on a pixel's edge touches both sides of it.
+    window = None if shape.is_empty else grid.touched_by(shape.bounds, slack_px=-1e-6)
     if window is None or grid.transform is None:
         return np.empty(0, int), np.empty(0, int)
-    top, left, height, width = window
+    part = grid.crop(*window)
     if shape.geom_type in ("Point", "MultiPoint"):
         points = getattr(shape, "geoms", [shape])
-        places = [~grid.transform * (point.x, point.y) for point in points]
+        places = [grid.to_pixel(point.x, point.y) for point in points]
         inside = {
-            (int(row), int(column)) for column, row in places
+            (int(row), int(column)) for row, column in places
             if 0 <= row < grid.shape_yx[0] and 0 <= column < grid.shape_yx[1]
         }  # fmt: skip
         found = np.array(sorted(inside), int).reshape(-1, 2)
         return found[:, 0], found[:, 1]
     lines = "Line" in shape.geom_type
     drawn = rasterize(
-        [(shape, 1)], out_shape=(height, width), all_touched=lines, dtype="uint8",
-        transform=grid.transform * type(grid.transform).translation(left, top),
+        [(shape, 1)], out_shape=part.shape_yx, all_touched=lines, dtype="uint8",
+        transform=part.transform,
     )  # fmt: skip
     rows, columns = np.nonzero(drawn)
     if not rows.size and not lines:
         return pixels_of(shape.representative_point(), grid)
-    return rows + top, columns + left
-
-
-def _window(shape: Any, grid: Grid) -> tuple[int, int, int, int] | None:  # noqa: ANN401
-    """Return first row and column, height and width of the pixels around a shape."""
-    if shape.is_empty or grid.transform is None:
-        return None
-    west, south, east, north = shape.bounds
-    corners = [~grid.transform * corner for corner in ((west, north), (east, south))]
-    columns, rows = sorted(c[0] for c in corners), sorted(c[1] for c in corners)
-    if not np.isfinite([*columns, *rows]).all():
-        return None
-    top, left = max(int(np.floor(rows[0])), 0), max(int(np.floor(columns[0])), 0)
-    bottom = min(int(np.floor(rows[1])) + 1, grid.shape_yx[0])
-    right = min(int(np.floor(columns[1])) + 1, grid.shape_yx[1])
-    return None if bottom <= top or right <= left else (top, left, bottom - top, right - left)
+    return rows + window[0].start, columns + window[1].start
 
 
 def _bad(given: str) -> ApiError:

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.graph.execute import Callback
 from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import (
     TYPES,
     as_labels,
     find_dimension,
+    grid_of,
     kind_of,
     parse_label,
     spatial_dimensions,
@@ -165,8 +165,7 @@ def _utc(when: datetime) -> np.datetime64:
 def filter_bbox(data: xr.DataArray, extent: Any) -> xr.DataArray:  # noqa: ANN401
     """Return the pixels that touch a bounding box."""
     y, x = spatial_dimensions(data)
-    named = data.rename({y: "y", x: "x"}) if (y, x) != ("y", "x") else data
-    cut, (top, left) = cut_grid(grid_of(named), extent)
+    cut, (top, left) = cut_grid(grid_of(data), extent)
     height, width = cut.shape_yx
     return data.isel({y: slice(top, top + height), x: slice(left, left + width)})
 

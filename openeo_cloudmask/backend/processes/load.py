@@ -20,12 +20,9 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore, chosen_b
 from openeo_cloudmask.backend.cubes.read import DateCube, FilesRef, Part, ProductRef, build_cube
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import InputItem, RunSpec, current_run
+from openeo_cloudmask.grid import Bounds, Grid
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.scene import Grid
 from openeo_cloudmask.sensors import SENSORS
-
-Bounds = tuple[float, float, float, float]
-"""West, south, east, north."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,7 @@ def assemble(
     height, width = grid.shape_yx
     dates: dict[np.datetime64, list[Part]] = {}
     for item in items:
-        row, column = _place(item.grid, grid)
+        row, column = (round(value) for value in grid.offset_yx(item.grid))
         rows, columns = item.grid.shape_yx
         if row >= height or column >= width or row + rows <= 0 or column + columns <= 0:
             continue
@@ -136,22 +133,11 @@ def cut_grid(grid: Grid, extent: Any) -> tuple[Grid, tuple[int, int]]:  # noqa: 
             "ProcessParameterInvalid",
             "the data has no georeference, so spatial_extent cannot be given; leave it out (null)",
         )
-    west, south, east, north = _bounds_in(extent, grid.crs)
-    inverse = ~grid.transform
-    corners = [inverse * corner for corner in ((west, north), (east, south))]
-    columns, rows = sorted(c[0] for c in corners), sorted(c[1] for c in corners)
-    height, width = grid.shape_yx
-    # A hair of tolerance, so that a box that ends on a pixel's edge does not touch the next one.
-    left, right = max(math.floor(columns[0] + 1e-6), 0), min(math.ceil(columns[1] - 1e-6), width)
-    top, bottom = max(math.floor(rows[0] + 1e-6), 0), min(math.ceil(rows[1] - 1e-6), height)
-    if left >= right or top >= bottom:
+    # A hair of slack, so that a box that ends on a pixel's edge does not touch the next one.
+    touched = grid.touched_by(_bounds_in(extent, grid.crs), slack_px=1e-6)
+    if touched is None:
         raise _no_data()
-    cut = Grid(
-        shape_yx=(bottom - top, right - left),
-        transform=grid.transform * Affine.translation(left, top),
-        crs=grid.crs,
-    )
-    return cut, (top, left)
+    return grid.crop(*touched), (touched[0].start, touched[1].start)
 
 
 def mask_outside(cube: xr.DataArray, grid: Grid, extent: Any) -> xr.DataArray:  # noqa: ANN401
@@ -260,42 +246,20 @@ def _common_grid(items: list[LoadItem]) -> tuple[list[LoadItem], Grid]:
         raise ApiError(
             "ProcessParameterInvalid", "items without georeference have to be of one size"
         )
-    base = first.transform
-    tops, lefts, bottoms, rights = [], [], [], []
+    places = []
     for item in items:
-        transform = item.grid.transform
-        offset = ~base * (transform.c, transform.f) if transform is not None else (0.0, 0.0)
-        same = item.grid.crs == first.crs and transform is not None and all(
-            math.isclose(one, other) for one, other in
-            zip((transform.a, transform.e), (base.a, base.e), strict=True)
-        )  # fmt: skip
-        if not same or any(abs(value - round(value)) > 1e-3 for value in offset):
+        if not first.fits(item.grid):
             raise ApiError(
                 "ProcessParameterInvalid",
                 "the items lie on different grids (reference system, resolution or pixel edges); "
                 "choose an extent or properties that leave one of them",
             )
-        column, row = round(offset[0]), round(offset[1])
+        row, column = (round(value) for value in first.offset_yx(item.grid))
         height, width = item.grid.shape_yx
-        tops.append(row)
-        lefts.append(column)
-        bottoms.append(row + height)
-        rights.append(column + width)
-    shape = (max(bottoms) - min(tops), max(rights) - min(lefts))
-    grid = Grid(
-        shape_yx=shape,
-        transform=base * Affine.translation(min(lefts), min(tops)),
-        crs=first.crs,
-    )
-    return items, grid
-
-
-def _place(item: Grid, grid: Grid) -> tuple[int, int]:
-    """Return the row and column of ``grid`` where ``item`` begins."""
-    if item.transform is None or grid.transform is None:
-        return 0, 0
-    column, row = ~grid.transform * (item.transform.c, item.transform.f)
-    return round(row), round(column)
+        places.append((row, row + height, column, column + width))
+    tops, bottoms, lefts, rights = zip(*places, strict=True)
+    rows, columns = slice(min(tops), max(bottoms)), slice(min(lefts), max(rights))
+    return items, first.crop(rows, columns)
 
 
 def _bounds_in(extent: Any, crs: CRS) -> Bounds:  # noqa: ANN401

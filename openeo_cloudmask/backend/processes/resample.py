@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from affine import Affine
-from rasterio.warp import transform_bounds
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
-from openeo_cloudmask.backend.cubes.read import grid_coordinates, grid_of
-from openeo_cloudmask.backend.processes.dims import find_dimension, spatial_dimensions
+from openeo_cloudmask.backend.processes.dims import find_dimension, grid_of, spatial_dimensions
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.scene import Grid
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -93,8 +91,7 @@ def resample_cube_temporal(
 
 
 def _georeferenced(data: xr.DataArray) -> Grid:
-    y, x = spatial_dimensions(data)
-    grid = grid_of(data.rename({y: "y", x: "x"}) if (y, x) != ("y", "x") else data)
+    grid = grid_of(data)
     if grid.crs is None or grid.transform is None:
         raise ApiError(
             "ProcessParameterInvalid", "the cube has no reference system, so it cannot be resampled"
@@ -104,16 +101,8 @@ def _georeferenced(data: xr.DataArray) -> Grid:
 
 def _plan_grid(grid: Grid, crs: Any, sizes: list[float], align: str) -> Grid:  # noqa: ANN401
     """Return the pixels that cover a grid's extent in another reference system or resolution."""
-    height, width = grid.shape_yx
-    affine = grid.transform or Affine.identity()
-    corners = [affine * corner for corner in ((0, 0), (width, height))]
-    xs, ys = sorted(c[0] for c in corners), sorted(c[1] for c in corners)
-    left, bottom, right, top = xs[0], ys[0], xs[1], ys[1]
-    if crs != grid.crs:
-        step = _fitting_step(grid, crs)
-        left, bottom, right, top = transform_bounds(grid.crs, crs, left, bottom, right, top)
-    else:
-        step = (abs(affine.a), abs(affine.e))
+    left, bottom, right, top = grid.bounds if crs == grid.crs else grid.bounds_in(crs)
+    step = _fitting_step(grid, crs)
     dx, dy = (size or own for size, own in zip(sizes, step, strict=True))
     columns = max(1, math.ceil((right - left) / dx - 1e-6))
     rows = max(1, math.ceil((top - bottom) / dy - 1e-6))
@@ -123,15 +112,16 @@ def _plan_grid(grid: Grid, crs: Any, sizes: list[float], align: str) -> Grid:  #
 
 
 def _fitting_step(grid: Grid, crs: Any) -> tuple[float, float]:  # noqa: ANN401
-    """Return the pixel size in another reference system that keeps pixels along the diagonal.
+    """Return the pixel size; in another reference system the one that keeps pixels on diagonals.
 
     As GDAL suggests it; its own function wants the VRT driver, which workers do not have.
     """
     from rasterio.warp import transform
 
+    if crs == grid.crs and grid.transform is not None:
+        return abs(grid.transform.a), abs(grid.transform.e)
     height, width = grid.shape_yx
-    affine = grid.transform or Affine.identity()
-    corners = [affine * (0, 0), affine * (width, height)]
+    corners = [grid.to_xy(0, 0), grid.to_xy(height, width)]
     xs, ys = transform(grid.crs, crs, *zip(*corners, strict=True))
     step = math.hypot(xs[1] - xs[0], ys[1] - ys[0]) / math.hypot(width, height)
     return step, step
@@ -174,7 +164,7 @@ def _warp(data: xr.DataArray, target: Grid, method: str) -> xr.DataArray:
         key: value for key, value in data.coords.items()
         if key != "spatial_ref" and not {y, x} & set(value.dims)
     }  # fmt: skip
-    grid_labels = grid_coordinates(target)
+    grid_labels = target.coordinates()
     coords |= {y: grid_labels["y"], x: grid_labels["x"]}
     if "spatial_ref" in grid_labels:
         coords["spatial_ref"] = grid_labels["spatial_ref"]

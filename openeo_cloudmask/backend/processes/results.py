@@ -16,7 +16,6 @@ from openeo_cloudmask.backend.cubes.doubts import date_text, find_doubts
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
 from openeo_cloudmask.backend.outputs.arrays import (
-    bounds_wgs84,
     check_loadable,
     to_json,
     write_json,
@@ -34,6 +33,7 @@ from openeo_cloudmask.backend.outputs.tables import (
 from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import (
     find_dimension,
+    grid_of,
     is_raster,
     kind_of,
 )
@@ -268,7 +268,7 @@ def _dates_as_bands(cube: xr.DataArray, kind: str) -> xr.DataArray:
 
 def _describe(cube: xr.DataArray) -> dict[str, Any]:
     about: dict[str, Any] = {"bands": [str(label) for label in cube["bands"].to_numpy()]}
-    bounds = bounds_wgs84(cube)
+    bounds = grid_of(cube).bounds_wgs84 if is_raster(cube) else None
     if bounds is not None:
         about["bbox"] = [float(value) for value in bounds]
     about["shape"] = [cube.sizes["y"], cube.sizes["x"]]

@@ -22,7 +22,7 @@ from openeo_cloudmask.backend.processes.load import (
     parse_grid,
     parse_interval,
 )
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.stack import raster_grid
 
 MAX_ITEMS = 500
@@ -155,9 +155,7 @@ def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Ou
     if missing := [name for name in bands if name not in assets]:
         raise _bad(f"item {item.get('id')} lacks the bands {', '.join(missing)}")
     opened = [(*assets[name], _asset_grid(item, assets[name][0], where, reader)) for name in bands]
-    finest = min(
-        (grid for *_, grid in opened), key=lambda g: abs(g.transform.a if g.transform else 1)
-    )
+    finest = min((grid for *_, grid in opened), key=lambda g: g.pixel_size)
     files = []
     for asset, number, grid in opened:
         details = (asset.get("raster:bands") or asset.get("bands") or [{}])[
@@ -165,9 +163,7 @@ def _load_item(item: Mapping[str, Any], where: str, bands: list[str], reader: Ou
             if len(asset.get("raster:bands") or asset.get("bands") or [{}]) >= number
             else 0
         ]
-        step = 1.0
-        if grid.transform is not None and finest.transform is not None:
-            step = finest.transform.a / grid.transform.a
+        step = finest.pixel_size / grid.pixel_size
         files.append(
             BandFile(
                 path=urljoin(where, str(asset["href"])),

@@ -9,7 +9,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.cubes.read import grid_of
 from openeo_cloudmask.backend.graph.execute import Callback
 from openeo_cloudmask.backend.processes.apply import PIXELS, apply, flatten_pixels, without
 from openeo_cloudmask.backend.processes.blocks import (
@@ -17,7 +16,7 @@ from openeo_cloudmask.backend.processes.blocks import (
     made_attributes,
     nodata_of,
 )
-from openeo_cloudmask.backend.processes.dims import GEOMETRY, spatial_dimensions
+from openeo_cloudmask.backend.processes.dims import GEOMETRY, grid_of, spatial_dimensions
 from openeo_cloudmask.backend.processes.geometries import (
     PROPERTIES,
     Geometries,
@@ -25,7 +24,7 @@ from openeo_cloudmask.backend.processes.geometries import (
     pixels_of,
 )
 from openeo_cloudmask.backend.processes.labels import filter_bbox
-from openeo_cloudmask.products.scene import Grid
+from openeo_cloudmask.grid import Grid
 
 _COUNTS = ("value", "total_count", "valid_count")
 
@@ -124,9 +123,7 @@ def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa
     boxes = np.array([shape.bounds for shape in shapes])
     (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     # A point has no extent, but lies in a pixel.
-    step = (
-        1e-3 * abs(grid.transform.a) if grid.transform and (west == east or south == north) else 0
-    )
+    step = 1e-3 * grid.pixel_size if west == east or south == north else 0
     box = {"west": west - step, "south": south - step, "east": east + step,
            "north": north + step, "crs": grid.crs.to_wkt() if grid.crs else None}  # fmt: skip
     cut = filter_bbox(data, box)
@@ -173,8 +170,7 @@ def _apply_values(data: xr.DataArray, process: Callback, context: Any) -> xr.Dat
 
 
 def _grid(data: xr.DataArray) -> Grid:
-    y, x = spatial_dimensions(data)
-    grid = grid_of(data.rename({y: "y", x: "x"}) if (y, x) != ("y", "x") else data)
+    grid = grid_of(data)
     if grid.crs is None or grid.transform is None:
         raise ApiError(
             "ProcessParameterInvalid",
