@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ def export(
     window_px: Annotated[
         int | None, typer.Option(help="Side of the window in pixels, instead of the model's own.")
     ] = None,
+    item: Annotated[
+        bool, typer.Option("--item", help="Write a STAC item beside it that says how to run it.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
 ) -> None:
     """Write MODEL as OUTPUT, for onnxruntime: weights, bands, classes and licence in one file.
@@ -51,3 +55,16 @@ def export(
         f"{output}: {card.model} for {card.sensor} ({', '.join(card.bands)}), windows of "
         f"{card.window_px} px, {output.stat().st_size / 1e6:.1f} MB"
     )
+    if item:
+        typer.echo(f"{_write_item(output, sensor)}: its STAC item")
+
+
+def _write_item(output: Path, sensor: str | None) -> Path:
+    from openeo_cloudmask.publish import publish_text
+    from openeo_cloudmask.sensors import ANY_SENSOR, resolve_sensor
+    from openeo_cloudmask.stac.exported_item import describe_exported
+
+    custom = resolve_sensor(sensor) if sensor not in (None, ANY_SENSOR) else None
+    found = describe_exported(output, sensor=custom)
+    content = found.to_dict(include_self_link=False, transform_hrefs=False)
+    return publish_text(output.with_suffix(".json"), f"{json.dumps(content, indent=2)}\n")

@@ -147,6 +147,8 @@ class ModelKind:
     """True where weights come with the package, or from the user's own training."""
     asset_title: str = "Weights, which do not come as a file of their own"
     """What the model is in a catalog, where no file of weights can be downloaded."""
+    brought: WeightsSource | None = None
+    """The file that another package brings along, where its authors published it."""
     settings_file: str | None = None
     """Name of a file that may lie beside the weights and belongs to them."""
 

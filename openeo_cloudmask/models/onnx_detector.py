@@ -79,8 +79,14 @@ def read_card(path: str | Path) -> OnnxCard:
         WeightsError: The file cannot be read or carries no card.
         MissingExtraError: onnxruntime is not installed.
     """
+    return open_exported(path)[1]
+
+
+def open_exported(path: str | Path, device: str = "cpu") -> tuple[Any, OnnxCard]:
+    """Return the session and the card of an exported file; errors are those of ``read_card``."""
     path = Path(path)
-    return parse_card(_open_session(path, "cpu").get_modelmeta().custom_metadata_map, path)
+    session = _open_session(path, device)
+    return session, parse_card(session.get_modelmeta().custom_metadata_map, path)
 
 
 def packaged_onnx(entry: ModelEntry) -> Path:
@@ -130,8 +136,7 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
     if request.precision == "bf16":
         raise OptionError("the runtime 'onnx' computes in fp32; precision 'bf16' needs torch")
     path = request.weights
-    session = _open_session(path, request.device)
-    card = parse_card(session.get_modelmeta().custom_metadata_map, path)
+    session, card = open_exported(path, request.device)
     if card.model != request.entry.id:
         raise WeightsError(
             f"{path} holds model {card.model!r}, but {request.entry.id!r} was asked for"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ from pystac.stac_io import DefaultStacIO
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
 from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX, packaged_onnx
 from openeo_cloudmask.models.registry import MODELS
-from openeo_cloudmask.publish import publish_text
+from openeo_cloudmask.publish import publish_file, publish_text
 from openeo_cloudmask.stac import fields
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 from openeo_cloudmask.stac.model_item import BBOX, build_model_item, output_styles
@@ -160,6 +162,7 @@ def write_catalog(folder: Path, files: Mapping[str, str] | None = None) -> list[
     try:
         old = _old_files(folder)
         written = [publish_text(folder / name, text) for name, text in planned.items()]
+        written += [_copy(source, folder / "assets" / source.name) for source in carried_files()]
         for path in old - set(written):
             path.unlink()
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
@@ -181,7 +184,18 @@ def _old_files(folder: Path) -> set[Path]:
         raise OutputError(
             f"{folder} is not empty and holds no catalog {CATALOG_ID!r}; name an empty folder"
         )
-    return {path for path in folder.rglob("*") if path.suffix in (".json", ".py")}
+    return {path for path in folder.rglob("*") if path.suffix in (".json", ".py", ONNX_SUFFIX)}
+
+
+def carried_files() -> list[Path]:
+    """Return the networks that the catalog carries, as they lie in this package."""
+    return sorted(path for entry in MODELS.values() if (path := packaged_onnx(entry)).is_file())
+
+
+def _copy(source: Path, target: Path) -> Path:
+    with publish_file(target) as part:
+        shutil.copyfile(source, part)
+    return target
 
 
 def find_schemas() -> Path | None:

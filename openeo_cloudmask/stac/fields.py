@@ -107,7 +107,8 @@ def parse_weights_url(url: str, where: str) -> WeightsSource:
 def stac_band(band: Band) -> dict[str, object]:
     """Return the band as STAC's core and ``eo`` fields describe it; what a model is fed with.
 
-    Reflectance has the unit 1, thermal bands are kelvin (``value_scaling`` makes them 0-1).
+    Reflectance has the unit 1, thermal bands are kelvin (``value_scaling`` makes them 0-1). Where
+    nothing was seen there is 0.
     """
     described: dict[str, object] = {"name": band.name, "gsd": band.resolution_m}
     if band.common_name:
@@ -117,7 +118,7 @@ def stac_band(band: Band) -> dict[str, object]:
         described["eo:full_width_half_max"] = round((band.max_nm - band.min_nm) / 1000, 6)
     described["unit"] = "K" if band.kind is BandKind.THERMAL else "1"
     described["data_type"] = "float32"
-    described["nodata"] = "nan"
+    described["nodata"] = 0
     return described
 
 

@@ -19,14 +19,18 @@ from pystac.extensions.mlm import (
 from openeo_cloudmask.classes import NODATA, SCHEMES, ClassScheme, OutputStyle, mapping
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.entry import ModelEntry, WeightsSource
+from openeo_cloudmask.models.onnx_detector import packaged_onnx
+from openeo_cloudmask.models.weights import sha256_of
 from openeo_cloudmask.options import STRIDES_PX
 from openeo_cloudmask.sensors import Band, get_sensor
-from openeo_cloudmask.stac import fields
+from openeo_cloudmask.stac import fields, recipe
 from openeo_cloudmask.stac.extension import SCHEMA_URI, CloudMaskExtension
 
-UDF_HREF = "../../assets/cloud_mask.py"
-UDP_HREF = "../../assets/cloud_mask.json"
+ASSETS_HREF = "../../assets/"
+"""From an item to the files that the catalog carries."""
+UDF_HREF = f"{ASSETS_HREF}cloud_mask.py"
+UDP_HREF = f"{ASSETS_HREF}cloud_mask.json"
 PROCESS_ID = "cloud_mask"
 DISTRIBUTION = "openeo-cloudmask"
 
@@ -34,13 +38,12 @@ BBOX = [-180.0, -90.0, 180.0, 90.0]
 START, END = "1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
 """A model is bound to no place and no time; these are what STAC and MLM use to say so."""
 
-_WORLD = {
+WORLD = {
     "type": "Polygon",
     "coordinates": [
         [[-180.0, -90.0], [180.0, -90.0], [180.0, 90.0], [-180.0, 90.0], [-180.0, -90.0]]
     ],
 }
-_TASK = TaskType.SEMANTIC_SEGMENTATION
 
 Json = dict[str, Any]
 
@@ -64,7 +67,7 @@ def build_model_item(
     """
     item = pystac.Item(
         id=entry.id,
-        geometry=_WORLD,
+        geometry=WORLD,
         bbox=BBOX,
         datetime=None,
         properties={
@@ -91,7 +94,7 @@ def build_model_item(
     item.properties["bands"] = [fields.stac_band(band) for band in bands]
     _apply_mlm(item, entry, bands, total_parameters)
     CloudMaskExtension.ext(item).apply_model(_own_fields(entry, scores))
-    _apply_publication(item, entry)
+    apply_publication(item, entry)
     _add_assets(item, entry)
     return item
 
@@ -108,14 +111,16 @@ def _apply_mlm(
     MLMExtension.ext(item).apply(
         name=entry.id,
         architecture=entry.kind.architecture,
-        tasks=[_TASK],
-        input=[ModelInput(_model_input(entry, bands))],
+        tasks=[TaskType.SEMANTIC_SEGMENTATION],
+        input=[ModelInput(given) for given in _model_inputs(entry, bands)],
         output=[ModelOutput(_model_output(entry))],
-        framework=entry.kind.framework,
+        framework=framework(entry),
         total_parameters=total_parameters,
         batch_size_suggestion=entry.window.batch,
         accelerator_constrained=False,
-        hyperparameters=Hyperparameters.create(kind=entry.kind.id, **entry.config),
+        hyperparameters=Hyperparameters.create(
+            kind=entry.kind.id, **entry.config, **recipe.steps(entry.window)
+        ),
     )
     # pystac writes null, which would say "trained from scratch".
     del item.properties["mlm:pretrained_source"]
@@ -127,37 +132,22 @@ def _apply_mlm(
     item.properties["ml-model:architecture"] = entry.kind.architecture
 
 
-def _model_input(entry: ModelEntry, bands: list[Band]) -> Json:
-    size = entry.window.size_px
-    return {
-        "name": next(iter(entry.inputs)),
-        "description": "A window of one date. Reflectance is 0-1 with the offset of the product "
-        "applied; pixels that were not seen are NaN.",
-        "bands": [band.name for band in bands],
-        "input": {
-            "shape": [-1, len(bands), size, size],
-            "dim_order": ["batch", "bands", "height", "width"],
-            "data_type": "float32",
-        },
-        "value_scaling": fields.value_scaling(bands),
-        # At the edge of a scene, windows are filled up by mirroring.
-        "resize_type": None if entry.window.pixelwise else "pad",
-    }
+def framework(entry: ModelEntry) -> str:
+    """Return what runs the file of the model's asset (``mlm:framework``)."""
+    return "ONNX" if packaged_onnx(entry).is_file() else entry.kind.framework
+
+
+def _model_inputs(entry: ModelEntry, bands: list[Band]) -> list[Json]:
+    if not packaged_onnx(entry).is_file():
+        return [recipe.windows_input(next(iter(entry.inputs)), bands, entry.window)]
+    return [
+        recipe.windows_input(recipe.WINDOWS, bands, entry.window),
+        recipe.further_input(recipe.PRESENT, len(bands), entry.window),
+    ]
 
 
 def _model_output(entry: ModelEntry) -> Json:
-    size = entry.window.size_px
-    return {
-        "name": "probabilities",
-        "description": "Probabilities of the classes, which sum to 1; NaN where nothing was seen.",
-        "tasks": [_TASK.value],
-        "result": {
-            "shape": [-1, len(entry.scheme.classes), size, size],
-            "dim_order": ["batch", "class", "height", "width"],
-            "data_type": "float32",
-        },
-        "classification:classes": class_objects(entry.scheme),
-    }
+    return recipe.probabilities_output(class_objects(entry.scheme), entry.window)
 
 
 def class_objects(scheme: ClassScheme) -> list[Json]:
@@ -268,7 +258,8 @@ def band_descriptor(band: Band) -> Json:
     return descriptor
 
 
-def _apply_publication(item: pystac.Item, entry: ModelEntry) -> None:
+def apply_publication(item: pystac.Item, entry: ModelEntry) -> None:
+    """Add licence, citation and publication to a model's item."""
     item.properties["sci:citation"] = entry.citation
     item.add_link(
         pystac.Link("license", entry.licence.url, media_type="text/html", title=entry.licence.spdx)
@@ -311,40 +302,69 @@ def _add_assets(item: pystac.Item, entry: ModelEntry) -> None:
         pystac.Asset(
             href=entry.source_url,
             title="Where the model comes from",
-            media_type=_page_type(entry.source_url),
+            media_type="text/html",
             roles=["source"],
         ),
     )
 
 
 def _model_asset(entry: ModelEntry) -> pystac.Asset:
-    artifact = fields.artifact_type(entry)
-    extra: Json = {"mlm:artifact_type": artifact}
-    source = entry.weights
-    if source is None:
-        rule = artifact == "python"
-        return pystac.Asset(
-            href=UDF_HREF if rule else entry.source_url,
-            title=entry.kind.asset_title,
-            media_type=fields.media_type(artifact) if rule else _page_type(entry.source_url),
-            roles=["mlm:model", "code"] if rule else ["mlm:model"],
-            extra_fields=extra,
+    """Return the file that holds the model: what a stranger can run, if there is such a file."""
+    onnx = packaged_onnx(entry)
+    if onnx.is_file():
+        return file_asset(
+            f"{ASSETS_HREF}{onnx.name}",
+            "onnx",
+            title="Network with its weights, for onnxruntime",
+            sha256=sha256_of(onnx),
+            size_bytes=onnx.stat().st_size,
         )
-    if source.sha256 is not None:
-        extra["file:checksum"] = fields.multihash(source.sha256)
-    if source.size_bytes is not None:
-        extra["file:size"] = source.size_bytes
-    return pystac.Asset(
-        href=source.url,
-        title="Weights",
-        media_type=fields.media_type(artifact),
-        roles=["mlm:model", "weights"],
-        extra_fields=extra,
+    source = entry.weights or entry.kind.brought
+    if source is None:  # rules, and networks that each user trains: the function is all there is
+        return pystac.Asset(
+            href=UDF_HREF,
+            title=entry.kind.asset_title,
+            media_type=fields.media_type("python"),
+            roles=["mlm:model", "code"],
+            extra_fields={"mlm:artifact_type": "python"},
+        )
+    return _published_asset(entry, source)
+
+
+def _published_asset(entry: ModelEntry, source: WeightsSource) -> pystac.Asset:
+    own = entry.weights is not None
+    return file_asset(
+        source.url,
+        fields.artifact_type(entry),
+        title="Weights" if own else entry.kind.asset_title,
+        sha256=source.sha256,
+        size_bytes=source.size_bytes,
+        roles=("mlm:model", "weights") if own else ("mlm:model",),
     )
 
 
-def _page_type(url: str) -> str | None:
-    return "text/html" if url.startswith("http") else None  # a URN is no page
+def file_asset(
+    href: str,
+    artifact: str,
+    *,
+    title: str,
+    sha256: str | None,
+    size_bytes: int | None,
+    roles: Sequence[str] = ("mlm:model",),
+) -> pystac.Asset:
+    """Return the asset of a model's file, with what tells whether it is the one meant."""
+    extra: Json = {"mlm:artifact_type": artifact}
+    if sha256 is not None:
+        extra["file:checksum"] = fields.multihash(sha256)
+    if size_bytes is not None:
+        extra["file:size"] = size_bytes
+    return pystac.Asset(
+        href=href,
+        title=title,
+        media_type=fields.media_type(artifact),
+        roles=list(roles),
+        extra_fields=extra,
+    )
 
 
 NODATA_CLASS: Json = {

@@ -19,12 +19,13 @@ from openeo_cloudmask.models.entry import Licence, ModelEntry, ModelKind, Weight
 from openeo_cloudmask.options import STRIDES_PX
 from openeo_cloudmask.sensors import SENSORS, Sensor
 from openeo_cloudmask.stac import extension as ext
-from openeo_cloudmask.stac import fields
+from openeo_cloudmask.stac import fields, recipe
 from openeo_cloudmask.stac.model_item import (
     DISTRIBUTION,
     band_descriptor,
     class_mappings,
     class_objects,
+    framework,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
     _check_model_input(item, inputs)
     _check_openeo(item)
     kind, config = _read_hyperparameters(item)
-    _check_framework(properties, kind)
+    _check_framework(item, kind)
     requirements = properties.get(ext.BAND_REQUIREMENTS, {})
     try:
         return ModelEntry(
@@ -335,6 +336,8 @@ def _read_hyperparameters(item: Json) -> tuple[ModelKind, dict[str, Any]]:
     from openeo_cloudmask.models.registry import KINDS, MODELS
 
     found = dict(_member(item["properties"], "mlm:hyperparameters", "properties"))
+    for name in recipe.STEPS:  # how windows are laid out, and no setting of the network
+        found.pop(name, None)
     name = found.pop("kind", None)
     carried = MODELS.get(item["id"])
     if carried is not None and carried.kind.id == name:
@@ -346,13 +349,17 @@ def _read_hyperparameters(item: Json) -> tuple[ModelKind, dict[str, Any]]:
     return KINDS[name], found
 
 
-def _check_framework(properties: Json, kind: ModelKind) -> None:
+def _check_framework(item: Json, kind: ModelKind) -> None:
     """Check that framework and dependencies are those that run models of this kind."""
-    framework = properties.get("mlm:framework")
-    if framework != kind.framework:
+    from openeo_cloudmask.models.registry import MODELS
+
+    properties = item["properties"]
+    carried = MODELS.get(item["id"])
+    wanted = framework(carried) if carried and carried.kind.id == kind.id else kind.framework
+    if (found := properties.get("mlm:framework")) != wanted:
         raise CatalogError(
-            f"properties.mlm:framework is {framework!r}, which does not run a model of the kind "
-            f"{kind.id!r}; expected {kind.framework!r}"
+            f"properties.mlm:framework is {found!r}, which does not run a model of the kind "
+            f"{kind.id!r}; expected {wanted!r}"
         )
     given = properties[ext.OPENEO]["dependencies"][0]
     expected = f"{DISTRIBUTION}[{kind.extra}]" if kind.extra else DISTRIBUTION
@@ -369,7 +376,7 @@ def _read_weights(item: Json, kind: str) -> WeightsSource | None:
     asset = _asset(item, "model")
     href = _text(asset, "href", where="assets.model")
     if "weights" not in asset["roles"]:
-        _check_carried(item["id"], kind)
+        _check_carried(item["id"], kind, asset)
         return None
     source = fields.parse_weights_url(href, "assets.model.href")
     checksum, size = asset.get("file:checksum"), asset.get("file:size")
@@ -383,15 +390,23 @@ def _read_weights(item: Json, kind: str) -> WeightsSource | None:
     return source
 
 
-def _check_carried(model: str, kind: str) -> None:
+def _check_carried(model: str, kind: str, asset: Json) -> None:
     """Check that a model whose asset is no weights file is one that this package brings along."""
+    from openeo_cloudmask.models.onnx_detector import packaged_onnx
     from openeo_cloudmask.models.registry import MODELS
+    from openeo_cloudmask.models.weights import sha256_of
 
     carried = [name for name, entry in MODELS.items() if entry.weights is None]
     if model not in carried or MODELS[model].kind.id != kind:
         raise CatalogError(
             f"assets.model.roles has no 'weights', and {model!r} of the kind {kind!r} is none of "
             f"the models that need no file: {', '.join(carried)}"
+        )
+    onnx = packaged_onnx(MODELS[model])
+    if onnx.is_file() and asset.get("file:checksum") != (own := fields.multihash(sha256_of(onnx))):
+        raise CatalogError(
+            f"assets.model.file:checksum is {asset.get('file:checksum')!r}; expected {own!r}, that "
+            f"of the {onnx.name} in this package"
         )
 
 

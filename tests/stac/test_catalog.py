@@ -32,7 +32,7 @@ def _files(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".onnx"
     }
 
 
@@ -196,7 +196,8 @@ def test_commands_build_and_validate(
 ) -> None:
     run, app, folder = CliRunner(), build_app(), tmp_path / "models"
     built = run.invoke(app, ["catalog", "build", str(folder)])
-    assert built.output == f"{len(planned)} files in {folder}\n"
+    networks = list(folder.rglob("*.onnx"))
+    assert built.output == f"{len(planned) + len(networks)} files in {folder}\n"
     assert _files(folder) == planned
     options = ["--schemas", str(shared("schemas")), "--no-fetch"]
     checked = run.invoke(app, ["catalog", "validate", str(folder), *options])

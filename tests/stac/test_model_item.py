@@ -57,7 +57,7 @@ def test_an_item_read_by_pystac_or_from_a_file_gives_the_entry(catalog: Path) ->
 def test_mlm_clients_see_bands_classes_and_window(model: str, item_of: ItemOf) -> None:
     entry, content = MODELS[model], item_of(model)
     mlm = MLMExtension.ext(pystac.Item.from_dict(content, migrate=False))
-    (given,), (result,) = mlm.input, mlm.output
+    (given, *_), (result,) = mlm.input, mlm.output
     sensor_id, names = next(iter(entry.inputs.items()))
     assert given.bands == list(names)
     assert given.input.shape == [-1, len(names), entry.window.size_px, entry.window.size_px]

@@ -86,7 +86,7 @@ MINI = ModelEntry(
     licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
     citation="openeo-cloudmask, network mini, trained on scenes of its own simulator and on 22 "
     "small real scenes with labels by people.",
-    source_url="urn:openeo-cloudmask:mini",
+    source_url="https://openeo-cloudmask.github.io/mini/",
     trained_on=(
         "openeo-cloudmask simulated scenes",
         "16 crops of USGS L8 Biome (public domain)",

@@ -17,7 +17,14 @@ from openeo_cloudmask.classes import FOUR_CLASS, ClassScheme
 from openeo_cloudmask.errors import MissingExtraError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.devices import choose_device
-from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
+from openeo_cloudmask.models.entry import (
+    Family,
+    Licence,
+    LoadRequest,
+    ModelEntry,
+    ModelKind,
+    WeightsSource,
+)
 
 _CLEAR, _CLOUD = FOUR_CLASS.index("clear"), FOUR_CLASS.index("thick-cloud")
 
@@ -73,7 +80,15 @@ BOOSTING = ModelKind(
     extra="s2cloudless",
     accelerator="amd64",
     artifact="lightgbm",
-    asset_title="Weights, which the package of the model's authors brings along",
+    asset_title="Weights, which the package s2cloudless brings along",
+    brought=WeightsSource(
+        host="github",
+        repo="sentinel-hub/sentinel2-cloud-detector",
+        revision="711d86176416b5afc2960963777407062adf852f",
+        file="s2cloudless/models/pixel_s2_cloud_detector_lightGBM_v0.1.txt",
+        sha256="0f92b6822cc0ad42982f55bab9b1688329e119451ad9a9e0a56384b9f37bc61d",
+        size_bytes=10975392,
+    ),
 )
 
 _S2CLOUDLESS = ModelEntry(

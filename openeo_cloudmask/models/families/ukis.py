@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import FOUR_CLASS, ClassScheme
 from openeo_cloudmask.errors import BandError, InputError, MissingExtraError
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
+from openeo_cloudmask.models.entry import (
+    Family,
+    Licence,
+    LoadRequest,
+    ModelEntry,
+    ModelKind,
+    WeightsSource,
+)
 from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.sensors import CommonBands
 
@@ -147,7 +154,15 @@ UKIS = ModelKind(
     extra="ukis",
     accelerator="amd64",
     artifact="onnx",
-    asset_title="Weights, which the package of the model's authors brings along",
+    asset_title="Weights for six bands of Level-1C, one of four files in the package ukis-csmask",
+    brought=WeightsSource(
+        host="github",
+        repo="dlr-eoc/ukis-csmask",
+        revision="bcd8ea0ec73f588a8b58b334a92b85c96b00b6a2",
+        file="ukis_csmask/model_6b_l1c.onnx",
+        sha256="aa79e9a0f02ff8e0243d93771d1daf6a8d1166b7ac06c3771560b83367c6c573",
+        size_bytes=39603414,
+    ),
 )
 
 _UKIS = ModelEntry(
