@@ -169,6 +169,21 @@ SCHEMES: dict[str, ClassScheme] = {
     )
 }
 
+_KIND_NAMES = {
+    # Of classes that are cloud the first is the denser: it goes before in a buffer.
+    "cloud": (
+        *("thick-cloud", "cloud", "low-cloud", "invalid", "thin-cloud", "high-cloud", "cirrus"),
+    ),
+    "shadow": ("cloud-shadow", "invalid"),
+}
+
+
+def kind_values(scheme: ClassScheme, kind: str) -> tuple[int, ...]:
+    """Return the values of the classes of ``scheme`` that are ``cloud`` or ``shadow``."""
+    values = dict(zip(scheme.names, scheme.values, strict=True))
+    return tuple(values[name] for name in _KIND_NAMES[kind] if name in values)
+
+
 _DROP = NODATA
 
 MAPPINGS: dict[tuple[str, str], tuple[int, ...]] = {

@@ -31,6 +31,8 @@ DIMENSIONS = {
     "y": ("y", "latitude", "lat", "northing"),
     "x": ("x", "longitude", "lon", "easting"),
 }
+DEGREES_BELOW = 0.1
+"""Coordinates whose step is smaller are degrees, not metres."""
 _NODATA_ATTRIBUTES = ("_FillValue", "missing_value", "nodata", "nodatavals")
 
 
@@ -77,6 +79,9 @@ def mask_datacube(
         raise InputError("the cube has no time step; expected at least one")
     shape_yx = named.sizes["y"], named.sizes["x"]
     wanted = [_inner(length, neighborhood) for length in shape_yx]
+    pixel_m = pixel_size_m(named)
+    if neighborhood is not None:
+        _tell_narrow(masker, neighborhood[1], masker.cleaning(pixel_m).margin_px)
     masks = []
     for index, scene in enumerate(scenes):
         reader = CubeReader(scene[places].variable, masker.inputs, options, nodata_values(cube))
@@ -85,6 +90,7 @@ def mask_datacube(
             origin_yx=(pixel_origin(named, "y"), pixel_origin(named, "x")),
             rows=wanted[0],
             columns=wanted[1],
+            pixel_m=pixel_m,
             progress=_part_of(progress, index, len(scenes)),
         )
         mask = np.full((len(inner), *shape_yx), NODATA, np.uint8)
@@ -128,6 +134,32 @@ def pixel_origin(cube: xr.DataArray, dim: str) -> int:
     """Return the absolute index of the first pixel along ``dim``; 0 where it cannot be told."""
     axis = parse_axis(cube.coords[dim].to_numpy()) if dim in cube.coords else None
     return 0 if axis is None else axis.origin
+
+
+def pixel_size_m(named: xr.DataArray) -> tuple[float, float] | None:
+    """Return height and width of a pixel, metres; None where coordinates are none, or degrees.
+
+    Args:
+        named: what ``name_dimensions`` gave. Steps below a tenth are degrees: no sensor's pixels
+            are so small.
+    """
+    axes = [parse_axis(named.coords[dim]) if dim in named.coords else None for dim in ("y", "x")]
+    sizes = [0.0 if axis is None else abs(axis.step) for axis in axes]
+    return (sizes[0], sizes[1]) if min(sizes) >= DEGREES_BELOW else None
+
+
+def _tell_narrow(masker: Masker, overlap_px: int, margin_px: int) -> None:
+    window = masker.detector.window
+    needed = margin_px + (0 if window.pixelwise else window.size_px - 1)
+    if margin_px and overlap_px < needed:
+        _log.warning(
+            "buffer and min_area look %d pixels around, for which this model's neighbourhoods need "
+            "an overlap of %d pixels; they have %d, so where they meet the mask may differ from "
+            "that of the whole scene",
+            margin_px,
+            needed,
+            overlap_px,
+        )
 
 
 class CubeReader:

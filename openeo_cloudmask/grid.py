@@ -101,6 +101,16 @@ class Grid:
         return size * float(self.crs.linear_units_factor[1])
 
     @property
+    def pixel_m(self) -> tuple[float, float] | None:
+        """Height and width of a pixel, metres; None without georeference or in degrees."""
+        if self.transform is None or self.crs is None or not self.crs.is_projected:
+            return None
+        unit = float(self.crs.linear_units_factor[1])
+        height = math.hypot(self.transform.b, self.transform.e)
+        width = math.hypot(self.transform.a, self.transform.d)
+        return height * unit, width * unit
+
+    @property
     def bounds(self) -> Bounds:
         """The outer edges in its own reference system; in pixels without georeference."""
         height, width = self.shape_yx

@@ -23,6 +23,7 @@ from openeo_cloudmask.datacube import (
     name_dimensions,
     nodata_values,
     pixel_origin,
+    pixel_size_m,
 )
 from openeo_cloudmask.errors import InputError, MissingExtraError
 from openeo_cloudmask.guard import DOUBT_CODE
@@ -66,6 +67,7 @@ class StripTask:
     pixels: CubeReader
     origin_yx: tuple[int, int]
     rows: tuple[int, int]
+    pixel_m: tuple[float, float] | None
     watch: Watch
 
     def run(self) -> NDArray[np.uint8]:
@@ -75,6 +77,7 @@ class StripTask:
             self.pixels,
             origin_yx=self.origin_yx,
             rows=self.rows,
+            pixel_m=self.pixel_m,
             progress=self.watch.progress,
             tell=self.watch.tell,
         )
@@ -125,6 +128,7 @@ def mask_lazily(
 
     Raises:
         InputError: a dimension is missing, or the cube is empty.
+        OptionError: buffer or smallest area cannot be applied to this mask.
         BandError: bands are missing, unlabelled or given twice.
         MissingExtraError: dask is not installed.
     """
@@ -140,6 +144,8 @@ def mask_lazily(
     masker = Masker.open(options, [str(label) for label in named["bands"].to_numpy()])
     height, width = named.sizes["y"], named.sizes["x"]
     origin_yx = (pixel_origin(named, "y"), pixel_origin(named, "x"))
+    pixel_m = pixel_size_m(named)
+    masker.cleaning(pixel_m)  # what cannot be done is told now, not when a strip is computed
     count = strips or math.ceil(height / masker.step_px / STRIP_WINDOWS)
     rows = plan_strips(height, step_px=masker.step_px, origin_px=origin_yx[0], count=count)
     parts = len(rows) * named.sizes.get("t", 1)
@@ -153,6 +159,7 @@ def mask_lazily(
                 pixels=pixels,
                 origin_yx=origin_yx,
                 rows=part,
+                pixel_m=pixel_m,
                 watch=watch(date * len(rows) + number, parts),
             )
             block = delayed(run_sealed, pure=False, traverse=False)(

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import NODATA, ClassScheme, apply_style, style_scheme
+from openeo_cloudmask.amounts import UNITS
+from openeo_cloudmask.classes import (
+    NODATA,
+    ClassScheme,
+    apply_style,
+    style_probabilities,
+    style_scheme,
+)
+from openeo_cloudmask.cleaning import Cleaning, SizeM, plan_cleaning
 from openeo_cloudmask.guard import BrightGuard
 from openeo_cloudmask.inference import Cube, Detector, Progress, predict, predict_strips
 from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
@@ -30,6 +38,8 @@ MASK_LABEL = "mask"
 Strip = tuple[int, NDArray[np.uint8]]
 """First row, and (band, rows, x) uint8: class values or percentages; 255 is no-data."""
 
+_Probabilities = tuple[int, NDArray[np.float32]]
+_Part = tuple[int, int] | None
 _log = logging.getLogger(__name__)
 
 
@@ -122,6 +132,14 @@ class Masker:
         """
         return resolve_bands(labels, self.inputs.band_names, self.inputs.sensor)
 
+    def cleaning(self, pixel_m: SizeM | None = None) -> Cleaning:
+        """Return what is done to a mask with pixels of this size (height and width, metres).
+
+        Raises:
+            OptionError: that cannot be done to masks of this model, style and grid.
+        """
+        return plan_cleaning(self.options, self.scheme, pixel_m)
+
     def load(self) -> Masker:
         """Load the weights now; return itself."""
         self.detector = self._load()
@@ -138,6 +156,7 @@ class Masker:
         origin_yx: tuple[int, int] = (0, 0),
         rows: tuple[int, int] | None = None,
         columns: tuple[int, int] | None = None,
+        pixel_m: SizeM | None = None,
         progress: Progress | None = None,
         counts: NDArray[np.int64] | None = None,
         tell: Callable[[str], None] = _log.warning,
@@ -147,25 +166,49 @@ class Masker:
         Args:
             cube: (band, y, x), reflectance 0-1, NaN where no-data; the bands of ``inputs``.
             origin_yx: absolute indices of the cube's first row and column.
-            rows: first row wanted and the one past the last; None for all.
+            rows: first row wanted and the one past the last; None for all. What the buffer and
+                the smallest area need to see beyond is computed too.
             columns: the same for columns.
+            pixel_m: height and width of a pixel in metres, where they are known.
             progress: called with (done, total) windows.
             counts: (256,) int64, gets the number of pixels of each class added, 255 no-data.
             tell: told at the end how many pixels are no-data though nobody declared it.
+
+        Raises:
+            OptionError: buffer or smallest area cannot be applied to this mask.
         """
         before = Counter(getattr(cube, "fills", {}))
-        style, categorise = self.options.output_style, self.options.categorise
-        native = self.detector.scheme
-        for row, strip in predict_strips(
+        cleaning = self.cleaning(pixel_m)
+        wanted, margin = (rows, columns), cleaning.margin_px
+        wider = [
+            _widen(part, length, margin)
+            for part, length in zip(wanted, cube.shape[1:], strict=True)
+        ]
+        strips = predict_strips(
             cube,
             self.detector,
             stride=self.options.stride,
             origin_yx=origin_yx,
-            part=rows,
-            part_columns=columns,
+            part=wider[0],
+            part_columns=wider[1],
             progress=progress,
             watch=self._guard.look,
-        ):
+        )
+        if cleaning.active:
+            yield from self._clean(strips, cleaning, wanted, wider, counts)
+        else:
+            yield from self._style(strips, counts)
+        found = Counter(getattr(cube, "fills", {}))
+        found.subtract(before)
+        if text := _describe_fills(found):
+            tell(text)
+
+    def _style(
+        self, strips: Iterator[_Probabilities], counts: NDArray[np.int64] | None
+    ) -> Iterator[Strip]:
+        native, style = self.detector.scheme, self.options.output_style
+        categorise = self.options.categorise
+        for row, strip in strips:
             values = apply_style(strip, native, style, categorise=categorise)
             if counts is not None:
                 classes = (
@@ -173,10 +216,32 @@ class Masker:
                 )
                 counts += np.bincount(classes.ravel(), minlength=256)
             yield row, values
-        found = Counter(getattr(cube, "fills", {}))
-        found.subtract(before)
-        if text := _describe_fills(found):
-            tell(text)
+
+    def _clean(
+        self,
+        strips: Iterator[_Probabilities],
+        cleaning: Cleaning,
+        wanted: Sequence[_Part],
+        wider: Sequence[_Part],
+        counts: NDArray[np.int64] | None,
+    ) -> Iterator[Strip]:
+        """Yield the part that is wanted of the wider one that ``strips`` are of."""
+        native, style = self.detector.scheme, self.options.output_style
+        rows, columns = wanted
+        first, stop = rows or (0, np.iinfo(np.int64).max)
+        left = columns[0] - (wider[1] or (0, 0))[0] if columns else 0
+        inner = slice(left, left + columns[1] - columns[0]) if columns else slice(None)
+        styled = (
+            (row, cleaning.classify(style_probabilities(strip, native, style)))
+            for row, strip in strips
+        )
+        for row, values in cleaning.finish(styled):
+            top, bottom = max(row, first), min(row + values.shape[1], stop)
+            if top < bottom:
+                part = values[:, top - row : bottom - row, inner]
+                if counts is not None:
+                    counts += np.bincount(part.ravel(), minlength=256)
+                yield top, part
 
     def mask(self, cube: Cube, **where: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - as for strips
         """Return (band, y, x) uint8: all strips, of the rows and columns asked for."""
@@ -214,9 +279,14 @@ class Masker:
             "STRIDE": options.stride,
             "CATEGORISE": str(options.categorise).lower(),
             "PRECISION": options.precision,
+            **{name.upper(): getattr(options, name) for name in UNITS if options.amounts(name)},
             "SENSOR": self.inputs.sensor.id,
             "BANDS": ",".join(self.inputs.band_names),
         }
+
+
+def _widen(part: _Part, length: int, margin: int) -> _Part:
+    return part and (max(part[0] - margin, 0), min(part[1] + margin, length))
 
 
 def _describe_fills(found: Mapping[str, int]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from inspect import Parameter, cleandoc, signature
 from typing import Any, TypeVar
 
+from openeo_cloudmask.amounts import UNITS, Amount, parse_amounts
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import OptionError
 
@@ -24,6 +25,7 @@ DEFAULT_MODEL = "mini"
 PRECISIONS = ("auto", "fp32", "bf16")
 _DEVICE = r"auto|cpu|cuda(:[0-9]+)?"
 _TEXT_OR_NULL = {"type": ["string", "null"]}
+_AMOUNTS = {"type": ["string", "number", "null"]}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -106,6 +108,27 @@ class MaskOptions:
         type="string",
         enum=list(PRECISIONS),
     )
+    threshold: str | None = _option(
+        None,
+        """Probability from which on a pixel is cloud (all its classes together) or cloud shadow:
+        `cloud=0.4`, `cloud=0.4,shadow=0.3`, or a number for both; `null` takes the most probable
+        class.""",
+        **_AMOUNTS,
+    )
+    min_area: str | None = _option(
+        None,
+        """Groups of cloud or shadow pixels that are smaller become the most probable class that
+        is neither: `1ha`, `5000m2`, `50px`, or `cloud=1ha,shadow=50px`; a number is square metres.
+        Pixels that touch at a corner belong together. At most 2500 pixels.""",
+        **_AMOUNTS,
+    )
+    buffer: str | None = _option(
+        None,
+        """Widens cloud and cloud shadow, after `threshold` and `min_area`: `120m`, `12px`, or
+        `cloud=120m,shadow=60m`; a number is metres, rounded up to whole pixels. Cloud covers
+        shadow; no-data stays.""",
+        **_AMOUNTS,
+    )
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -130,6 +153,14 @@ class MaskOptions:
             raise _not_among("device", self.device, ("auto", "cpu", "cuda", "cuda:<number>"))
         if self.precision not in PRECISIONS:
             raise _not_among("precision", self.precision, PRECISIONS)
+        for name in UNITS:
+            value = _check_amounts(name, getattr(self, name), categorise=self.categorise)
+            object.__setattr__(self, name, value)
+
+    def amounts(self, name: str) -> dict[str, Amount]:
+        """Return ``cloud`` and ``shadow`` -> amount of the option ``name``, a key of ``UNITS``."""
+        text = getattr(self, name)
+        return {} if text is None else parse_amounts(name, text)
 
     def to_context(self) -> dict[str, Any]:
         """Return the UDF context that gives these options: only what differs from the defaults."""
@@ -265,6 +296,23 @@ def _check_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise OptionError(f"{name} is {value!r}; expected a finite number")
     return float(value)
+
+
+def _check_amounts(name: str, value: object, *, categorise: bool) -> str | None:
+    """Return the text that says ``value``; a number is an amount in the first of its units."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = f"{value:g}{next(iter(UNITS[name]))}"
+    if not isinstance(value, str):
+        raise OptionError(f"{name} is {value!r}; expected a text or a number")
+    parse_amounts(name, value)
+    if not categorise:
+        raise OptionError(
+            f"{name} is {value!r} and changes classes, but percentages are asked for; expected "
+            "categorise true"
+        )
+    return value
 
 
 def _not_among(name: str, value: object, allowed: Iterable[object]) -> OptionError:

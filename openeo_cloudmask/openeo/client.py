@@ -7,7 +7,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.classes import NODATA
+from openeo_cloudmask.classes import NODATA, style_scheme
+from openeo_cloudmask.cleaning import plan_cleaning
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.openeo.neighborhood import plan_neighborhood
 from openeo_cloudmask.options import MaskOptions, parse_context, takes_options
@@ -15,6 +16,10 @@ from openeo_cloudmask.options import MaskOptions, parse_context, takes_options
 if TYPE_CHECKING:
     import openeo
     from openeo.metadata import CubeMetadata
+
+
+_SMALL_PIXEL_M = (10.0, 10.0)
+"""The graph does not know the size of pixels: the overlap is enough for these and larger ones."""
 
 
 @takes_options
@@ -69,7 +74,10 @@ def apply_options(
     from openeo_cloudmask.datacube import output_labels
     from openeo_cloudmask.models.registry import get_model
 
-    around = plan_neighborhood(get_model(options.model).window, size_px=size_px)
+    entry = get_model(options.model)
+    scheme = style_scheme(options.output_style, entry.scheme)
+    margin_px = plan_cleaning(options, scheme, _SMALL_PIXEL_M).margin_px
+    around = plan_neighborhood(entry.window, size_px=size_px, margin_px=margin_px)
     offered = _process_ids(cube.connection)
     if offered is None or "apply_neighborhood" in offered:
         masked = cube.apply_neighborhood(

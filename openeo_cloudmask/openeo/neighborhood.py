@@ -81,24 +81,28 @@ class Neighborhood:
         return [{"dimension": axis, "value": self.overlap_px, "unit": "px"} for axis in ("x", "y")]
 
 
-def plan_neighborhood(window: Window, *, size_px: int | None = None) -> Neighborhood:
+def plan_neighborhood(
+    window: Window, *, size_px: int | None = None, margin_px: int = 0
+) -> Neighborhood:
     """Return the neighbourhood that makes masks of a detector with ``window`` seamless.
 
     Args:
         window: the detector's window.
         size_px: pixels along x and y that one call answers for; larger is cheaper in all, and
             takes more memory (``job_options`` says how much). None for 1024, and for 256 where
-            pixels are looked at one by one.
+            pixels are looked at one by one, or what the overlap needs.
+        margin_px: pixels that buffer and smallest area look at around a pixel.
 
     Raises:
         OptionError: ``size_px`` is smaller than the overlap the window needs.
     """
-    overlap = 0 if window.pixelwise else _STEP_PX * math.ceil((window.size_px - 1) / _STEP_PX)
+    reach = margin_px + (0 if window.pixelwise else window.size_px - 1)
+    overlap = _STEP_PX * math.ceil(reach / _STEP_PX)
     if size_px is None:
-        size_px = PIXELWISE_SIZE_PX if window.pixelwise else DEFAULT_SIZE_PX
+        size_px = max(PIXELWISE_SIZE_PX if window.pixelwise else DEFAULT_SIZE_PX, overlap)
     if isinstance(size_px, int) and not isinstance(size_px, bool) and size_px < overlap:
         raise OptionError(
-            f"size_px is {size_px}; a window of {window.size_px} px needs an overlap of {overlap} "
-            f"px and so a neighbourhood of at least {overlap} px"
+            f"size_px is {size_px}; a mask that looks {reach} px around needs an overlap of "
+            f"{overlap} px and so a neighbourhood of at least {overlap} px"
         )
     return Neighborhood(size_px=size_px, overlap_px=overlap)

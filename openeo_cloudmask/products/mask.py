@@ -106,12 +106,19 @@ def mask_product(
         if detector is not None:
             inputs = ModelInput(sensor=inputs.sensor, band_names=detector.band_names)
         masker = Masker(options, inputs, runtime=runtime, detector=detector)
+        masker.cleaning(scene.grid.pixel_m)  # what cannot be done is told before anything is read
         counts = np.zeros(256, np.int64)
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
         with ReadAhead(pixels, masker.step_px) as cube:
             write_cog(
                 target,
-                masker.strips(cube, origin_yx=scene.origin_yx, progress=progress, counts=counts),
+                masker.strips(
+                    cube,
+                    origin_yx=scene.origin_yx,
+                    pixel_m=scene.grid.pixel_m,
+                    progress=progress,
+                    counts=counts,
+                ),
                 grid=scene.grid,
                 scheme=masker.scheme,
                 categorise=options.categorise,
@@ -144,7 +151,12 @@ def mask_scene(
         masker = Masker(options, inputs)
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
         with ReadAhead(pixels, masker.step_px) as cube:
-            data = masker.mask(cube, origin_yx=scene.origin_yx, progress=progress)
+            data = masker.mask(
+                cube,
+                origin_yx=scene.origin_yx,
+                pixel_m=scene.grid.pixel_m,
+                progress=progress,
+            )
         coords = scene.grid.coordinates() | {"bands": list(masker.labels)}
         source = {key.lower(): value for key, value in _source_tags(scene).items() if value}
     return xr.DataArray(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pystac
 
-from openeo_cloudmask.classes import NODATA, ClassScheme, style_scheme
+from openeo_cloudmask.classes import NODATA, ClassScheme, kind_values, style_scheme
 from openeo_cloudmask.errors import InputError, ProductError
 from openeo_cloudmask.grid import WGS84
 from openeo_cloudmask.models.entry import ModelEntry
@@ -210,11 +210,8 @@ def _cloud_percent(source: Any, cloud_values: Sequence[int]) -> float | None:  #
 
 def cloud_values(scheme: ClassScheme) -> tuple[int, ...]:
     """Return the values of ``scheme`` that mean cloud, thick or thin."""
-    return tuple(
-        item.value
-        for item in scheme.classes
-        if item.name.endswith("cloud") and not item.name.startswith("non-")
-    ) + tuple(item.value for item in scheme.classes if item.name == "cirrus")
+    cloud = kind_values(scheme, "cloud")
+    return () if cloud == kind_values(scheme, "shadow") else cloud
 
 
 def _properties(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from openeo_cloudmask.amounts import EXAMPLES, UNITS
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.models.registry import MODELS
@@ -112,9 +113,30 @@ def mask_form(key: str) -> MaskOptions:
     categorise = right.toggle(
         "categorise", value=True, key=f"{key}_categorise", help=option_help("categorise")
     )
-    return MaskOptions(
-        model=model, output_style=OutputStyle(style), stride=stride, categorise=categorise
-    )
+    with told():
+        return MaskOptions(
+            model=model,
+            output_style=OutputStyle(style),
+            stride=stride,
+            categorise=categorise,
+            **(_cleaning_form(key) if categorise else {}),
+        )
+
+
+def _cleaning_form(key: str) -> dict[str, str | None]:
+    """Draw what is done to a mask after it is made; an empty field is nothing."""
+    with st.expander("Threshold, smallest area, buffer", icon=":material/tune:"):
+        columns = st.columns(len(UNITS))
+        given = {
+            name: column.text_input(
+                name,
+                key=f"{key}_{name}",
+                placeholder=EXAMPLES[name],
+                help=option_help(name),
+            )
+            for column, name in zip(columns, ("threshold", "min_area", "buffer"), strict=True)
+        }
+    return {name: text.strip() or None for name, text in given.items()}
 
 
 def rerun_here() -> None:

@@ -68,6 +68,20 @@ def test_a_mask_with_its_summary(command, scene, tmp_path):
         assert set(np.unique(dataset.read(1)[6:])) <= {0, 1, 2, 3}
 
 
+def test_a_buffer_is_written_into_the_file(command, scene, tmp_path):
+    arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
+    arguments += ("--scale", "0.0001", "--threshold", "cloud=0.4", "--min-area", "5px")
+    status, out, _ = command(*arguments, "--buffer", "cloud=30m,shadow=10m")
+    assert status == 0
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        tags, values = dataset.tags(), dataset.read(1)
+    assert (tags["BUFFER"], tags["MIN_AREA"]) == ("cloud=30m,shadow=10m", "5px")
+    assert tags["THRESHOLD"] == "cloud=0.4"
+    assert f"Cloud shadow  {(values == 3).sum() / (values < 255).sum():7.2%}" in out
+    status, _, err = command(*arguments, "--buffer", "120", "--probabilities", "--overwrite")
+    assert (status, "changes classes" in err) == (2, True)
+
+
 def test_probabilities_of_a_style(command, scene, tmp_path):
     output = tmp_path / "mask.tif"
     arguments = ("--bands", BANDS, "--scale", "0.0001", "--output-style", "valid-invalid")

@@ -71,6 +71,19 @@ def test_a_smaller_overlap_leaves_seams(make_cube: Callable[..., xr.DataArray], 
     assert not run_graph(graph, {"S2": cube}).equals(datacube.mask_datacube(cube, options))
 
 
+def test_a_buffer_in_neighbourhoods_is_that_of_the_scene(
+    make_cube: Callable[..., xr.DataArray], tiny: str
+) -> None:
+    cube = make_cube(330, 300)
+    options = MaskOptions(model=tiny, stride=64, min_area="9px", buffer="cloud=120m,shadow=30m")
+    graph = build(options, 128)
+    overlaps = graph["applyneighborhood1"]["arguments"]["overlap"]
+    assert [item["value"] for item in overlaps] == [128, 128]  # 95 for the window, 8 and 12 around
+    whole = datacube.mask_datacube(cube, options)
+    assert run_graph(graph, {"S2": cube}).equals(whole)
+    assert not whole.equals(datacube.mask_datacube(cube, MaskOptions(model=tiny, stride=64)))
+
+
 def test_windows_that_only_touch_the_overlap_are_not_computed(
     make_cube: Callable[..., xr.DataArray], tiny: str
 ) -> None:

@@ -37,7 +37,7 @@ def test_default_suits_every_model() -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (480, "size_px is 480; a window of 512 px needs an overlap of 512"),
+        (480, "size_px is 480; a mask that looks 511 px around needs an overlap of 512"),
         (True, "size_px is True; expected a whole number from 32"),
         (1024.5, "size_px is 1024.5; expected a whole number"),
     ],

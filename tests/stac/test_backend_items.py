@@ -29,6 +29,7 @@ MASK = {
     "style": "4-class",
     "stride": 256,
     "precision": "auto",
+    "cleaning": {"buffer": "120m"},
     "sensor": "sentinel-2-l1c",
     "bands": ["B01"],
 }
@@ -79,6 +80,7 @@ def test_a_mask_of_a_job_gets_its_item(run: Run, validator: SchemaValidator) -> 
         "model": "hollstein",
         "stride": 256,
         "sensor": "sentinel-2-l1c",
+        "buffer": "120m",
     }
     assert properties["processing:expression"] == {"format": "openeo", "expression": GRAPH}
 

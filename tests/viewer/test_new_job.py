@@ -127,6 +127,16 @@ def test_submit_needs_a_scene(new_job, scenes, active):
     assert field(page.button, "Submit").disabled is not active
 
 
+def test_a_buffer_goes_into_the_graph(new_job):
+    page = new_job.open(Archive())
+    field(page.text_input, "buffer").set_value("cloud=120m,shadow=60m").run()
+    assert not page.exception
+    assert any('"buffer": "cloud=120m,shadow=60m"' in item.value for item in page.code)
+    field(page.text_input, "buffer").set_value("wide").run()
+    assert any("expected an amount in m, km, px" in error.value for error in page.error)
+    assert not [button for button in page.button if button.label == "Submit"]
+
+
 def test_the_chosen_model_outlives_the_page(new_job):
     page = new_job.open(Archive())
     field(page.selectbox, "Model").set_value("hollstein").run()

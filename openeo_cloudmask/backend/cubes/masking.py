@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from openeo_cloudmask.amounts import UNITS
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.doubts import date_text, note_doubt
 from openeo_cloudmask.backend.jobs import runtime
@@ -122,6 +123,7 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         "style": options.output_style.value,
         "stride": options.stride,
         "precision": options.precision,
+        "cleaning": {name: getattr(options, name) for name in UNITS if options.amounts(name)},
         "sensor": masker.inputs.sensor.id,
         "bands": list(masker.inputs.band_names),
     }

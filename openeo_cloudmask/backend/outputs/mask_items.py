@@ -166,4 +166,5 @@ def _options(mask: Mapping[str, Any]) -> MaskOptions:
         categorise=mask["categorise"],
         precision=mask["precision"],
         sensor=mask["sensor"],
+        **mask["cleaning"],
     )
