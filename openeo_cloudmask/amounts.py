@@ -61,8 +61,10 @@ def parse_amounts(name: str, text: str) -> dict[str, Amount]:
 def _parse_one(name: str, text: str, given: str) -> Amount:
     units = UNITS[name]
     match = _NUMBER.fullmatch(given)
-    unit = (match[2] or next(iter(units))) if match else None
-    if match is None or unit not in units:
+    if match is None:
+        raise _wrong(name, text)
+    unit = match[2] or next(iter(units))
+    if unit not in units:
         raise _wrong(name, text)
     value = float(match[1]) * units[unit]
     if not math.isfinite(value) or (name == "threshold" and not 0 < value <= 1):

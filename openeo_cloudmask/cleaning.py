@@ -71,8 +71,10 @@ class Cleaning:
         values = np.asarray(self.scheme.values, np.uint8)
         kinds = scheme_kinds(self.scheme)
         below = [item for item in values if not any(item in own for own in kinds.values())]
-        labels = surface = _most_probable(styled, values, below)
-        for kind in reversed(kinds):  # cloud is decided first, so it is laid on last
+        surface = _most_probable(styled, values, below)
+        labels = surface if self.thresholds else values[np.argmax(styled, axis=0)]
+        # Cloud is decided first, so it is laid on last.
+        for kind in reversed(kinds) if self.thresholds else ():
             own = kinds[kind]
             if (least := self.thresholds.get(kind)) is None:
                 there = np.isin(_most_probable(styled, values, [*below, *own]), own)
@@ -96,7 +98,8 @@ class Cleaning:
     def _drop_small(self, planes: _Labels) -> _Labels:
         from scipy import ndimage
 
-        labels, surface = planes[0].copy(), planes[1]
+        labels: _Labels = planes[0].copy()
+        surface = planes[1]
         for kind, least in self.areas_px.items():
             own = np.isin(planes[0], scheme_kinds(self.scheme)[kind])
             groups, _ = ndimage.label(own, structure=_EIGHT)
@@ -108,7 +111,8 @@ class Cleaning:
 
     def _widen(self, planes: _Labels) -> _Labels:
         before, kinds = planes[0], scheme_kinds(self.scheme)
-        labels, taken = before.copy(), [NODATA, *kinds["cloud"]]
+        labels: _Labels = before.copy()
+        taken = [NODATA, *kinds["cloud"]]
         for kind in reversed(kinds):  # cloud covers shadow
             free = ~np.isin(before, [*taken, *kinds[kind]])
             for value in reversed(kinds[kind]):  # the first class of a kind covers the others

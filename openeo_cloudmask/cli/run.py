@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openeo_cloudmask.cli.mask_options import with_mask_options
-from openeo_cloudmask.cli.progress import window_progress
+from openeo_cloudmask.cli.progress import Advance
+from openeo_cloudmask.cli.scenes import mask_scenes, plan_outputs, summarise_scenes
 from openeo_cloudmask.options import MaskOptions
 
 if TYPE_CHECKING:
@@ -21,17 +22,21 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="INPUT",
-            help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), GeoTIFF, COG "
-            "or NetCDF.",
+            metavar="INPUT...",
+            help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), a folder of "
+            "bands, GeoTIFF, COG, NetCDF or Zarr; one or several.",
         ),
     ],
     output: Annotated[
         Path,
-        typer.Argument(metavar="OUTPUT", help="The mask: a cloud optimized GeoTIFF (.tif)."),
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The mask, a cloud optimized GeoTIFF (.tif); or a folder, which gets "
+            "NAME_mask.tif for each scene.",
+        ),
     ],
     runtime: Annotated[
         str, typer.Option(help="What runs the network: torch, onnx, or auto (torch, if installed).")
@@ -61,32 +66,52 @@ def run(
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+    skip_errors: Annotated[
+        bool,
+        typer.Option("--skip-errors", help="Go on after a scene that fails; the status is then 1."),
+    ] = False,
     **options: Any,  # noqa: ANN401 - the options of a mask
 ) -> None:
-    """Write a cloud mask of INPUT to OUTPUT, strip by strip, in bounded memory."""
+    """Write a cloud mask of INPUT to OUTPUT, strip by strip, in bounded memory.
+
+    Of several scenes the masks go into the folder OUTPUT. The same command goes on where it was
+    stopped: masks that are there, made by the same options, are kept.
+    """
     from openeo_cloudmask.models import get_model, licence_notice
     from openeo_cloudmask.products import ReadOptions, mask_product
+    from openeo_cloudmask.products.mask import is_done
 
     chosen = MaskOptions(**options)
+    read = ReadOptions(
+        bands=_split(bands),
+        scale=scale,
+        offset=offset,
+        granule=granule,
+        date=date,
+        ungeoreferenced=ungeoreferenced,
+    )
+    into_folder = len(sources) > 1 or output.is_dir()
+    pairs = plan_outputs(sources, output)
     typer.echo(f"Model {licence_notice(get_model(chosen.model))}", err=True)
-    with window_progress(source.name) as progress:
-        report = mask_product(
+
+    def work(source: Path, target: Path, progress: Advance) -> MaskReport | None:
+        if into_folder and not overwrite and is_done(target, source, chosen, read):
+            return None
+        return mask_product(
             source,
-            output,
+            target,
             chosen,
-            read=ReadOptions(
-                bands=_split(bands),
-                scale=scale,
-                offset=offset,
-                granule=granule,
-                date=date,
-                ungeoreferenced=ungeoreferenced,
-            ),
+            read=read,
             runtime=runtime,
             overwrite=overwrite,
             progress=progress,
         )
-    _summarise(report)
+
+    outcome = mask_scenes(pairs, work, skip_errors=skip_errors)
+    if into_folder or not outcome.made:
+        summarise_scenes(outcome, output)
+    else:
+        _summarise(outcome.made[0][1])
 
 
 def _split(bands: str | None) -> tuple[str, ...] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
-from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.errors import BandError, OutputError, ProductError
 from openeo_cloudmask.inference import Detector, Progress
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_input
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.ahead import ReadAhead
 from openeo_cloudmask.products.cog import check_output, write_cog
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import BandKind, Sensor
+from openeo_cloudmask.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,6 +66,7 @@ class MaskReport:
     """What makes the mask doubtful; also in the file's tag ``WARNING`` and in the log."""
 
 
+REQUEST_TAG = "REQUEST"
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +105,7 @@ def mask_product(
     source, target = Path(path), Path(output)
     get_model(options.model)  # a wrong name is told before anything is read
     check_output(target, source=source, overwrite=overwrite)
-    begin = time.monotonic()
+    begin, asked = time.monotonic(), request_digest(source, options, read)
     scene, inputs = _open_chosen(source, options, read)
     with scene:
         if detector is not None:
@@ -122,7 +127,7 @@ def mask_product(
                 grid=scene.grid,
                 scheme=masker.scheme,
                 categorise=options.categorise,
-                metadata=masker.tags() | _source_tags(scene),
+                metadata=masker.tags() | _source_tags(scene) | {REQUEST_TAG: asked},
                 overwrite=overwrite,
                 closing=lambda: {"WARNING": "; ".join(masker.warnings())},
             )
@@ -130,6 +135,38 @@ def mask_product(
         for warning in masker.warnings():
             _log.warning("%s: %s", source.name, warning)
         return replace(report, warnings=masker.warnings())
+
+
+def request_digest(source: Path, options: MaskOptions, read: ReadOptions) -> str:
+    """Return what tells apart masks of other scenes, options or versions of the package.
+
+    A mask's tag ``REQUEST`` holds it, so that a run of many scenes that was stopped can go on.
+    """
+    context = {key: value for key, value in options.to_context().items() if key != "device"}
+    request = [__version__, source.name, context, asdict(read)]
+    text = json.dumps(request, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_done(target: Path, source: Path, options: MaskOptions, read: ReadOptions) -> bool:
+    """Return whether ``target`` is the mask that ``mask_product`` would make of ``source``.
+
+    Raises:
+        OutputError: there is another file of that name.
+    """
+    if not target.exists():
+        return False
+    try:
+        with open_raster(target) as dataset:
+            found = dataset.tags().get(REQUEST_TAG)
+    except ProductError:
+        found = None
+    if found == request_digest(source, options, read):
+        return True
+    raise OutputError(
+        f"the output {target} exists and was made by other options or another version; pass "
+        "--overwrite (overwrite=True), or write to another folder"
+    )
 
 
 def mask_scene(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -123,7 +123,7 @@ def mask_form(key: str) -> MaskOptions:
         )
 
 
-def _cleaning_form(key: str) -> dict[str, str | None]:
+def _cleaning_form(key: str) -> dict[str, Any]:
     """Draw what is done to a mask after it is made; an empty field is nothing."""
     with st.expander("Threshold, smallest area, buffer", icon=":material/tune:"):
         columns = st.columns(len(UNITS))

@@ -10,6 +10,7 @@ from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app, main
+from openeo_cloudmask.cli.scenes import plan_outputs
 from openeo_cloudmask.models import MODELS
 from openeo_cloudmask.sensors import SENSORS
 
@@ -174,3 +175,87 @@ def test_an_unknown_model_is_status_2(command):
     status, _, err = command("models", "show", "hollsten")
     assert status == 2
     assert "did you mean 'hollstein'" in err
+
+
+@pytest.fixture
+def scenes(scene, tmp_path):
+    """Two scenes, and between them a file that is none."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    first, second = folder / "S2A_first.tif", folder / "S2B_second.tif"
+    for path in (first, second):
+        path.write_bytes(scene.read_bytes())
+    broken = folder / "broken.tif"
+    broken.write_text("no image")
+    return first, broken, second
+
+
+OPTIONS = ("--model", "hollstein", "--bands", BANDS, "--scale", "0.0001")
+
+
+def test_several_scenes_go_into_a_folder(command, scenes, tmp_path):
+    first, broken, second = scenes
+    masks = tmp_path / "masks"
+    status, out, err = command("run", first, second, masks, *OPTIONS)
+    assert status == 0
+    assert sorted(path.name for path in masks.iterdir()) == [
+        "S2A_first_mask.tif",
+        "S2B_second_mask.tif",
+    ]
+    assert "S2A_first.tif: clear " in out
+    assert f"2 masked; masks in {masks}, " in out
+    assert "2/2 S2B_second.tif: 1/1 windows" in err
+    assert err.count("Apache-2.0") == 1
+
+    before = {path: path.stat().st_mtime_ns for path in masks.iterdir()}
+    status, out, err = command("run", first, broken, second, masks, *OPTIONS, "--skip-errors")
+    assert status == 1
+    assert "0 masked, 2 were there before, 1 failed" in out
+    assert "broken.tif failed: " in err
+    assert {path: path.stat().st_mtime_ns for path in masks.iterdir()} == before
+
+    status, out, _ = command("run", second, masks, *OPTIONS)  # one scene, but a folder
+    assert (status, "0 masked, 1 were there before" in out) == (0, True)
+
+
+def test_a_failure_stops_the_run_unless_it_may_go_on(command, scenes, tmp_path):
+    first, broken, second = scenes
+    masks = tmp_path / "masks"
+    status, _, err = command("run", first, broken, second, masks, *OPTIONS)
+    assert status == 2
+    assert "broken.tif" in err
+    assert [path.name for path in masks.iterdir()] == ["S2A_first_mask.tif"]
+    status, out, _ = command("run", first, second, masks, *OPTIONS)  # the same goes on
+    assert (status, "1 masked, 1 were there before" in out) == (0, True)
+
+
+def test_masks_of_other_options_are_not_taken_for_these(command, scenes, tmp_path):
+    first, _, second = scenes
+    masks = tmp_path / "masks"
+    assert command("run", first, second, masks, *OPTIONS)[0] == 0
+    status, _, err = command("run", first, second, masks, *OPTIONS, "--buffer", "30m")
+    assert status == 2
+    assert "was made by other options or another version; pass --overwrite" in err
+    status, out, _ = command(
+        "run", first, second, masks, *OPTIONS, "--buffer", "30m", "--overwrite"
+    )
+    assert (status, "2 masked" in out) == (0, True)
+
+
+def test_several_scenes_need_a_folder_and_names_of_their_own(command, scenes, tmp_path):
+    first, _, second = scenes
+    status, _, err = command("run", first, second, tmp_path / "mask.tif", *OPTIONS)
+    assert (status, "OUTPUT is the file" in err) == (2, True)
+    status, _, err = command("run", first, first, tmp_path / "masks", *OPTIONS)
+    assert (status, "several scenes would be written to" in err) == (2, True)
+    assert not (tmp_path / "masks").exists()
+
+
+def test_masks_are_named_by_the_whole_name_of_the_product(tmp_path):
+    names = ("HLS.S30.T32TQM.2024001.v2.0", "HLS.S30.T32TQM.2024002.v2.0", "S2A_X.SAFE.zip")
+    pairs = plan_outputs([tmp_path / name for name in names], tmp_path / "masks")
+    assert [path.name for _, path in pairs] == [
+        "HLS.S30.T32TQM.2024001.v2.0_mask.tif",
+        "HLS.S30.T32TQM.2024002.v2.0_mask.tif",
+        "S2A_X_mask.tif",
+    ]
