@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.cli.demo_run import run_demo
 from openeo_cloudmask.evaluation.quicklook import stretch_rgb
 from openeo_cloudmask.inference import Layout, Window, predict
 from openeo_cloudmask.inference.windows import fill_window, plan_axis
-from openeo_cloudmask.openeo.local_demo import run_demo
 from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.simulator.scene import simulate_scene
 

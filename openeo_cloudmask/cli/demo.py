@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from openeo_cloudmask.cli.demo_run import Execute
     from openeo_cloudmask.evaluation.scores import Scores
-    from openeo_cloudmask.openeo.local_demo import Execute
 
 
 def register(app: typer.Typer) -> None:
@@ -37,16 +37,15 @@ def _demo(
     from rich.console import Console
     from rich.progress import Progress
 
-    from openeo_cloudmask.openeo.local_demo import DEFAULT_SEED, DEFAULT_SIZE_PX, run_demo
+    from openeo_cloudmask.cli.demo_run import DEFAULT_SEED, DEFAULT_SIZE_PX, run_demo
 
     with Progress(transient=True) as bar:
-        task = bar.add_task("Masking", total=None)
+        bar.add_task("Masking", total=None)
         result = run_demo(
             folder,
             model=model,
             seed=DEFAULT_SEED if seed is None else seed,
             size_px=size or DEFAULT_SIZE_PX,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
             execute=_on_server(bar.console.print) if serve else None,
         )
     console = Console()

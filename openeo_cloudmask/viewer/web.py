@@ -14,7 +14,6 @@ from openeo_cloudmask.amounts import EXAMPLES, UNITS
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.models.registry import MODELS
-from openeo_cloudmask.openeo.local_demo import default_model
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions, option_help
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
@@ -84,7 +83,7 @@ def told() -> Iterator[None]:
 def mask_form(key: str) -> MaskOptions:
     """Draw the parameters of a mask, with the names and help of the processor."""
     names = [name for name in (card.id for card in cards()) if name in MODELS]
-    chosen = st.session_state.get("chosen_model") or default_model()
+    chosen = st.session_state.get("chosen_model") or MaskOptions().model
     model = st.selectbox(
         "Model",
         names,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,20 @@ def tiny() -> Iterator[str]:
         loaded = partial(real, load=lambda *_, **__: TinyDetector())
         patch.setattr(datacube, "mask_datacube", loaded)
         yield "tiny"
+
+
+@pytest.fixture(scope="session")
+def cut_by_client() -> Callable[[dict[str, Any]], None]:
+    """Return a function that has a graph's UDF run on the neighbourhoods the graph asks for.
+
+    The back end masks cubes whole where it knows the function: it does not know this text of it.
+    """
+
+    def change(graph: dict[str, Any]) -> None:
+        process = graph["applyneighborhood1"]["arguments"]["process"]["process_graph"]
+        process["runudf1"]["arguments"]["udf"] += "# cut as the graph says\n"
+
+    return change
 
 
 @pytest.fixture(scope="session")

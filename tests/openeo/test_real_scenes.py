@@ -9,10 +9,10 @@ import openeo
 import pytest
 import xarray as xr
 
+from openeo_cloudmask.backend import run_local
 from openeo_cloudmask.evaluation.labelled import read_labelled
 from openeo_cloudmask.evaluation.rates import rate_scene
 from openeo_cloudmask.openeo.client import cloud_mask
-from openeo_cloudmask.openeo.local import run_graph
 
 # What ukis-csmask's own code reaches on these scenes in one call of 512 x 512 pixels.
 PUBLISHED = {
@@ -31,6 +31,6 @@ def test_ukis_is_as_good_as_its_own_code(name: str, shared: Callable[[str], Path
     )
     scene = openeo.DataCube.load_collection("SCENE", connection=None, fetch_metadata=False)
     graph = cloud_mask(scene, model="ukis-csmask", sensor=labelled.sensor, stride=512)
-    mask = run_graph(graph.save_result("GTiff").flat_graph(), {"SCENE": cube}).to_numpy()[0]
+    mask = run_local(graph.save_result("GTiff").flat_graph(), {"SCENE": cube}).to_numpy()[0]
     found = {about: rates.balanced for about, rates in rate_scene(labelled, mask).items()}
     assert found == pytest.approx(PUBLISHED[name], abs=0.01)

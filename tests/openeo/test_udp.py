@@ -14,9 +14,9 @@ from openeo_pg_parser_networkx import OpenEOProcessGraph
 from typer.testing import CliRunner
 
 from openeo_cloudmask import assets, datacube
+from openeo_cloudmask.backend import run_local
 from openeo_cloudmask.cli import build_app
-from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.openeo.local import run_graph
+from openeo_cloudmask.errors import BackendError, OptionError
 from openeo_cloudmask.openeo.neighborhood import Neighborhood
 from openeo_cloudmask.openeo.udp import build_udp
 from openeo_cloudmask.options import MaskOptions, parse_context
@@ -74,11 +74,14 @@ def test_parser_reads_it() -> None:
     assert parsed.required_processes == {"apply_neighborhood", "run_udf"}
 
 
-def test_it_runs_with_its_parameters(make_cube: Callable[..., xr.DataArray], tiny: str) -> None:
+def test_it_runs_with_its_parameters(
+    make_cube: Callable[..., xr.DataArray], tiny: str, cut_by_client: Callable[[object], None]
+) -> None:
     cube = make_cube(dates=2)
     udp = build_udp(Neighborhood(size_px=96, overlap_px=96))
+    cut_by_client(udp["process_graph"])
     values = {**defaults(), "data": cube, "model": tiny, "stride": 64, "categorise": False}
-    result = run_graph(udp["process_graph"], {}, parameters=values)
+    result = run_local(udp["process_graph"], {}, parameters=values)
     whole = datacube.mask_datacube(cube, MaskOptions(model=tiny, stride=64, categorise=False))
     np.testing.assert_array_equal(result, whole)
     assert result.bands.to_numpy().tolist() == whole.bands.to_numpy().tolist()
@@ -88,5 +91,5 @@ def test_it_runs_with_its_parameters(make_cube: Callable[..., xr.DataArray], tin
 def test_a_parameter_without_value_is_named(make_cube: Callable[..., xr.DataArray]) -> None:
     values = {**defaults(), "data": make_cube()}
     del values["stride"]
-    with pytest.raises(OptionError, match="parameter 'stride' has no value"):
-        run_graph(build_udp()["process_graph"], {}, parameters=values)
+    with pytest.raises(BackendError, match="'stride'"):
+        run_local(build_udp()["process_graph"], {}, parameters=values)

@@ -85,13 +85,13 @@ def test_the_graph_from_the_catalog_alone_makes_the_mask(
     catalog_url: str, cube: xr.DataArray
 ) -> None:
     pytest.importorskip("openeo_pg_parser_networkx")
-    from openeo_cloudmask.openeo.local import run_graph
+    from openeo_cloudmask.backend import run_local
 
     answer = _run(catalog_url, *WANTED, "--collection", "SCENE")
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.startswith("hollstein (Apache-2.0)")
     graph = json.loads(answer.stdout)
-    mask = run_graph(graph, {"SCENE": cube})
+    mask = run_local(graph, {"SCENE": cube})
     options = MaskOptions(model="hollstein", sensor="sentinel-2-l2a")
     np.testing.assert_array_equal(mask, mask_datacube(cube, options))
     assert len(np.unique(mask)) > 1

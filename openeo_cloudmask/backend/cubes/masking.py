@@ -76,6 +76,8 @@ def parse_client_options(context: Mapping[str, Any] | None, run: RunSpec) -> Mas
     # How the client would cut the cube is of no concern here: results do not depend on it.
     options, _ = parse_udf_context(context)
     get_model(options.model)
+    if run.local:
+        return options
     if options.sensor is not None and options.sensor not in SENSORS:
         raise _refuse("sensor", options.sensor, f"one of {', '.join(SENSORS)}")
     if options.weights is None:

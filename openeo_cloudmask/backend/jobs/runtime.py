@@ -30,6 +30,8 @@ class RunSpec:
     weights_dir: Path
     """Weights files that users may name."""
     allow_any_udf: bool = False
+    local: bool = False
+    """Whether it was started by who owns this machine: options may name files of it."""
     stac_hosts: tuple[str, ...] = ()
     synchronous: bool = False
     """Whether somebody waits for the answer, which is one file."""
@@ -94,7 +96,7 @@ def running(run: Run) -> Iterator[Run]:
 
 
 listeners: list[Callable[[dict[str, Any]], None]] = []
-"""Called with events where there is no dask worker, as in tests."""
+"""Called with events, in the process they come from."""
 
 
 def emit(spec: RunSpec, **event: Any) -> None:  # noqa: ANN401 - JSON

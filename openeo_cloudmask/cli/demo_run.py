@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,10 @@ from openeo_cloudmask.evaluation.summary import balanced_accuracies, four_classe
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.openeo.client import cloud_mask
-from openeo_cloudmask.openeo.local import Progress, run_graph
+from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.simulator.scene import SimulatedScene, simulate_scene
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 COLLECTION = "SENTINEL2_L1C"
 SENSOR = "sentinel-2-l1c"
@@ -50,18 +47,12 @@ class DemoResult:
     balanced_accuracies: dict[str, float]
 
 
-def default_model() -> str:
-    """Return the model that the package brings along; it needs no download and no torch."""
-    return "mini"
-
-
 def run_demo(
     folder: Path,
     *,
     model: str | None = None,
     seed: int = DEFAULT_SEED,
     size_px: int = DEFAULT_SIZE_PX,
-    progress: Progress | None = None,
     execute: Execute | None = None,
 ) -> DemoResult:
     """Simulate a Sentinel-2 scene, mask it through openEO, write the results and score them.
@@ -73,14 +64,13 @@ def run_demo(
         model: what masks; None for a model that needs no download.
         seed: of the scene.
         size_px: of the scene, along x and y.
-        progress: called with (done, total) neighbourhoods.
         execute: what runs the graph; None runs it in this process.
 
     Raises:
         OutputError: the folder cannot be made.
         OptionError: the model has no input for Sentinel-2 Level-1C.
     """
-    name = model or default_model()
+    name = model or MaskOptions().model
     if SENSOR not in get_model(name).inputs:
         raise OptionError(
             f"model {name!r} is not made for {SENSOR}, which the demo simulates; it is made for "
@@ -100,11 +90,7 @@ def run_demo(
         nodata_fraction=0.05,
     )
     graph = _build_graph(name)
-    if execute is not None:
-        labels = execute(graph, scene, folder)
-    else:
-        masked = run_graph(graph, {COLLECTION: _to_cube(scene)}, progress=progress)
-        labels = masked.isel(t=0).sel(bands="mask").to_numpy()
+    labels = (execute or _run_here)(graph, scene, folder)
     text = json.dumps({"process_graph": graph}, indent=2) + "\n"
     graph_path = publish_text(folder / "process_graph.json", text)
     mask_path = _write_mask(folder / "mask.tif", labels, scene, name)
@@ -129,30 +115,38 @@ def _build_graph(model: str) -> dict[str, Any]:
     return mask.save_result(format="GTiff").flat_graph()
 
 
-def _to_cube(scene: SimulatedScene) -> xr.DataArray:
-    """Return the scene as back ends pass cubes: (t, bands, y, x), coordinates of pixel centres."""
+def _run_here(graph: dict[str, Any], scene: SimulatedScene, folder: Path) -> NDArray[np.uint8]:
+    """Return the mask of the scene, passed as back ends pass cubes: (t, bands, y, x)."""
     import xarray as xr
 
-    _, height, width = scene.cube.shape
-    affine = scene.transform
-    return xr.DataArray(
+    from openeo_cloudmask.backend import run_local
+
+    del folder
+    cube = xr.DataArray(
         scene.cube[np.newaxis],
         dims=("t", "bands", "y", "x"),
         coords={
             "t": np.array(["2026-06-01"], "datetime64[ns]"),
             "bands": list(scene.band_names),
-            "y": affine.f + affine.e * (np.arange(height) + 0.5),
-            "x": affine.c + affine.a * (np.arange(width) + 0.5),
+            **_grid(scene).coordinates(),
         },
+    )
+    masked = run_local(graph, {COLLECTION: cube})
+    labels: NDArray[np.uint8] = masked.isel(t=0).sel(bands="mask").to_numpy()
+    return labels
+
+
+def _grid(scene: SimulatedScene) -> Grid:
+    from rasterio.crs import CRS
+
+    _, height, width = scene.cube.shape
+    return Grid(
+        shape_yx=(height, width), transform=scene.transform, crs=CRS.from_user_input(scene.crs)
     )
 
 
 def _write_mask(path: Path, labels: NDArray[np.uint8], scene: SimulatedScene, model: str) -> Path:
-    from rasterio.crs import CRS
-
-    grid = Grid(
-        shape_yx=labels.shape, transform=scene.transform, crs=CRS.from_user_input(scene.crs)
-    )
+    grid = _grid(scene)
     tags = {"MODEL": model, "SOURCE": f"simulated scene, seed {scene.metadata['seed']}"}
     return write_cog(path, [(0, labels[np.newaxis])], grid=grid, scheme=FOUR_CLASS, metadata=tags)
 

@@ -12,9 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
+from openeo_cloudmask.cli.demo_run import SENSOR, run_demo
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.evaluation.summary import balanced_accuracies
-from openeo_cloudmask.openeo.local_demo import SENSOR, run_demo
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 
