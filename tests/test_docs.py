@@ -48,9 +48,12 @@ def fences(path: Path, *languages: str) -> list[str]:
 
 
 def prose(path: Path) -> str:
-    """Return the text without code, quoted or not, and without the targets of links."""
+    """Return the text without code, quoted or not, names of modules and targets of links."""
     text = re.sub(
-        r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        r"^```.*?^```|^::: .*?$",
+        "",
+        path.read_text(encoding="utf-8"),
+        flags=re.MULTILINE | re.DOTALL,
     )
     text = re.sub(r"<!--.*?-->", "", re.sub(r"`[^`]*`", "", text), flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)", "]", re.sub(r"https?://\S+", "", text))
@@ -124,17 +127,24 @@ reference = make_reference(simulate_scene(3, size=240), "S2A_SIMULATED")
 product, labels = reference.name, reference.labels
 grid, parameters = reference.grid, reference.parameters
 """
-CATALOG_SETUP = """
-from openeo_cloudmask.options import MaskOptions
-from openeo_cloudmask.products import mask_product
+SCENE_SETUP = """
+from pathlib import Path
 from openeo_cloudmask.simulator.products import write_geotiff
 from openeo_cloudmask.simulator.scene import simulate_scene
-from pathlib import Path
 
 write_geotiff(simulate_scene(3, size=96), Path("scene.tif"))
+"""
+CATALOG_SETUP = f"""{SCENE_SETUP}
+from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products import mask_product
+
 mask_product(Path("scene.tif"), Path("mask.tif"), MaskOptions(model="hollstein"))
 """
-SETUP = {"docs/references.md": REFERENCE_SETUP, "docs/stac.md": CATALOG_SETUP}
+SETUP = {
+    "docs/openeo.md": SCENE_SETUP,
+    "docs/references.md": REFERENCE_SETUP,
+    "docs/stac.md": CATALOG_SETUP,
+}
 """Page -> what its snippets take for granted: the reader's own data, made here."""
 LOCAL_SERVER = "http://localhost:8080/stac/"
 

@@ -85,7 +85,7 @@ def test_a_buffer_in_neighbourhoods_is_that_of_the_scene(
     overlaps = graph["applyneighborhood1"]["arguments"]["overlap"]
     assert [item["value"] for item in overlaps] == [128, 128]  # 95 for the window, 8 and 12 around
     whole = datacube.mask_datacube(cube, options)
-    assert run_graph(graph, {"S2": cube}).equals(whole)
+    assert run_local(graph, {"S2": cube}).equals(whole)
     assert not whole.equals(datacube.mask_datacube(cube, MaskOptions(model=tiny, stride=64)))
 
 
