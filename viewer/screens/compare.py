@@ -12,6 +12,7 @@ from openeo_cloudmask.evaluation.cases import CaseResult
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.report import to_csv, to_json
 from openeo_cloudmask.evaluation.report_html import VIEW_TITLES, render_report
+from openeo_cloudmask.grid import overlap
 from openeo_cloudmask.viewer.charts import (
     class_rows,
     draw_confusion,
@@ -28,7 +29,7 @@ from openeo_cloudmask.viewer.comparison import (
     differing_days,
     shown_scheme,
 )
-from openeo_cloudmask.viewer.layers import Layer, overlap
+from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.maps import BASEMAPS, MAP_HEIGHT_PX, MapState, build_map, state_group
 from openeo_cloudmask.viewer.probabilities import how_made
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openeo_cloudmask.errors import MissingExtraError
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -49,15 +51,22 @@ def run_local(
         MissingExtraError: the extra ``server`` is not installed.
         BackendError: the graph is not valid, or a process cannot do what it asks for.
     """
-    from openeo_cloudmask.backend.graph.execute import Executor
-    from openeo_cloudmask.backend.graph.validate import parse_process, validate_process
-    from openeo_cloudmask.backend.jobs.compute import compute
-    from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, running
-    from openeo_cloudmask.backend.processes.registry import predefined_processes, predefined_specs
+    try:
+        from openeo_cloudmask.backend.graph.execute import Executor
+        from openeo_cloudmask.backend.graph.validate import parse_process, validate_process
+        from openeo_cloudmask.backend.jobs.compute import compute
+        from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, running
+        from openeo_cloudmask.backend.processes.registry import (
+            predefined_processes,
+            predefined_specs,
+        )
+
+        specs = predefined_specs()
+    except ImportError as err:
+        raise MissingExtraError.for_extra("server", "running a process graph") from err
 
     given = dict(parameters or {})
     process = {"process_graph": dict(graph), "parameters": [{"name": name} for name in given]}
-    specs = predefined_specs()
     lookup: Callable[[str, str | None], Any] = lambda name, _: specs.get(name)  # noqa: E731
     if errors := validate_process(parse_process(process), lookup, max_nodes=_MAX_NODES):
         raise errors[0]
