@@ -18,6 +18,7 @@ FLOORS = {
             "errors",
             "classes",
             "amounts",
+            "hdf5",
             "options",
             "sensors",
             "assets",

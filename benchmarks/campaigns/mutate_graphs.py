@@ -8,14 +8,13 @@ has no code of its own, or the server does not answer any longer.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
 
 from odd_values import VALUES, put_somewhere, send
-from server import GRAPH, User, load_average, log_in, make_server
+from server import GRAPH, Found, User, send_many
 
 SEEDS = (
     GRAPH,
@@ -35,31 +34,15 @@ SEEDS = (
 )  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=500)
-    given = parser.parse_args()
-    rng = random.Random(given.seed)
-    print(load_average())
-    seen: Counter[str] = Counter()
-    failures: list[str] = []
-    with make_server() as server:
-        server.start()
-        user = log_in(server)
-        for number in range(given.count):
-            graph = deepcopy(rng.choice(SEEDS))
-            for _ in range(rng.randint(1, 4)):
-                spoil(rng, graph)
-            text = json.dumps(graph)
-            codes = ask(user, text, run=number % 10 == 0)
-            seen.update(codes)
-            if {"Internal", "no answer", "500"} & set(codes):
-                failures.append(f"{number}: {codes} {text[:500]}")
-    print(f"{given.count} graphs; codes: {dict(seen.most_common())}; {load_average()}")
-    for text in failures:
-        print(text)
-    return 1 if failures else 0
+def send_spoilt(user: User, rng: random.Random, count: int) -> Iterator[Found]:
+    for number in range(count):
+        graph = deepcopy(rng.choice(SEEDS))
+        for _ in range(rng.randint(1, 4)):
+            spoil(rng, graph)
+        text = json.dumps(graph)
+        codes = ask(user, text, run=number % 10 == 0)
+        wrong = {"Internal", "no answer", "500"} & set(codes)
+        yield codes, f"{number}: {codes} {text[:500]}" if wrong else ""
 
 
 def spoil(rng: random.Random, graph: dict) -> None:
@@ -94,4 +77,4 @@ def ask(user: User, graph: str, *, run: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(send_many(__doc__, send_spoilt))

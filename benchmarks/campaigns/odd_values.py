@@ -10,16 +10,15 @@ The exit status is 1 if an answer was 500, or none came.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 from urllib.parse import quote
 
 import requests
-from server import GRAPH, User, load_average, log_in, make_server
+from server import GRAPH, Found, User, send_many
 
 VALUES: tuple[Any, ...] = (
     0, -1, 1, 2**31, 2**63, 10**400, 1.5, -0.0, 1e300, float("inf"), float("nan"), True, None, "",
@@ -55,32 +54,16 @@ BODIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )  # fmt: skip
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=500)
-    given = parser.parse_args()
-    rng = random.Random(given.seed)
-    print(load_average())
-    seen: Counter[int] = Counter()
-    failures: list[str] = []
-    with make_server() as server:
-        server.start()
-        user = log_in(server)
-        job = user.ask("POST", "/jobs", json={"process": {"process_graph": GRAPH}})
-        job_id = job.headers["OpenEO-Identifier"]
-        for number in range(given.count):
-            method, path, body = odd_request(rng, job_id)
-            status = send(user, method, path, body)
-            seen[status] += 1
-            if status in (0, 500):
-                failures.append(f"{number}: {status} {method} {path[:200]} {str(body)[:300]}")
-        if user.ask("GET", f"/jobs/{job_id}").status_code != 200:
-            failures.append("the job cannot be read any longer")
-    print(f"{given.count} requests; statuses: {dict(sorted(seen.items()))}; {load_average()}")
-    for text in failures:
-        print(text)
-    return 1 if failures else 0
+def send_odd(user: User, rng: random.Random, count: int) -> Iterator[Found]:
+    job = user.ask("POST", "/jobs", json={"process": {"process_graph": GRAPH}})
+    job_id = job.headers["OpenEO-Identifier"]
+    for number in range(count):
+        method, path, body = odd_request(rng, job_id)
+        status = send(user, method, path, body)
+        wrong = f"{number}: {status} {method} {path[:200]} {str(body)[:300]}"
+        yield [status], wrong if status in (0, 500) else ""
+    if user.ask("GET", f"/jobs/{job_id}").status_code != 200:
+        yield [], "the job cannot be read any longer"
 
 
 def odd_request(rng: random.Random, job_id: str) -> tuple[str, str, str | None]:
@@ -103,7 +86,8 @@ def odd_request(rng: random.Random, job_id: str) -> tuple[str, str, str | None]:
 
 
 def put_somewhere(rng: random.Random, content: Any, value: Any) -> None:  # noqa: ANN401
-    """Put a value in a random place of a JSON object."""
+    """Put a copy of a value in a random place of a JSON object."""
+    value = deepcopy(value)
     places: list[tuple[Any, Any]] = []
     waiting = [content]
     while waiting:
@@ -138,4 +122,4 @@ def send(user: User, method: str, path: str, body: str | None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(send_many(__doc__, send_odd))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -210,6 +213,28 @@ def make_server(*arguments: str, size_px: int = 300) -> Iterator[Server]:
             yield server
         finally:
             server.stop()
+
+
+Found = tuple[Sequence[object], str]
+"""What answers were (statuses or codes), and what was wrong with them, if anything."""
+
+
+def send_many(doc: str, attack: Callable[[User, random.Random, int], Iterator[Found]]) -> int:
+    """Let ``attack`` send ``--count`` requests; print what came back; return 1 if it was wrong."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=500)
+    given = parser.parse_args()
+    print(load_average())
+    with make_server() as server:
+        server.start()
+        found = list(attack(log_in(server), random.Random(given.seed), given.count))
+    seen = Counter(answer for answers, _ in found for answer in answers)
+    print(f"{given.count} requests; answers: {dict(seen.most_common())}; {load_average()}")
+    failures = [wrong for _, wrong in found if wrong]
+    for text in failures:
+        print(text)
+    return 1 if failures else 0
 
 
 def write_scene(path: Path, size_px: int) -> None:

@@ -6,19 +6,17 @@ refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.errors import MissingExtraError, WeightsError
+from openeo_cloudmask.errors import InputError, MissingExtraError, WeightsError
+from openeo_cloudmask.hdf5 import own_arrays
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ROOT = "model_weights"
-_DEPTH = 3
-"""Layer, the layer once more, array."""
 _MOST_VALUES = 100_000_000
 
 
@@ -48,12 +46,13 @@ def read_keras(path: Path) -> dict[str, NDArray[np.float32]]:
         raise MissingExtraError.for_extra("torch", "Reading Keras weights (with h5py)") from err
     try:
         with h5py.File(path, "r") as file:
-            group = file.get(_ROOT)
-            if not isinstance(group, h5py.Group):
-                raise WeightsError(
-                    f"{path} holds no group {_ROOT!r}; expected a model that Keras saved as HDF5"
-                )
-            return {name: _values(data, path) for name, data in _datasets(group, path)}
+            found = {
+                _key(place): _values(data, place, path)
+                for place, data in own_arrays(file)
+                if place.startswith(f"/{_ROOT}/")
+            }
+    except InputError as err:
+        raise WeightsError(f"the weights file {path} {err}") from None
     except (OSError, RuntimeError, KeyError, ValueError) as err:
         if isinstance(err, WeightsError):
             raise
@@ -62,29 +61,23 @@ def read_keras(path: Path) -> dict[str, NDArray[np.float32]]:
             f"the weights file {path} is truncated, damaged or no HDF5 ({reason}); "
             "download it again"
         ) from err
+    if not found:
+        raise WeightsError(
+            f"{path} holds no arrays in {_ROOT!r}; expected a model that Keras saved as HDF5"
+        )
+    return found
 
 
-def _datasets(group: Any, path: Path, depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
-    """Yield (``layer/array``, data set) of a group, which may hold links to nothing else."""
-    import h5py
-
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WeightsError(f"{path} holds {name!r}, a link; expected arrays alone")
-        item = group[name]
-        if isinstance(item, h5py.Dataset):
-            layer = item.name.split("/")[2]
-            yield f"{layer}/{name.partition(':')[0]}", item
-        elif depth > 1:
-            yield from _datasets(item, path, depth - 1)
+def _key(place: str) -> str:
+    """Return ``layer/array`` of ``/model_weights/layer/layer/array:0``."""
+    parts = place.split("/")
+    return f"{parts[2]}/{parts[-1].partition(':')[0]}"
 
 
-def _values(data: Any, path: Path) -> NDArray[np.float32]:  # noqa: ANN401
-    if data.external or data.is_virtual:
-        raise WeightsError(f"{path} keeps {data.name} in another file; expected one whole file")
+def _values(data: Any, place: str, path: Path) -> NDArray[np.float32]:  # noqa: ANN401
     if data.dtype.kind != "f" or data.size > _MOST_VALUES:
         raise WeightsError(
-            f"{path} holds {data.name} of type {data.dtype} with {data.size} values; expected "
+            f"{path} holds {place} of type {data.dtype} with {data.size} values; expected "
             f"floats, at most {_MOST_VALUES}"
         )
     values: NDArray[np.float32] = np.asarray(data[()], np.float32)

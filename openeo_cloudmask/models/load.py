@@ -16,7 +16,7 @@ from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.kinds import ONNX
 from openeo_cloudmask.models.onnx_detector import find_onnx, is_exported, packaged_onnx
 from openeo_cloudmask.models.registry import get_model
-from openeo_cloudmask.models.weights import find_weights
+from openeo_cloudmask.models.weights import find_weights, packaged_weights
 from openeo_cloudmask.options import PRECISIONS
 from openeo_cloudmask.sensors import Sensor
 
@@ -96,8 +96,13 @@ def load_detector(
 
 
 def _needs_no_torch(entry: ModelEntry) -> bool:
-    """Whether torch is not installed, and the model's ONNX file comes with the package."""
-    return find_spec("torch") is None and packaged_onnx(entry).is_file()
+    """Whether the package holds the model's ONNX file, and torch or the file it takes is missing.
+
+    Archives of ``cloudmask bundle`` hold that file alone, and may come to where torch is.
+    """
+    if not packaged_onnx(entry).is_file():
+        return False
+    return find_spec("torch") is None or not packaged_weights(entry).is_file()
 
 
 def licence_notice(entry: ModelEntry) -> str:

@@ -26,6 +26,7 @@ CACHE_VARIABLE = "OPENEO_CLOUDMASK_CACHE"
 DIGESTS_FILE = "digests.json"
 OWN_FOLDER = Path(__file__).resolve().parent / "data"
 """Where this package keeps the weights of its own networks."""
+OWN_SUFFIX = ".safetensors"
 
 _CHUNK_BYTES = 1 << 20
 _HUB_TIMEOUT_S = 5
@@ -69,21 +70,25 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
     return fetch(entry, source, cached)
 
 
+def packaged_weights(entry: ModelEntry) -> Path:
+    """Where the weights of a model lie that come with the package."""
+    return OWN_FOLDER / f"{entry.id}{OWN_SUFFIX}"
+
+
 def _own_weights(entry: ModelEntry, override: str | Path | None) -> Path:
     """The file named, or the one that this package brings."""
     if not entry.kind.own_weights:
         raise WeightsError(f"model {entry.id!r} has no weights of its own; do not name a file")
-    name = f"{entry.id}.safetensors"
     if override is not None:
         path = Path(override).expanduser()
-        path = path / name if path.is_dir() else path
+        path = path / f"{entry.id}{OWN_SUFFIX}" if path.is_dir() else path
         if not path.is_file():
             raise WeightsError(
                 f"the option 'weights' is {override}, and {path} is not there; expected a file "
                 f"that `cloudmask train {entry.id}` wrote"
             )
         return path.resolve()
-    path = OWN_FOLDER / name
+    path = packaged_weights(entry)
     if not path.is_file():
         raise WeightsError(
             f"no weights come with model {entry.id!r}; train them with `cloudmask train "

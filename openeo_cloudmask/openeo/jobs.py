@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from importlib.resources import files
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.models.entry import ModelEntry
-from openeo_cloudmask.models.onnx_detector import is_exported
+from openeo_cloudmask.models.onnx_detector import is_exported, packaged_onnx
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.openeo.neighborhood import Neighborhood, plan_neighborhood
 from openeo_cloudmask.options import DEFAULT_MODEL
@@ -105,9 +104,7 @@ def python_mebibytes(runtime: str, *, bands: int, side_px: int) -> int:
 
 def runtime_of(entry: ModelEntry, weights: Path | None = None) -> str:
     """Return the runtime that a model needs, with weights that replace its own."""
-    data = files("openeo_cloudmask.models") / "data"
-    brought = any(PurePath(item.name).match(f"{entry.id}*.onnx") for item in data.iterdir())
-    if is_exported(weights) or (weights is None and brought):
+    if is_exported(weights) or (weights is None and packaged_onnx(entry).is_file()):
         return "onnx"
     return entry.extra or "none"
 

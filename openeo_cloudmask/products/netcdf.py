@@ -13,8 +13,15 @@ import numpy as np
 from rasterio.crs import CRS
 
 from openeo_cloudmask.datacube import find_dimension
-from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
+from openeo_cloudmask.errors import (
+    BandError,
+    InputError,
+    MissingExtraError,
+    OptionError,
+    ProductError,
+)
 from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
+from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
@@ -147,9 +154,6 @@ def _open(path: Path) -> xr.Dataset:
 def _refuse_references(path: Path) -> None:
     """Make sure that a file holds its own values.
 
-    HDF5 can keep the values of an array in other files, and can link to other files: whoever may
-    have a file opened could have any file of the machine read.
-
     Raises:
         ProductError: it refers to other files, or cannot be read.
         MissingExtraError: h5py is not installed.
@@ -160,28 +164,12 @@ def _refuse_references(path: Path) -> None:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
     try:
         with h5py.File(path, "r") as file:
-            found = _find_reference(file)
+            for _ in own_arrays(file):
+                pass
+    except InputError as err:
+        raise ProductError(f"{path} {err}") from None
     except (OSError, ValueError, KeyError, RuntimeError) as err:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
-    if found is not None:
-        raise ProductError(
-            f"{path} takes {found} from other files; expected a file of its own values"
-        )
-
-
-def _find_reference(group: Any) -> str | None:  # noqa: ANN401 - h5py has no types
-    import h5py
-
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-            return f"{group.name}/{name}".replace("//", "/")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            if (found := _find_reference(item)) is not None:
-                return found
-        elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            return str(item.name)
-    return None
 
 
 def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:

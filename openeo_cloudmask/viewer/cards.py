@@ -8,6 +8,7 @@ from typing import Any
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.viewer.catalogs import read_items
 
 _OWN = "cloudmask:"
 _NEAR_INFRARED = frozenset({"nir", "nir08"})
@@ -88,28 +89,19 @@ def _covers(given: set[str], needed: set[str]) -> bool:
     return needed <= given
 
 
-def read_cards(catalog: str | None = None) -> tuple[ModelCard, ...]:
+def read_cards(catalog: str | None = None, *, public: bool = False) -> tuple[ModelCard, ...]:
     """Return the cards of all models of a catalog, in its order.
 
     Args:
         catalog: path or URL of ``catalog.json``; None reads the one that comes with the package.
+        public: whether a visitor named it, who is shown nothing but public https addresses.
 
     Raises:
         CatalogError: it cannot be read, or an item does not describe a model.
     """
-    import pystac
-    from pystac.errors import STACError, STACTypeError
-
-    href = catalog or str(assets.path("catalog/catalog.json"))
-    try:
-        root = pystac.Catalog.from_file(href)
-        items = list(root.get_items(recursive=True))
-    except (OSError, ValueError, KeyError, STACError, STACTypeError) as err:
-        raise CatalogError(
-            f"cannot read the catalog {href}: {err}. Expected the path or address of a STAC "
-            "catalog.json with items of the MLM and cloudmask extensions"
-        ) from err
-    return tuple(_read_card(item) for item in items)
+    if catalog is None:
+        return read_cards(str(assets.path("catalog/catalog.json")))
+    return tuple(_read_card(item) for item in read_items(catalog, public=public))
 
 
 def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
@@ -151,7 +143,7 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
             parameters=say.get("mlm:total_parameters"),
             context=dict(say[f"{_OWN}openeo"]["context"]),
         )
-    except (KeyError, IndexError, TypeError) as err:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as err:
         raise CatalogError(
             f"the item {item.id!r} does not describe a cloud-mask model: {err}"
         ) from err

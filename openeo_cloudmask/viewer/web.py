@@ -54,20 +54,20 @@ def session() -> Session:
     return current
 
 
-@st.cache_data(show_spinner=False)
-def _cards(catalog: str | None) -> tuple[ModelCard, ...]:
-    return read_cards(catalog)
+@st.cache_data(show_spinner=False, ttl="10m", max_entries=50)
+def _cards(catalog: str | None, *, public: bool) -> tuple[ModelCard, ...]:
+    return read_cards(catalog, public=public)
 
 
 def cards() -> tuple[ModelCard, ...]:
     """Return the model cards of the chosen catalog.
 
-    A visitor's choice counts only where visitors may open files of this machine: what a catalog
-    refers to is read too, wherever it is.
+    Where visitors may not open files of this machine, theirs is read from public https addresses,
+    and so is whatever it refers to.
     """
-    chosen = st.session_state.get("catalog_href") if paths_allowed() else None
+    chosen = st.session_state.get("catalog_href")
     catalog = chosen or os.environ.get(CATALOG_VARIABLE)
-    return _cards(catalog or None)
+    return _cards(catalog or None, public=bool(chosen) and not paths_allowed())
 
 
 @contextmanager

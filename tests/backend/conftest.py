@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'server'")
 pytest.importorskip("distributed", reason="needs the extra 'server'")
 
+import psutil
 import rasterio
 import requests
 from rasterio.transform import from_origin
@@ -208,6 +210,17 @@ def log_in(server: Server, name: str = "ann") -> dict[str, str]:
     """Return the headers of a user's requests."""
     answer = requests.get(f"{server.url}/credentials/basic", auth=(name, PASSWORD), timeout=30)
     return {"Authorization": f"Bearer basic//{answer.json()['access_token']}"}
+
+
+def find_workers(server: Server | None = None) -> list[psutil.Process]:
+    """Return the worker processes of a server, or of this process, those that start, too."""
+    pid = None if server is None or server.process is None else server.process.pid
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # zombies among them
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def wait_for(check: Callable[[], Any], timeout_s: float = 60) -> Any:

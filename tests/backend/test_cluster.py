@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from openeo_cloudmask.backend.jobs.cluster import Cluster
 from openeo_cloudmask.backend.settings import Settings
-from tests.backend.conftest import wait_for
+from tests.backend.conftest import find_workers, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -23,26 +24,13 @@ def cluster() -> Iterator[Cluster]:
     found.close()
 
 
-def _workers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "spawn_main" in _command(child)]
-
-
-def _command(process: psutil.Process) -> str:
-    """Return a process's command line; empty for one that has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # zombies among them
-        return ""
-
-
 def test_worker_killed_while_it_starts(cluster: Cluster) -> None:
     """Dask itself starts one again that ran, and gives one up that ends while it starts."""
     killed: set[int] = set()
 
     def another() -> psutil.Process | None:
         cluster.mend()
-        return next((worker for worker in _workers() if worker.pid not in killed), None)
+        return next((worker for worker in find_workers() if worker.pid not in killed), None)
 
     for _ in range(3):
         worker = wait_for(another, 120)
@@ -51,6 +39,16 @@ def test_worker_killed_while_it_starts(cluster: Cluster) -> None:
         worker.wait(20)
     wait_for(lambda: cluster.mend() or cluster.count() == (1, 1), 120)
     assert cluster.submit(len, "abc", key="letters").result() == 3
+
+
+def test_worker_that_dask_gave_up_and_forgot(cluster: Cluster) -> None:
+    """A nanny that fails while it starts is taken from dask's list; it is not one that starts."""
+    wait_for(lambda: cluster.count() == (1, 1), 60)
+    nanny = cluster._local.workers.pop(0)
+    cluster._local.sync(nanny.close)
+    begin = time.monotonic()
+    wait_for(lambda: cluster.mend() or cluster.count() == (1, 1), 120)
+    assert time.monotonic() - begin < 90  # what starts may take 180 s
 
 
 def test_port_of_the_scheduler_takes_no_stranger(cluster: Cluster) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import rasterio
 import requests
@@ -26,6 +25,7 @@ from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import (
     ROOT,
     Server,
+    find_workers,
     free_port,
     ingest,
     log_in,
@@ -88,27 +88,13 @@ def _errors(server: Server, path: str, headers: dict[str, str]) -> list[dict[str
     return wait_for(found)  # type: ignore[no-any-return]
 
 
-def _workers(server: Server) -> list[psutil.Process]:
-    assert server.process is not None
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in _command(child)]
-
-
-def _command(process: psutil.Process) -> str:
-    """Return a process's command line; empty for one that has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # zombies among them
-        return ""
-
-
 def test_worker_killed_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) -> None:
     server = make_server("--allow-any-udf")
     headers = log_in(server)
     mark = tmp_path / "mark"
     path = _start(server, headers, _slow_graph(mark, 60))
     wait_for(mark.exists)
-    for worker in _workers(server):
+    for worker in find_workers(server):
         worker.send_signal(signal.SIGKILL)
     assert _end(server, path, headers) == "finished"
 
@@ -119,7 +105,7 @@ def test_workers_killed_while_they_start(make_server: Any) -> None:
     headers = log_in(server)
     killed: set[int] = set()
     for _ in range(4):
-        worker = wait_for(lambda: [w for w in _workers(server) if w.pid not in killed], 120)[0]
+        worker = wait_for(lambda: [w for w in find_workers(server) if w.pid not in killed], 120)[0]
         killed.add(worker.pid)
         worker.kill()
     path = _start(server, headers, mask_graph())

@@ -138,7 +138,7 @@ def make_scene() -> Callable[..., xr.DataArray]:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that exports a model: mini, or cloudsen12 with the golden weights."""
+    """Return a function that exports a model, cloudsen12 with the golden weights."""
     torch = pytest.importorskip("torch")
     from openeo_cloudmask.models import build_network
     from openeo_cloudmask.models.onnx_export import export_onnx

@@ -201,10 +201,10 @@ def keep_nothing(file: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (link_outside, "holds 'linear_model', a link; expected arrays alone"),
-        (keep_outside, "in another file; expected one whole file"),
+        (link_outside, "holds /model_weights/linear_model, a link; expected a file of its own"),
+        (keep_outside, "takes /model_weights/.*/bias:0 from other files"),
         (keep_text, "of type object with 1 values; expected floats"),
-        (keep_nothing, "holds no group 'model_weights'; expected a model that Keras saved"),
+        (keep_nothing, "holds no arrays in 'model_weights'; expected a model that Keras saved"),
     ],
 )
 def test_files_that_hold_other_things_are_refused(

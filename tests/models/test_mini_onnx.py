@@ -10,7 +10,7 @@ import pytest
 
 from openeo_cloudmask.errors import BandError, OptionError
 from openeo_cloudmask.inference import predict
-from openeo_cloudmask.models import get_model, load_detector
+from openeo_cloudmask.models import get_model, load, load_detector
 from openeo_cloudmask.models.onnx_detector import packaged_onnx, read_card
 from openeo_cloudmask.simulator.scene import simulate_scene
 
@@ -81,3 +81,10 @@ assert {0, 1} <= set(np.unique(values)), np.unique(values)
 
 def test_a_safe_is_masked_where_torch_is_not_installed(tmp_path):
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(tmp_path)], check=True, timeout=600)
+
+
+def test_an_archive_with_the_onnx_file_alone_runs_beside_torch(monkeypatch, tmp_path):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(load, "packaged_weights", lambda _: tmp_path / "mini.safetensors")
+    detector = load_detector("mini", sensor="sentinel-2-l1c")
+    assert type(detector) is type(load_detector("mini", sensor="sentinel-2-l1c", runtime="onnx"))

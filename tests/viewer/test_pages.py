@@ -1,11 +1,20 @@
 """Each page by itself: what it says when nothing is there, and what its controls do."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
-from openeo_cloudmask.viewer import backends, names
+from openeo_cloudmask import assets
+from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.viewer import backends, catalogs, names
 from openeo_cloudmask.viewer.backends import JobRow
 from openeo_cloudmask.viewer.session import begin_session
+
+outside = pytest.importorskip(
+    "openeo_cloudmask.backend.cubes.outside", reason="needs the extra 'server'"
+)
 
 
 @pytest.fixture
@@ -51,19 +60,72 @@ def test_a_catalog_that_is_none_is_told(go, tmp_path, monkeypatch):
     assert "cannot read the catalog" in texts(page.error)
 
 
-def test_visitors_choose_no_catalog_by_address_or_path(go, tmp_path, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("{folder}/catalog.json", "expected an http or https URL"),
+        ("file://{folder}/catalog.json", "expected an http or https URL"),
+        ("http://example.org/catalog.json", "expected a URL of https"),
+        ("https://127.0.0.1:1/catalog.json", "inside the server's network"),
+        ("https://169.254.169.254/latest", "inside the server's network"),
+    ],
+)
+def test_visitors_choose_catalogs_of_public_https(go, tmp_path, place, why):
+    shutil.copytree(assets.path("catalog"), tmp_path / "copy")
+    page = go("models", catalog_href=place.format(folder=tmp_path / "copy"))
+    assert why in texts(page.error)
+    assert not page.subheader
 
-    def read(catalog=None):
-        asked.append(catalog)
-        return ()
 
-    monkeypatch.setattr("openeo_cloudmask.viewer.cards.read_cards", read)
-    monkeypatch.setattr("openeo_cloudmask.viewer.web.read_cards", read)
-    for href in (str(tmp_path / "catalog.json"), "http://169.254.169.254/latest"):
-        page = go("models", catalog_href=href)
-        assert page.text_input[0].disabled
-    assert set(asked) <= {None}
+def test_where_a_public_catalog_leads_is_public_too(go, monkeypatch, tmp_path):
+    """Its links may not name files of this machine either."""
+    (tmp_path / "item.json").write_text("{}")
+    catalog = {
+        "type": "Catalog", "id": "a", "stac_version": "1.1.0", "description": "a",
+        "links": [{"rel": "item", "href": str(tmp_path / "item.json")}],
+    }  # fmt: skip
+    monkeypatch.setattr(outside, "find_place", find_some(outside.find_place))
+    monkeypatch.setattr(outside, "_request", lambda *_: Answer(catalog))
+    page = go("models", catalog_href="https://example.org/catalog.json")
+    assert "cannot be read; expected an http or https URL without" in texts(page.error)
+
+
+def test_catalogs_that_hold_each_other_end(monkeypatch):
+    catalog = {
+        "type": "Catalog", "id": "a", "stac_version": "1.1.0", "description": "a",
+        "links": [{"rel": "child", "href": name} for name in ("./catalog.json", "./b.json")],
+    }  # fmt: skip
+    monkeypatch.setattr(outside, "find_place", find_some(outside.find_place))
+    monkeypatch.setattr(outside, "_request", lambda *_: Answer(catalog))
+    assert catalogs.read_items("https://example.org/catalog.json", public=True) == []
+    endless = {**catalog, "links": [{"rel": "child", "href": "./a/c.json"}]}
+    monkeypatch.setattr(outside, "_request", lambda *_: Answer(endless))
+    monkeypatch.setattr(catalogs, "MAX_DOCUMENTS", 20)
+    with pytest.raises(CatalogError, match="more than 20 documents"):
+        catalogs.read_items("https://example.org/catalog.json", public=True)
+
+
+def find_some(find):
+    """Stand in for the name server: example.org is there and public, other URLs are as ever."""
+    place = outside.Place(
+        scheme="https", host="example.org", port=443, address="93.184.216.34", target="/"
+    )
+    return lambda url, *more: place if url.startswith("https://example.org/") else find(url, *more)
+
+
+class Answer:
+    """What an address answers."""
+
+    status, headers = 200, {}
+
+    def __init__(self, content):
+        self._left = [json.dumps(content).encode(), b""]
+
+    def read(self, _size):
+        return self._left.pop(0)
+
+    def release_conn(self):
+        pass
 
 
 def test_a_model_chosen_is_the_one_of_the_next_job(go, demo_session):

@@ -80,9 +80,9 @@ st.text_input(
     "Catalog",
     key="catalog_href",
     placeholder="the one that comes with the viewer",
-    help="Path or address of a STAC catalog.json; whoever starts the viewer chooses it with "
-    "--catalog, and visitors may with --allow-paths",
-    disabled=not paths_allowed(),
+    help="Path or address of a STAC catalog.json"
+    if paths_allowed()
+    else "Public https address of a STAC catalog.json",
 )
 with told():
     known = cards()

@@ -28,6 +28,7 @@ from openeo_cloudmask.errors import ProductError
 
 MAX_BYTES = 32 * 2**20
 """Of a document, or of a file whose host does not serve parts of it."""
+SCHEMES = ("http", "https")
 _MAX_REDIRECTS = 5
 _RETRIES = 2
 _CONNECT_S, _READ_S, _DOCUMENT_S = 10.0, 30.0, 120.0
@@ -54,13 +55,16 @@ class Place:
     """Path and query."""
 
 
-def find_place(url: str, allowed_hosts: tuple[str, ...]) -> Place:
+def find_place(
+    url: str, allowed_hosts: tuple[str, ...], schemes: tuple[str, ...] = SCHEMES
+) -> Place:
     """Return where ``url`` leads if a user may make the server read it.
 
     Args:
         url: of http or https.
         allowed_hosts: hosts, or ``host:port``, that may be read although their addresses are not
             public.
+        schemes: of ``http`` and ``https``, those that may be read.
 
     Raises:
         ApiError: it may not be read.
@@ -69,6 +73,8 @@ def find_place(url: str, allowed_hosts: tuple[str, ...]) -> Place:
     if not _URL.fullmatch(plain):
         raise _bad(f"{url[:200]!r} cannot be read; expected an http or https URL without user name")
     parts = urlsplit(plain)
+    if parts.scheme not in schemes:
+        raise _bad(f"{url[:200]!r} cannot be read; expected a URL of {' or '.join(schemes)}")
     host = parts.hostname or ""
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -132,6 +138,7 @@ class Outside:
     """Reads documents and rasters from public addresses, and from hosts that are allowed."""
 
     allowed_hosts: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = SCHEMES
 
     def read_json(self, url: str) -> dict[str, Any]:
         """Return the JSON object at a URL.
@@ -195,7 +202,7 @@ class Outside:
         first = url
         for _ in range(_MAX_REDIRECTS + 1):
             runtime.check_cancelled()
-            place = find_place(url, self.allowed_hosts)
+            place = find_place(url, self.allowed_hosts, self.schemes)
             try:
                 answer = _request(place, headers)
             except HTTPError as err:
@@ -322,4 +329,4 @@ def _read_all(answer: Any, url: str, limit: int | None = None) -> bytes:  # noqa
 
 
 def _bad(reason: str) -> ApiError:
-    return ApiError("ProcessParameterInvalid", f"load_stac: {reason}")
+    return ApiError("ProcessParameterInvalid", reason)

@@ -31,6 +31,8 @@ _CONFIG = {
     "distributed.worker.memory.target": False,
 }
 _BUSY = ("executing", "long-running", "cancelled", "resumed")
+_ENDED = ("stopping", "stopped", "closing", "closed", "failed")
+"""What dask says of a nanny that starts no worker any longer."""
 _POLL_S = 0.5
 _DEAD_S = 3.0
 """How long dask itself has to start a worker process again that ended."""
@@ -154,10 +156,7 @@ class Cluster:
         self._since = {name: self._since.get(name, now) for name in expected if name not in known}
         gone = []
         for name, since in self._since.items():
-            nanny = self._local.workers.get(expected[name])
-            starts = nanny is None  # dask puts it there when it has started, or failed to
-            lives = starts or (nanny.process is not None and nanny.process.is_alive())
-            if now - since > (_START_S if lives else _DEAD_S):
+            if now - since > (_START_S if self._lives(expected[name]) else _DEAD_S):
                 gone.append(name)
         for name in gone:
             _log.error("worker %s ended and did not come back; another one is started", name)
@@ -167,6 +166,20 @@ class Cluster:
                 self._local.loop.add_callback(_close_quietly, nanny)
         if gone:
             self._local.scale(len(expected))  # starts those of its list that are not there
+
+    def _lives(self, name: object) -> bool:
+        """Whether a worker of that name runs or starts.
+
+        Dask lists a worker with ``workers`` when it has started, and forgets one that gave up; of
+        those that start, only what it created tells.
+        """
+        made = [*self._local.workers.values(), *self._local._created]  # noqa: SLF001
+        return any(
+            nanny.name == name
+            and str(nanny.status.name) not in _ENDED
+            and (nanny.process is None or nanny.process.is_alive())
+            for nanny in made
+        )
 
     def busy_workers(self, word: str) -> list[str]:
         """Return the workers that still work on tasks whose keys hold ``word``."""
