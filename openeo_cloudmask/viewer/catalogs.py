@@ -34,8 +34,8 @@ def read_items(href: str, *, public: bool) -> list[Any]:
         reason = err.__cause__ if isinstance(err.__cause__, CloudMaskError) else err
         where = "https address of a public" if public else "path or address of a"
         raise CatalogError(
-            f"cannot read the catalog {href}: {reason}. Expected the {where} STAC catalog.json with "
-            "items of the MLM and cloudmask extensions"
+            f"cannot read the catalog {href}: {reason}. Expected the {where} STAC catalog.json "
+            "with items of the MLM and cloudmask extensions"
         ) from err
 
 
