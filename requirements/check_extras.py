@@ -27,7 +27,7 @@ START_SECONDS = 120
 COMMON = ("python -c 'import openeo_cloudmask'", "cloudmask --help", "cloudmask models")
 TO_NETCDF = """
 import numpy, rasterio, xarray
-with rasterio.open("scene_1.tif") as scene:
+with rasterio.open("scene_324.tif") as scene:
     cube = xarray.DataArray(
         scene.read() * scene.scales[0],
         dims=("bands", "y", "x"),
@@ -45,19 +45,19 @@ cube.to_dataset("bands").assign(crs=place).to_netcdf("scene.nc", engine="h5netcd
 CHECKS: dict[str, tuple[str, ...]] = {
     "base": (
         "cloudmask simulate . --size 256",
-        "cloudmask run scene_1.tif mask.tif",
-        "cloudmask run scene_1.tif mask.tif --model hollstein --overwrite",
-        "cloudmask score mask.tif truth_1.tif",
+        "cloudmask run scene_324.tif mask.tif",
+        "cloudmask run scene_324.tif mask.tif --model hollstein --overwrite",
+        "cloudmask score mask.tif truth_324.tif",
     ),
-    "torch": ("cloudmask run scene_1.tif mask.tif --runtime torch",),
+    "torch": ("cloudmask run scene_324.tif mask.tif --runtime torch",),
     "torch,onnx": ("cloudmask export mini ../mini.onnx --overwrite",),
-    "onnx": ("cloudmask run scene_1.tif mask.tif --model mini --weights ../mini.onnx",),
+    "onnx": ("cloudmask run scene_324.tif mask.tif --model mini --weights ../mini.onnx",),
     "netcdf": (
         f"python -c {shlex.quote(TO_NETCDF)}",
         "cloudmask run scene.nc mask.tif --model hollstein",
     ),
-    "ukis": ("cloudmask run scene_1.tif mask.tif --model ukis-csmask",),
-    "s2cloudless": ("cloudmask run scene_1.tif mask.tif --model s2cloudless",),
+    "ukis": ("cloudmask run scene_324.tif mask.tif --model ukis-csmask",),
+    "s2cloudless": ("cloudmask run scene_324.tif mask.tif --model s2cloudless",),
     "server": ("cloudmask demo", "cloudmask demo --serve second"),
     "viewer": (),
     "docs": (),
@@ -75,9 +75,9 @@ SERVICES: dict[str, tuple[tuple[str, str], ...]] = {
 """Extras -> (command, path that then answers with 200)."""
 
 REFUSALS: tuple[tuple[str, str], ...] = (
-    ("cloudmask run scene_1.tif other.tif --runtime torch", "torch"),
-    ("cloudmask run scene_1.tif other.tif --model ukis-csmask", "ukis"),
-    ("cloudmask run scene_1.tif other.tif --model s2cloudless", "s2cloudless"),
+    ("cloudmask run scene_324.tif other.tif --runtime torch", "torch"),
+    ("cloudmask run scene_324.tif other.tif --model ukis-csmask", "ukis"),
+    ("cloudmask run scene_324.tif other.tif --model s2cloudless", "s2cloudless"),
     ("cloudmask run empty.nc other.tif --model hollstein", "netcdf"),
     ("cloudmask export mini mini.onnx", "onnx"),
     ("cloudmask train mini trained", "torch"),
@@ -87,7 +87,7 @@ REFUSALS: tuple[tuple[str, str], ...] = (
     ("cloudmask demo", "server"),
     ("cloudmask demo --serve", "server"),
     ("cloudmask serve", "server"),
-    ("cloudmask ingest scene_1.tif", "server"),
+    ("cloudmask ingest scene_324.tif", "server"),
     ("cloudmask users add ann --password secret", "server"),
     ("cloudmask viewer", "viewer"),
 )
@@ -147,7 +147,7 @@ def check(work: Path, environment: Path, extras: str) -> None:
     folder = work / extras.replace(",", "-")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    scene = work / "base" / "scene_1.tif"
+    scene = work / "base" / "scene_324.tif"
     if extras != "base" and scene.exists():
         shutil.copy(scene, folder)
     env = {**os.environ, "PATH": f"{environment / 'bin'}:{os.environ['PATH']}"}

@@ -227,9 +227,18 @@ def test_notebook_runs_and_says_what_it_shows(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     shown, new = (json.loads(path.read_text("utf-8"))["cells"] for path in (NOTEBOOK, again))
-    assert [_texts(cell) for cell in shown] == [_texts(cell) for cell in new]
+    texts, again = ([text for cell in cells for text in _texts(cell)] for cells in (shown, new))
+    assert len(texts) >= 5
+    # Figures to a few in the last digit shown, as hardware differs.
+    for text, now in zip(texts, again, strict=True):
+        assert _FIGURE.sub("#", text) == _FIGURE.sub("#", now)
+        for one, other in zip(_FIGURE.findall(text), _FIGURE.findall(now), strict=True):
+            assert float(other) == pytest.approx(float(one), abs=0.03 if "." in one else 0)
     pictures = [output for cell in shown for output in cell.get("outputs", []) if "data" in output]
     assert any("image/png" in output["data"] for output in pictures)
+
+
+_FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
 
 def _texts(cell: dict[str, Any]) -> list[str]:

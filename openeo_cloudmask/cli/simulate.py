@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_SEED = 324
+"""At the default size: a forest with a third under thick cloud, mist and cirrus, and shadows."""
+
 
 class Form(StrEnum):
     """How a scene is written."""
@@ -23,11 +26,14 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Gets the scene and its truth.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scene.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same scene; this one has many kinds.")
+    ] = DEFAULT_SEED,
     sensor: Annotated[str, typer.Option(help="Id of a built-in sensor.")] = "sentinel-2-l1c",
     size: Annotated[int, typer.Option(help="Pixels a side; a multiple of 6 for products.")] = 510,
     form: Annotated[
-        Form, typer.Option("--format", help="One GeoTIFF, or SAFE / Landsat Level-1.")
+        Form,
+        typer.Option("--format", help="One GeoTIFF, or a SAFE (L1C, L2A) or Landsat Level-1."),
     ] = Form.GEOTIFF,
     biome: Annotated[str | None, typer.Option(help="Kind of landscape; none draws one.")] = None,
     decks: Annotated[
@@ -40,6 +46,8 @@ def simulate(
     alcd: Annotated[bool, typer.Option(help="Also write an ALCD reference at 60 m.")] = False,
 ) -> None:
     """Simulate a scene: what a sensor would see, and what is really there."""
+    import numpy as np
+
     from openeo_cloudmask.simulator.products import (
         make_reference,
         write_geotiff,
@@ -75,4 +83,10 @@ def simulate(
         f"{title} {100 * float((scene.truth == value).mean()):.1f} %"
         for value, title in enumerate(("clear", "thick cloud", "thin cloud", "shadow"))
     )
-    typer.echo(f"{scene.metadata['biome']}, {', '.join(scene.metadata['decks'])}: {shares}")
+    decks_drawn = ", ".join(scene.metadata["decks"]) or "no cloud"
+    typer.echo(f"{scene.metadata['biome']}, {decks_drawn}: {shares}")
+    if not np.isin(scene.truth, (1, 2)).any():
+        typer.echo(
+            "The scene has no cloud. For one that has: another --seed, or "
+            "--decks cumulus,cirrus --cloud-fraction 0.4"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,38 @@ _SPACECRAFT = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Safe:
+    """What tells the two levels of SAFE products apart."""
+
+    level: str
+    quantification: str
+    """Tags around the counts of reflectance 1."""
+    offset: str
+
+    def image(self, band: Band) -> str:
+        """Return where in the granule the image of ``band`` lies."""
+        if self.level == "1C":
+            return f"IMG_DATA/T31SIM_{ACQUIRED}_{band.name}.jp2"
+        size = f"{band.resolution_m:.0f}m"
+        return f"IMG_DATA/R{size}/T31SIM_{ACQUIRED}_{band.name}_{size}.jp2"
+
+
+_SAFES = {
+    "sentinel-2-l1c": _Safe(
+        level="1C",
+        quantification="<QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>",
+        offset="RADIO_ADD_OFFSET",
+    ),
+    "sentinel-2-l2a": _Safe(
+        level="2A",
+        quantification="<QUANTIFICATION_VALUES_LIST><BOA_QUANTIFICATION_VALUE>10000"
+        "</BOA_QUANTIFICATION_VALUE></QUANTIFICATION_VALUES_LIST>",
+        offset="BOA_ADD_OFFSET",
+    ),
+}
+
+
 def write_geotiff(scene: SimulatedScene, path: Path) -> Path:
     """Write the cube as one float32 GeoTIFF, NaN where unseen, bands described by their names.
 
@@ -60,24 +93,26 @@ def write_truth(scene: SimulatedScene, path: Path) -> Path:
 def write_product(scene: SimulatedScene, folder: Path) -> Path:
     """Write the scene as a product of its sensor into ``folder``; return the product's folder.
 
-    Sentinel-2 Level-1C becomes a SAFE of baseline 05.00 (offset -1000), Landsat a Level-1 product
-    with an MTL file. Integers are rounded as in real products.
+    Sentinel-2 becomes a SAFE of baseline 05.00 (offset -1000), Landsat a Level-1 product with an
+    MTL file. Integers are rounded as in real products. A Level-2A has the layout of one; no
+    atmosphere is taken off, so it holds the reflectance that the simulator gives.
 
     Raises:
         OptionError: the sensor's products are not written here, or the size does not fit.
         OutputError: it cannot be written, or is there already.
     """
-    if scene.sensor == "sentinel-2-l1c":
+    if scene.sensor in _SAFES:
         made = _made(scene).strftime("%Y%m%dT%H%M%S")
-        name = f"S2A_MSIL1C_{ACQUIRED}_N0500_R108_T31SIM_{made}.SAFE"
+        level = _SAFES[scene.sensor].level
+        name = f"S2A_MSIL{level}_{ACQUIRED}_N0500_R108_T31SIM_{made}.SAFE"
         return publish_folder(folder / name, lambda part: _fill_safe(scene, part, name))
     if scene.sensor in _SPACECRAFT:
         made = f"{_made(scene, days=True):%Y%m%d}"
         name = f"{_SPACECRAFT[scene.sensor][1]}_L1TP_199030_20200615_{made}_02_T1"
         return publish_folder(folder / name, lambda part: _fill_landsat(scene, part, name))
     raise OptionError(
-        f"scenes of {scene.sensor!r} are not written as products; expected sentinel-2-l1c, "
-        f"{', '.join(_SPACECRAFT)}, or write a GeoTIFF"
+        f"scenes of {scene.sensor!r} are not written as products; expected "
+        f"{', '.join((*_SAFES, *_SPACECRAFT))}, or write a GeoTIFF"
     )
 
 
@@ -203,45 +238,45 @@ def _counts(values: NDArray[np.float64]) -> NDArray[np.uint16]:
 
 
 def _fill_safe(scene: SimulatedScene, folder: Path, name: str) -> None:
-    sensor = get_sensor(scene.sensor)
-    granule = folder / "GRANULE" / f"L1C_T31SIM_A000000_{ACQUIRED}"
-    (granule / "IMG_DATA").mkdir(parents=True)
+    sensor, safe = get_sensor(scene.sensor), _SAFES[scene.sensor]
+    granule = folder / "GRANULE" / f"L{safe.level}_T31SIM_A000000_{ACQUIRED}"
     for plane, label in zip(scene.cube, scene.band_names, strict=True):
         own = _own_resolution(plane, sensor.band(label), scene.transform.a)
-        image = granule / "IMG_DATA" / f"T31SIM_{ACQUIRED}_{label}.jp2"
+        image = granule / safe.image(sensor.band(label))
+        image.parent.mkdir(parents=True, exist_ok=True)
         _write_raster(
             image, _counts(own.astype(float) * 10_000 + 1000)[np.newaxis], scene,
             driver="JP2OpenJPEG",
         )  # fmt: skip
     offsets = "".join(
-        f'<RADIO_ADD_OFFSET band_id="{number}">-1000</RADIO_ADD_OFFSET>' for number in range(13)
+        f'<{safe.offset} band_id="{number}">-1000</{safe.offset}>' for number in range(13)
     )
-    (folder / "MTD_MSIL1C.xml").write_text(
+    (folder / f"MTD_MSIL{safe.level}.xml").write_text(
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        "<Level-1C_User_Product><General_Info><Product_Info>"
+        f"<Level-{safe.level}_User_Product><General_Info><Product_Info>"
         f"<PRODUCT_START_TIME>{_iso_time()}</PRODUCT_START_TIME>"
         f"<PRODUCT_URI>{name}</PRODUCT_URI>"
         "<PROCESSING_BASELINE>05.00</PROCESSING_BASELINE>"
-        "<PRODUCT_TYPE>S2MSI1C</PRODUCT_TYPE></Product_Info><Product_Image_Characteristics>"
+        f"<PRODUCT_TYPE>S2MSI{safe.level}</PRODUCT_TYPE></Product_Info><Product_Image_Characteristics>"
         "<Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT>"
         "<SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX></Special_Values>"
-        "<QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>"
+        f"{safe.quantification}"
         f"<Radiometric_Offset_List>{offsets}</Radiometric_Offset_List>"
         "</Product_Image_Characteristics></General_Info><Quality_Indicators_Info>"
         f"<Cloud_Coverage_Assessment>{scene.cloud_percent}</Cloud_Coverage_Assessment>"
-        "</Quality_Indicators_Info></Level-1C_User_Product>\n",
+        f"</Quality_Indicators_Info></Level-{safe.level}_User_Product>\n",
         encoding="utf-8",
     )
     (granule / "MTD_TL.xml").write_text(
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        "<Level-1C_Tile_ID><Geometric_Info><Tile_Geocoding>"
+        f"<Level-{safe.level}_Tile_ID><Geometric_Info><Tile_Geocoding>"
         f"<HORIZONTAL_CS_CODE>{scene.crs}</HORIZONTAL_CS_CODE>"
         '<Geoposition resolution="10">'
         f"<ULX>{scene.transform.c}</ULX><ULY>{scene.transform.f}</ULY></Geoposition>"
         "</Tile_Geocoding><Tile_Angles><Mean_Sun_Angle>"
         f"<ZENITH_ANGLE>{scene.sun_zenith_deg}</ZENITH_ANGLE>"
         f"<AZIMUTH_ANGLE>{scene.sun_azimuth_deg}</AZIMUTH_ANGLE>"
-        "</Mean_Sun_Angle></Tile_Angles></Geometric_Info></Level-1C_Tile_ID>\n",
+        f"</Mean_Sun_Angle></Tile_Angles></Geometric_Info></Level-{safe.level}_Tile_ID>\n",
         encoding="utf-8",
     )
 

@@ -45,7 +45,7 @@ def test_a_missing_extra_is_named(tmp_path):
     from openeo_cloudmask.simulator.products import write_geotiff
     from openeo_cloudmask.simulator.scene import simulate_scene
 
-    write_geotiff(simulate_scene(1, size=96), tmp_path / "scene_1.tif")
+    write_geotiff(simulate_scene(1, size=96), tmp_path / "scene_324.tif")
     for name in ("empty.onnx", "empty.nc"):
         (tmp_path / name).touch()
     # `demo --serve` starts another process, which would find the libraries.

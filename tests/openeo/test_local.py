@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import openeo
+import openeo_pg_parser_networkx  # noqa: F401 - sets the recursion limit, which hypothesis watches
 import pytest
 import xarray as xr
 from hypothesis import given, settings

@@ -35,6 +35,19 @@ def test_a_safe_reads_back_what_was_simulated(tmp_path, scene):
     np.testing.assert_allclose(pixels[fine], scene.cube[fine], atol=6e-5)
 
 
+def test_a_level_2a_reads_back_too(tmp_path):
+    scene = simulate_scene(2, size=60, sensor="sentinel-2-l2a")
+    path = write_product(scene, tmp_path)
+    assert path.name.startswith("S2A_MSIL2A_")
+    assert len(list(path.glob("GRANULE/*/IMG_DATA/R20m/*_B8A_20m.jp2"))) == 1
+    with open_product(path) as product:
+        assert product.sensor.id == "sentinel-2-l2a"
+        assert product.band_labels == scene.band_names
+        pixels = product.cube(["B02", "B08"])[:, :, :]
+    kept = [scene.band_names.index(name) for name in ("B02", "B08")]
+    np.testing.assert_allclose(pixels, scene.cube[kept], atol=6e-5)
+
+
 def test_a_landsat_product_reads_back_what_was_simulated(tmp_path):
     scene = simulate_scene(2, sensor="landsat-8-9-l1", size=96, decks=("tower",))
     with open_product(write_product(scene, tmp_path)) as product:
@@ -73,7 +86,7 @@ def test_what_cannot_be_written(tmp_path, scene):
     with pytest.raises(OptionError, match="multiple of 6"):
         write_product(simulate_scene(1, size=100), tmp_path)
     with pytest.raises(OptionError, match="write a GeoTIFF"):
-        write_product(simulate_scene(1, sensor="sentinel-2-l2a", size=60), tmp_path)
+        write_product(simulate_scene(1, sensor="landsat-8-9-l2", size=60), tmp_path)
     assert list(tmp_path.iterdir()) == []
     write_product(scene, tmp_path)
     with pytest.raises(OutputError, match="exists; remove it"):
