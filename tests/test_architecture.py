@@ -16,6 +16,7 @@ FLOORS = {
         (
             "__init__",
             "errors",
+            "class_schemes",
             "classes",
             "amounts",
             "hdf5",

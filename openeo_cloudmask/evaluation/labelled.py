@@ -3,13 +3,14 @@
 A file holds ``counts`` (band, y, x) integers, reflectance = counts / 10000, -32768 no data;
 ``bands``, the names of the sensor's bands; ``label`` (y, x) uint8 in the four classes, 255 not
 labelled; ``sensor``, a sensor of this package; ``pixel_m``; and ``shadow_labelled`` and
-``thin_labelled``, false where clear may hold shadow and where all cloud is called thick. The test
+``thin_labelled``, false where clear may hold shadow and where all cloud is called thick. Quality
+layers of a provider (``SCL``, ``QA_PIXEL``, ...) may lie there too, by their names. The test
 scenes of ukis-csmask (``img``, ``msk``), whose files do not say their bands, are read by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, UKIS_FIVE, map_labels
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
-from openeo_cloudmask.sensors import get_sensor
+from openeo_cloudmask.sensors import band_decoder, get_sensor
 
 COUNTS_NODATA = -32768
 COUNTS_SCALE = np.float32(10000)
@@ -51,6 +52,8 @@ class LabelledScene:
     """False where clear may hold shadow: only cloud is scored then."""
     thin_labelled: bool
     """False where all cloud is 1."""
+    layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Quality layer -> (y, x) float32 codes as stored, NaN where no-data."""
 
     @property
     def group(self) -> str:
@@ -129,8 +132,17 @@ def read_labelled(path: Path) -> LabelledScene:
         pixel_m=float(content["pixel_m"]),
         shadow_labelled=bool(content["shadow_labelled"]),
         thin_labelled=bool(content["thin_labelled"]),
+        layers=_read_layers(str(content["sensor"]), content),
     )
     return _check(path, scene)
+
+
+def _read_layers(sensor: str, content: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    layers = {}
+    for key, values in content.items():
+        if (layer := get_sensor(sensor).find_layer(key)) is not None:
+            layers[layer.name] = band_decoder(layer).convert(values.astype(np.float32))
+    return layers
 
 
 def _read_ukis(path: Path, image: NDArray[Any], labels: NDArray[Any]) -> LabelledScene:
@@ -173,6 +185,11 @@ def _check(path: Path, scene: LabelledScene) -> LabelledScene:
         raise ReferenceDataError(
             f"{path} has {len(scene.cube)} planes and names {len(scene.bands)} bands"
         )
+    for name, values in scene.layers.items():
+        if values.shape != scene.cube.shape[1:]:
+            raise ReferenceDataError(
+                f"{path} has {name} of shape {values.shape}; expected {scene.cube.shape[1:]}"
+            )
     check_mask(scene.label, scene.cube.shape[1:], f"the label of {path}")
     if not (scene.label != NODATA).any():
         raise ReferenceDataError(f"{path} has no labelled pixel: its label is 255 everywhere")

@@ -63,9 +63,9 @@ class ModelMasks:
         """Return the model's mask."""
         from openeo_cloudmask.inference import predict
 
-        detector = self.model.load(scene.sensor, scene.bands)
-        planes = [scene.bands.index(name) for name in detector.band_names]
-        cube = np.ascontiguousarray(scene.cube[planes])
+        detector = self.model.load(scene.sensor, (*scene.bands, *scene.layers))
+        planes = dict(zip(scene.bands, scene.cube, strict=True)) | scene.layers
+        cube = np.stack([planes[name] for name in detector.band_names])
         probabilities = predict(cube, detector, stride=self.model.stride)
         styled = apply_style(
             probabilities, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True

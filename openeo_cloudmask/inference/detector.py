@@ -69,7 +69,7 @@ class Detector(Protocol):
 
         Args:
             windows: (n, band, y, x) float32, reflectance 0-1 (thermal: normalised brightness
-                temperature 0-1), 0 where not valid.
+                temperature 0-1; quality layers: codes as stored), 0 where not valid.
             valid: (n, y, x) bool, True where every band was seen.
 
         Returns:

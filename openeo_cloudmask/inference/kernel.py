@@ -14,6 +14,7 @@ from openeo_cloudmask.errors import BandError, InputError
 from openeo_cloudmask.inference.detector import Detector
 from openeo_cloudmask.inference.windows import AxisPlan, Layout, fill_window, plan_axis
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
+from openeo_cloudmask.sensors import find_layer
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all); an exception it raises stops the work."""
@@ -178,7 +179,8 @@ def _strips(
     total, done = len(rows.starts) * len(columns.starts), 0
     base = max(rows.starts[0], 0)
     adder = _Adder(detector, cube.shape[0], np.outer(rows.weights, columns.weights), watch)
-    reader = _RowReader(cube, base, size)
+    images = [find_layer(name) is None for name in detector.band_names]
+    reader = _RowReader(cube, base, size, images)
     # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
     sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
     for index, start in enumerate(rows.starts):
@@ -274,10 +276,11 @@ class _Adder:
 class _RowReader:
     """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
 
-    def __init__(self, cube: Cube, first: int, most_rows: int) -> None:
+    def __init__(self, cube: Cube, first: int, most_rows: int, images: list[bool]) -> None:
+        """Read ``cube`` from row ``first``; ``images`` says which bands are no quality layers."""
         bands, height, width = cube.shape
         rows = min(most_rows, height)
-        self._cube = cube
+        self._cube, self._images = cube, images
         self._first, self._end = first, first
         self._pixels = np.empty((bands, rows, width), np.float32)
         self._valid = np.empty((rows, width), bool)
@@ -294,7 +297,7 @@ class _RowReader:
         if bottom > self._end:
             bands, _, width = self._cube.shape
             new = np.asarray(self._cube[:, self._end : bottom, 0:width])
-            new = _check_pixels(new, (bands, bottom - self._end, width))
+            new = _check_pixels(new, (bands, bottom - self._end, width), self._images)
             self._pixels[:, kept : bottom - top] = new
             self._valid[kept : bottom - top] = np.isfinite(new).all(axis=0)
         self._first, self._end = top, max(bottom, self._end)
@@ -316,7 +319,9 @@ def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:
     return bands, height, width
 
 
-def _check_pixels(pixels: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def _check_pixels(
+    pixels: NDArray[Any], shape: tuple[int, int, int], images: list[bool]
+) -> NDArray[np.float32]:
     if pixels.shape != shape:
         raise InputError(f"reading gave an array of shape {pixels.shape}; expected {shape}")
     if pixels.dtype.kind not in "fiub":
@@ -324,7 +329,7 @@ def _check_pixels(pixels: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[
             f"the cube holds values of type {pixels.dtype}; expected floating point reflectance"
         )
     values = pixels.astype(np.float32, copy=False)
-    sample = values[:, ::8, ::8]  # enough for a median, and cheap
+    sample = values[images, ::8, ::8]  # enough for a median, and cheap
     medians = [
         float(np.median(seen)) for plane in sample if (seen := plane[np.isfinite(plane)]).size
     ]

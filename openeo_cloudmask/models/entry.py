@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
 from openeo_cloudmask.errors import MissingExtraError, OptionError, WeightsError
 from openeo_cloudmask.inference import Detector, Window
-from openeo_cloudmask.sensors import SENSORS, CommonBands, Sensor
+from openeo_cloudmask.sensors import SENSORS, BandKind, CommonBands, Sensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -235,6 +235,15 @@ class ModelEntry:
         """Processing levels of the data it was made for, e.g. ``L1C``."""
         found = [SENSORS[sensor].level for sensor in self.inputs if sensor in SENSORS]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Quality layers it reads, which products give only when they are asked for."""
+        sensor, names = next(iter(self.inputs.items()))
+        if sensor not in SENSORS:
+            return ()
+        bands = (SENSORS[sensor].band(name) for name in names)
+        return tuple(band.name for band in bands if band.kind is BandKind.QUALITY)
 
     @property
     def extra(self) -> str | None:

@@ -2,7 +2,7 @@
 
 Names, scales and no-data are those of the providers' own guides: USGS (Landsat Collection 2
 Level-2), LP DAAC (HLS version 2), Geoscience Australia (DEA Collection 3), Element 84 (Earth
-Search), the Registry of Open Data on AWS (Sentinel-2).
+Search), CESBIO (MAJA), the Registry of Open Data on AWS (Sentinel-2).
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ def _dea(title: str, craft: str, sensor: str) -> BandNames:
     )  # fmt: skip
 
 
+def _maja() -> BandNames:
+    return BandNames(
+        title="MAJA (CNES, Theia)", sensor="sentinel-2-l2a", scale=0.0001, offset=0, nodata=-10000,
+        pattern=r"(?P<scene>SENTINEL2[A-D]_\d{8}-\d{6}-\d{3}_L2A_T\w{5}_.+)_FRE_(?P<band>B\w+)",
+    )  # fmt: skip
+
+
 TABLE = (
     _hls("Sentinel-2", "S30", "sentinel-2-l2a"),
     _hls("Landsat 8 and 9", "L30", "landsat-8-9-l2"),
@@ -77,6 +84,7 @@ TABLE = (
     _dea("Landsat 7", "ls7e", "landsat-7-l2"),
     _dea("Landsat 5", "ls5t", "landsat-4-5-l2"),
     _dea("Sentinel-2", r"s2[abc]m", "sentinel-2-l2a"),
+    _maja(),
     BandNames(
         title="files named by their band",
         pattern=r"(?:(?P<scene>.*)[_.\-])?(?P<band>[A-Za-z]+\d{0,3}[Aa]?)(?:_[126]0m)?",

@@ -243,6 +243,7 @@ def _open(source: Path, sensor: str | None, options: MaskOptions, read: ReadOpti
         bands=read.bands,
         granule=read.granule,
         date=read.date,
+        layers=get_model(options.model).layers,
     )
 
 

@@ -24,6 +24,7 @@ def open_product(
     bands: Sequence[str] | None = None,
     granule: str | None = None,
     date: str | None = None,
+    layers: Sequence[str] = (),
 ) -> Scene:
     """Return the scene at ``path``; no pixels are read yet.
 
@@ -39,6 +40,8 @@ def open_product(
         bands: for a raster, a name for each of its bands; for a product, the bands to use.
         granule: part of the name of the granule, where a SAFE has several.
         date: start of the date (``2024-05-01``), where a NetCDF has several.
+        layers: quality layers of a product to read after its bands, such as ``SCL``; a single
+            raster, NetCDF or Zarr has them among its bands.
 
     Raises:
         ProductError: nothing readable is there.
@@ -71,10 +74,25 @@ def open_product(
     scene = _open_bands(files, wanted, scale, offset, bands)
     if scene is not None:
         _refuse(where, "a folder of bands", granule=granule, date=date)
-        return scene
+        return _with_layers(scene, files, layers)
     scene = _open_files(files, where, bands, granule)
     _refuse(where, "a product whose metadata gives it", scale=scale, offset=offset, date=date)
-    return _same_sensor(scene, wanted, where)
+    return _with_layers(_same_sensor(scene, wanted, where), files, layers)
+
+
+def _with_layers(scene: Scene, files: ProductFiles, layers: Sequence[str]) -> Scene:
+    from openeo_cloudmask.products.layers import add_layers
+
+    if not layers:
+        return scene
+    granule = scene.metadata.get("granule")
+    within = next((name for name in files.names if granule and f"/{granule}/" in f"/{name}"), "")
+    folder = within[: within.index(granule) + len(granule)] if granule and within else ""
+    try:
+        return add_layers(scene, files, layers, within=folder)
+    except BaseException:
+        scene.close()
+        raise
 
 
 def _same_sensor(scene: Scene, wanted: Sensor | None, where: Path) -> Scene:

@@ -11,11 +11,12 @@ from rasterio.enums import MaskFlags
 
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.layers import layer_of_file
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import parse_percent
-from openeo_cloudmask.sensors import Band, Sensor, band_decoder
+from openeo_cloudmask.sensors import Band, Sensor, band_decoder, find_layer
 
 CLOUD_TAG = "CLOUD_COVER"
 """Tag of a file that says how much of it clouds cover, in percent."""
@@ -32,7 +33,8 @@ def open_raster_scene(
 ) -> Scene:
     """Return a raster file as a scene.
 
-    Bands are named by the file's band descriptions, or by ``bands``. Reflectance is
+    Bands are named by the file's band descriptions, or by ``bands``; a file of one band may be
+    named like the file of a quality layer (``..._SCL_20m.jp2``). Reflectance is
     ``value * scale + offset``, from the arguments or else from the file's own tags. Thermal bands
     of ``sensor`` hold kelvin or normalised temperature, by the file's own tags. No-data are pixels
     outside the file's mask or alpha band, and those of ``sensors.decode``.
@@ -90,6 +92,9 @@ def open_raster_scene(
 def _name_bands(
     path: Path, descriptions: Sequence[str | None], bands: Sequence[str] | None
 ) -> tuple[str, ...]:
+    if bands is None and len(descriptions) == 1 and not descriptions[0]:
+        layer = layer_of_file(path.name)
+        return (layer.name if layer is not None else "1",)
     if bands is None:
         return tuple(text or str(number) for number, text in enumerate(descriptions, start=1))
     if len(bands) != len(descriptions):
@@ -125,4 +130,6 @@ def _plane(
 
 
 def _find(sensor: Sensor | None, label: str) -> Band | None:
-    return None if sensor is None else sensor.find_band(label)
+    if sensor is None:
+        return find_layer(label)
+    return sensor.find_band(label) or sensor.find_layer(label)

@@ -25,6 +25,8 @@ class AxisMap:
     """Position of the output's first edge, in source pixels from the source's first edge."""
     length: int
     """Source pixels along the axis."""
+    nearest: bool = False
+    """Whether a pixel gets the value of the source pixel under its centre, as codes have to."""
 
     @property
     def whole(self) -> bool:
@@ -53,11 +55,15 @@ def plan_taps(axis: AxisMap, start: int, stop: int) -> Taps:
     """Return the taps of output pixels ``start`` to ``stop``.
 
     A coarser source is interpolated linearly between pixel centres (bilinear over two axes); a
-    finer one is averaged over the area of the output pixel.
+    finer one is averaged over the area of the output pixel. Neither where ``axis.nearest`` is set.
     """
     positions = np.arange(start, stop, dtype=np.float64)
     centres = (positions + 0.5) * axis.step + axis.shift
-    if axis.step < 1:
+    if axis.nearest:
+        index = np.floor(centres + 1e-9)[:, np.newaxis]
+        weight = np.ones_like(index)
+        inside = (index >= 0) & (index < axis.length)
+    elif axis.step < 1:
         lower = np.floor(centres - 0.5)
         index = np.stack([lower, lower + 1], axis=1)
         upper_weight = centres - 0.5 - lower

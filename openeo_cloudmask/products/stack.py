@@ -74,6 +74,10 @@ class RasterStack:
         self._open: dict[str, Any] = {}
         self._lock = threading.Lock()  # GDAL datasets are not for several threads at once
 
+    def extended(self, planes: Sequence[Plane]) -> RasterStack:
+        """Return a stack of these planes and more; this one is not to be used any longer."""
+        return RasterStack((*self._planes, *planes), self._fill, open_file=self._open_file)
+
     @property
     def fills(self) -> Mapping[str, int]:
         """Why -> pixels read so far that are no-data though nobody declared it."""

@@ -10,7 +10,7 @@ from openeo_cloudmask.sensors.radiometry import (
     landsat_reflectance,
     normalise_temperature,
 )
-from openeo_cloudmask.sensors.tables import SENSORS, get_sensor
+from openeo_cloudmask.sensors.tables import SENSORS, find_layer, get_sensor
 
 __all__ = [
     "ANY_SENSOR",
@@ -26,6 +26,7 @@ __all__ = [
     "common_name",
     "dn_to_reflectance",
     "find_common",
+    "find_layer",
     "get_sensor",
     "landsat_reflectance",
     "mark_declared",

@@ -20,6 +20,8 @@ class BandKind(StrEnum):
     SAR_VH = "sar-vh"
     SAR_ANGLE = "sar-angle"
     DEM = "dem"
+    QUALITY = "quality"
+    """A provider's quality layer: class codes, bit flags or shares, as they are stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,14 @@ class Band:
     """The name of the STAC ``eo`` extension, e.g. ``nir``."""
     aliases: tuple[str, ...] = ()
     """Other labels of the same band, compared without case."""
+    nodata_codes: tuple[int, ...] = ()
+    """Of a quality layer: stored codes that say nothing of the pixel."""
+    nodata_bits: int = 0
+    """Of a quality layer of bit flags: bits that are set where there is no data."""
+    file_pattern: str | None = None
+    """Of a quality layer: what its file in a product is called, without the ending."""
+    file_index: int = 1
+    """Of a quality layer: its band in that file."""
 
     def __post_init__(self) -> None:
         """Check that wavelengths are there where the kind has them."""
@@ -74,11 +84,14 @@ class Sensor:
     resolution_m: float
     """Pixel size of the output grid, metres."""
     bands: tuple[Band, ...]
+    layers: tuple[Band, ...] = ()
+    """Quality layers that come with its products; they are no bands, and are read only where they
+    are asked for by name."""
 
     def __post_init__(self) -> None:
         """Check that no two bands answer to the same label."""
         seen: dict[str, str] = {}
-        for band in self.bands:
+        for band in (*self.bands, *self.layers):
             for label in _labels(band):
                 if label in seen and seen[label] != band.name:
                     raise SensorError(
@@ -97,13 +110,18 @@ class Sensor:
         wanted = str(label).strip().lower()
         return next((band for band in self.bands if wanted in _labels(band)), None)
 
+    def find_layer(self, label: str) -> Band | None:
+        """Return the quality layer that ``label`` names, by name or alias, or None."""
+        wanted = str(label).strip().lower()
+        return next((layer for layer in self.layers if wanted in _labels(layer)), None)
+
     def band(self, label: str) -> Band:
-        """Return the band that ``label`` names.
+        """Return the band or quality layer that ``label`` names.
 
         Raises:
             BandError: the sensor has no such band.
         """
-        found = self.find_band(label)
+        found = self.find_band(label) or self.find_layer(label)
         if found is None:
             raise BandError(f"{self.id} has no band {label!r}; it has {', '.join(self.band_names)}")
         return found
@@ -126,7 +144,7 @@ def resolve_bands(labels: Sequence[str], wanted: Sequence[str], sensor: Sensor) 
     """
     places: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
-        band = sensor.find_band(str(label))
+        band = sensor.find_band(str(label)) or sensor.find_layer(str(label))
         if band is not None:
             places.setdefault(band.name, []).append(index)
     missing = [name for name in wanted if name not in places]

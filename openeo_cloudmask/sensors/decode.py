@@ -7,7 +7,9 @@ metadata, by the file, by an array's ``_FillValue``). A pixel is no-data in all 
 - all optical bands are at or below ``DARKEST``, which no sensor gives;
 - all optical bands are what the count 0 becomes by the offset of Sentinel-2 (``OFFSET_ZERO``).
 
-The last three need no declaration. They are counted, and who masks logs the counts.
+The last three need no declaration. They are counted, and who masks logs the counts. Quality layers
+have no part in them: 0 is a class in most of those. Their codes for no-data are those of
+``Band.nodata_codes`` and ``nodata_bits``.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class BandDecoder:
     to normalised temperature and so on."""
     optical: bool = True
     """Whether the result is reflectance; so it is taken where the band is not known."""
+    codes: bool = False
+    """Whether the values are those of a quality layer."""
 
 
 def band_decoder(
@@ -69,6 +73,8 @@ def band_decoder(
         own_scale: what the file says of this band.
         own_offset: what the file says of this band.
     """
+    if band is not None and band.kind is BandKind.QUALITY:
+        return BandDecoder(convert=partial(_convert_codes, band=band), optical=False, codes=True)
     optical = band is None or band.kind is BandKind.OPTICAL
     return BandDecoder(
         convert=partial(
@@ -86,6 +92,16 @@ def _convert(stored: Floats, *, scale: float, offset: float, thermal: str | None
     if thermal is not None and (kelvin := values > KELVIN_FROM).any():
         values[kelvin] = normalise_temperature(values[kelvin], thermal)
     return values
+
+
+def _convert_codes(stored: Floats, *, band: Band) -> Floats:
+    seen = np.isfinite(stored)
+    if band.nodata_codes:
+        seen &= ~np.isin(stored, band.nodata_codes)
+    if band.nodata_bits:
+        bits = np.where(seen, stored, 0).astype(np.int64)
+        seen &= bits & band.nodata_bits == 0
+    return np.where(seen, stored, np.float32(np.nan))
 
 
 class Decoder:
@@ -111,7 +127,8 @@ class Decoder:
         if not stored.size:
             return stored
         unseen = np.zeros(stored.shape[1:], bool)
-        for reason, found in _stored_fills(stored):
+        images = [plane for plane, band in zip(stored, chosen, strict=True) if not band.codes]
+        for reason, found in _stored_fills(images):
             self._count(reason, found, unseen)
         for plane, band in zip(stored, chosen, strict=True):
             plane[:] = band.convert(plane)
@@ -135,7 +152,7 @@ def mark_declared(stored: Floats, values: Iterable[float | None]) -> None:
             stored[stored == np.float32(value)] = np.nan
 
 
-def _stored_fills(stored: Floats) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _stored_fills(stored: Sequence[Floats]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     for value in FILLS:
         found = _all(stored, partial(np.equal, np.float32(value)))
         if found is not None:
@@ -159,7 +176,7 @@ def _impossible(optical: Sequence[Floats]) -> Iterator[tuple[str, NDArray[np.boo
 
 
 def _all(
-    planes: Sequence[Floats] | Floats, test: Callable[[Floats], NDArray[np.bool_]]
+    planes: Sequence[Floats], test: Callable[[Floats], NDArray[np.bool_]]
 ) -> NDArray[np.bool_] | None:
     """Return where all planes pass; None where no pixel does, mostly after the first plane."""
     found: NDArray[np.bool_] | None = None

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 from openeo_cloudmask.errors import SensorError
 from openeo_cloudmask.sensors.bands import Band, BandKind, Sensor
+from openeo_cloudmask.sensors.layers import (
+    HLS_LAYERS,
+    LANDSAT_LAYERS,
+    SENTINEL_2_L2A_LAYERS,
+    SENTINEL_2_LAYERS,
+)
 
 _S2_ROWS = (
     # name, min, max, resolution, common name, aliases
@@ -88,6 +94,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1C",
             resolution_m=10,
             bands=_bands(_S2_ROWS),
+            layers=SENTINEL_2_LAYERS,
         ),
         Sensor(
             id="sentinel-2-l2a",
@@ -97,6 +104,7 @@ SENSORS: dict[str, Sensor] = {
             level="L2A",
             resolution_m=10,
             bands=_bands(_S2_ROWS, without=("B10",)),
+            layers=(*SENTINEL_2_LAYERS, *SENTINEL_2_L2A_LAYERS, *HLS_LAYERS),
         ),
         Sensor(
             id="landsat-8-9-l1",
@@ -106,6 +114,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1",
             resolution_m=30,
             bands=_bands(_OLI_ROWS),
+            layers=LANDSAT_LAYERS,
         ),
         Sensor(
             id="landsat-8-9-l2",
@@ -115,6 +124,7 @@ SENSORS: dict[str, Sensor] = {
             level="L2",
             resolution_m=30,
             bands=_bands(_OLI_ROWS, without=("B8", "B9", "B10", "B11")),
+            layers=(*LANDSAT_LAYERS, *HLS_LAYERS),
         ),
         Sensor(
             id="landsat-7-l1",
@@ -124,6 +134,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1",
             resolution_m=30,
             bands=_bands(_ETM_ROWS),
+            layers=LANDSAT_LAYERS,
         ),
         Sensor(
             id="landsat-7-l2",
@@ -133,6 +144,7 @@ SENSORS: dict[str, Sensor] = {
             level="L2",
             resolution_m=30,
             bands=_bands(_ETM_ROWS),
+            layers=LANDSAT_LAYERS,
         ),
         Sensor(
             id="landsat-4-5-l1",
@@ -142,6 +154,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1",
             resolution_m=30,
             bands=_bands(_TM_ROWS),
+            layers=LANDSAT_LAYERS,
         ),
         Sensor(
             id="landsat-4-5-l2",
@@ -151,6 +164,7 @@ SENSORS: dict[str, Sensor] = {
             level="L2",
             resolution_m=30,
             bands=_bands(_TM_ROWS),
+            layers=LANDSAT_LAYERS,
         ),
     )
 }
@@ -169,3 +183,9 @@ def get_sensor(sensor_id: str) -> Sensor:
             f"unknown sensor {sensor_id!r}; known are {', '.join(SENSORS)}, or give the path of "
             "a YAML or JSON file with the wavelengths of its bands"
         ) from None
+
+
+def find_layer(label: str) -> Band | None:
+    """Return the quality layer that ``label`` names, whichever sensor's products it comes with."""
+    found = (sensor.find_layer(label) for sensor in SENSORS.values())
+    return next((layer for layer in found if layer is not None), None)

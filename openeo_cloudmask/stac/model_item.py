@@ -79,7 +79,6 @@ def build_model_item(
         },
         stac_extensions=[
             fields.MLM_URI,
-            fields.EO_URI,
             fields.FILE_URI,
             fields.SCIENTIFIC_URI,
             fields.CLASSIFICATION_URI,
@@ -92,6 +91,9 @@ def build_model_item(
     item.properties["gsd"] = sensor.resolution_m
     bands = _first_bands(entry)
     item.properties["bands"] = [fields.stac_band(band) for band in bands]
+    if any(key.startswith("eo:") for band in item.properties["bands"] for key in band):
+        # The schema refuses items that declare it and have no field of it: quality layers alone.
+        item.stac_extensions.insert(1, fields.EO_URI)
     _apply_mlm(item, entry, bands, total_parameters)
     CloudMaskExtension.ext(item).apply_model(_own_fields(entry, scores))
     apply_publication(item, entry)

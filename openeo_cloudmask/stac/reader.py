@@ -265,7 +265,7 @@ def _read_inputs(
 
 
 def _check_band(given: Json, sensor: Sensor, place: str) -> None:
-    known = {band.name: band for band in sensor.bands}
+    known = {band.name: band for band in (*sensor.bands, *sensor.layers)}
     if given["name"] not in known:
         raise CatalogError(
             f"{place}.name is {given['name']!r}, which {sensor.id} has no band of; "

@@ -12,7 +12,7 @@ from typing import Any
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.inference.windows import TAPER_PX
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
-from openeo_cloudmask.sensors import Band
+from openeo_cloudmask.sensors import Band, BandKind
 from openeo_cloudmask.stac import fields
 
 WINDOWS, VALID, PRESENT = "windows", "valid", "present"
@@ -39,11 +39,13 @@ def windows_input(name: str, bands: Sequence[Band], window: Window) -> Json:
         window: its size.
     """
     size = window.size_px
+    quality = any(band.kind is BandKind.QUALITY for band in bands)
     return {
         "name": name,
         "description": "A window of one date, unit 1: reflectance 0-1 with the offset of the "
         "product applied. 0, never NaN, where a pixel was not seen in every band. No statistics "
-        "of the scene are needed.",
+        "of the scene are needed."
+        + (" Quality layers hold the provider's codes." if quality else ""),
         "bands": [band.name for band in bands],
         "input": {
             "shape": [-1, len(bands), size, size],

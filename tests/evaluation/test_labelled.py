@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import ReferenceDataError, SensorError
+from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
 from openeo_cloudmask.evaluation.labelled import list_scenes, read_labelled
-from openeo_cloudmask.evaluation.labelled_masks import GivenMasks, rate_masks
+from openeo_cloudmask.evaluation.labelled_masks import GivenMasks, ModelMasks, rate_masks
 from openeo_cloudmask.evaluation.labelled_report import render_markdown
 
 L2A = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B09", "B11")
@@ -256,3 +257,22 @@ def test_wrong_calls_say_what_is_expected(
     answer = CliRunner().invoke(build_app(), arguments)
     assert message in str(answer.exception)
     assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_providers_layer_in_a_scene_is_rated_like_a_model(write_scene: Write) -> None:
+    label = np.random.default_rng(5).choice(np.array([0, 1, 2, 3], np.uint8), SIDE)
+    codes = np.array([4, 9, 10, 3], np.uint8)[label]
+    codes[0] = 0  # nothing seen: counts as wrong, not as clear
+    path = write_scene("field_scl", 1, label=label, SCL=codes)
+    source = ModelMasks(model=ComparedModel(id="scl"))
+    (rated,) = rate_masks(path.parent, (source,), on_mask=lambda *_: None)
+    (scene,) = rated.scenes
+    assert (
+        scene.rates["cloud"].recall
+        == np.isin(label[1:], (1, 2)).sum() / np.isin(label, (1, 2)).sum()
+    )
+    assert scene.rates["shadow"].found == (label[1:] == 3).sum()
+    assert scene.rates["shadow"].kept == (label[1:] != 3).sum()
+    write_scene("field_scl", 1, label=label, SCL=codes[:5])
+    with pytest.raises(ReferenceDataError, match=r"SCL of shape \(5, 50\); expected \(40, 50\)"):
+        read_labelled(path)
