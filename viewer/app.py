@@ -1,5 +1,6 @@
 """The viewer's frame: pages and what is shown on all of them."""
 
+import ast
 from pathlib import Path
 
 import streamlit as st
@@ -25,14 +26,23 @@ st.html(
     "h2 {font-size: 1.45rem !important} h3 {font-size: 1.2rem !important}</style>"
 )
 
+
+@st.cache_data
+def find_pages(folder: Path) -> list[tuple[int, str, str, str]]:
+    """Return place, file, title and icon of each page, as its constant PAGE says."""
+    found = []
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PAGE":
+                said = ast.literal_eval(node.value)
+                found.append((said["place"], str(path), said["title"], said["icon"]))
+    return sorted(found)
+
+
 page = st.navigation(
     [
-        st.Page(SCREENS / "start.py", title="Start", icon=":material/home:", default=True),
-        st.Page(SCREENS / "models.py", title="Models", icon=":material/model_training:"),
-        st.Page(SCREENS / "new_job.py", title="New job", icon=":material/add_circle:"),
-        st.Page(SCREENS / "jobs.py", title="Jobs", icon=":material/list:"),
-        st.Page(SCREENS / "compare.py", title="Compare", icon=":material/compare:"),
-        st.Page(SCREENS / "references.py", title="References", icon=":material/public:"),
+        st.Page(path, title=title, icon=icon, default=place == 1)
+        for place, path, title, icon in find_pages(SCREENS)
     ],
     position="top",
 )

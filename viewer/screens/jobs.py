@@ -20,6 +20,8 @@ from openeo_cloudmask.viewer.web import (
     told,
 )
 
+PAGE = {"title": "Jobs", "icon": ":material/list:", "place": 4}
+
 LOOK_AGAIN_S = 2.0
 RUNNING = ("queued", "running")
 ICONS = {

@@ -8,6 +8,8 @@ from openeo_cloudmask.viewer.cards import ModelCard
 from openeo_cloudmask.viewer.charts import swatches
 from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 
+PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 2}
+
 THERMAL_FROM_NM = 3000
 
 

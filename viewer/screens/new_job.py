@@ -29,6 +29,8 @@ from openeo_cloudmask.viewer.web import (
     told,
 )
 
+PAGE = {"title": "New job", "icon": ":material/add_circle:", "place": 3}
+
 SIDES = ("west", "south", "east", "north")
 SENSOR_CHOICES = ["tell from the file", *SENSORS]
 

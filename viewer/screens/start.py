@@ -5,6 +5,8 @@ import streamlit as st
 from openeo_cloudmask import __version__
 from openeo_cloudmask.viewer.web import make_demo, session
 
+PAGE = {"title": "Start", "icon": ":material/home:", "place": 1}
+
 st.title("Cloud masks")
 st.write(
     "Mask clouds and their shadows in Sentinel-2, Landsat and other optical images, here or on an "

@@ -5,7 +5,27 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+Spec = dict[str, Any]
+"""A process as openEO describes it."""
+Describe = Callable[[Spec], Spec]
+"""From the description that the library has, or an empty one, to the one that is served."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def openeo_process(describe: Describe = lambda found: found) -> Callable[[_Function], _Function]:
+    """Make a function in ``backend/processes/`` the openEO process of its name; see ``registry``.
+
+    Args:
+        describe: returns its description; by default that of openeo-processes-dask.
+    """
+
+    def mark(function: _Function) -> _Function:
+        function.describe = describe  # type: ignore[attr-defined]
+        return function
+
+    return mark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.execute import Callback
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.blocks import (
     apply_along,
     apply_to_values,
@@ -27,12 +28,14 @@ _BORDERS = {"replicate": "edge", "reflect": "symmetric", "reflect_pixel": "refle
 """openEO's names of a kernel's borders, and NumPy's."""
 
 
+@openeo_process()
 def apply(data: xr.DataArray, process: Callback, context: Any = None) -> xr.DataArray:  # noqa: ANN401
     """Return ``process`` applied to every value."""
     found = apply_udf(data, process, context)
     return apply_to_values([data], process, ("x",), context) if found is None else found
 
 
+@openeo_process()
 def reduce_dimension(
     data: xr.DataArray,
     reducer: Callback,
@@ -64,6 +67,7 @@ def without(data: xr.DataArray, dimension: str, array: Any) -> xr.DataArray:  # 
     return xr.DataArray(array, dims=dims, coords=coords, attrs=made_attributes(data, array.dtype))
 
 
+@openeo_process()
 def apply_dimension(
     data: xr.DataArray,
     process: Callback,
@@ -125,6 +129,7 @@ def _onto(
     return result.transpose(*rest)
 
 
+@openeo_process()
 def reduce_spatial(data: xr.DataArray, reducer: Callback, context: Any = None) -> xr.DataArray:  # noqa: ANN401
     """Return the cube without x and y: ``reducer`` makes one value of all pixels."""
     y, x = spatial_dimensions(data)
@@ -147,6 +152,7 @@ def flatten_pixels(data: xr.DataArray, y: str, x: str) -> xr.DataArray:
     return xr.DataArray(array, dims=dims, coords=coords, attrs=dict(data.attrs))
 
 
+@openeo_process()
 def apply_kernel(
     data: xr.DataArray,
     kernel: list[list[float]],

@@ -10,6 +10,7 @@ import xarray as xr
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
 from openeo_cloudmask.backend.graph.execute import Callback
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.blocks import (
     apply_to_values,
     made_attributes,
@@ -23,6 +24,7 @@ _SAME = 1e-3
 """Share of a pixel by which the coordinates of equal pixels may differ."""
 
 
+@openeo_process()
 def merge_cubes(
     cube1: xr.DataArray,
     cube2: xr.DataArray,
@@ -210,6 +212,7 @@ def _merged_attributes(one: xr.DataArray, two: xr.DataArray, dtype: Any) -> dict
     return dict(one.attrs) if same and dtype == one.dtype else made_attributes(one, dtype)
 
 
+@openeo_process()
 def mask(
     data: xr.DataArray,
     mask: xr.DataArray,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.dims import GEOMETRY
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
@@ -106,6 +107,36 @@ def _shape(geometry: Any) -> Any:  # noqa: ANN401
         raise _bad(f"a geometry that cannot be read ({type(err).__name__})") from err
 
 
+VECTOR = {"type": "object", "subtype": "datacube", "dimensions": [{"type": "geometry"}]}
+GEOJSON = {"type": "object", "subtype": "geojson"}
+_LOAD_GEOJSON = {
+    "id": "load_geojson",
+    "summary": "GeoJSON as a vector data cube",
+    "description": (
+        "Makes a vector data cube of GeoJSON. Coordinates are longitude and latitude (WGS 84) "
+        "unless a member `crs` names another reference system. The features' properties are "
+        "kept beside the cube, and come back as columns in CSV, Parquet and GeoJSON."
+    ),
+    "categories": ["import", "vector"],
+    "parameters": [
+        {"name": "data", "description": "The GeoJSON.", "schema": GEOJSON},
+        {
+            "name": "properties",
+            "description": (
+                "Names of properties that become values of the cube, along a dimension "
+                "`properties`; a feature that lacks one has no data there."
+            ),
+            "schema": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            "default": [],
+            "optional": True,
+        },
+    ],
+    "returns": {"description": "A vector data cube.", "schema": VECTOR},
+    "links": [],
+}
+
+
+@openeo_process(describe=lambda _: _LOAD_GEOJSON)
 def load_geojson(data: Mapping[str, Any], properties: list[str] | None = None) -> xr.DataArray:
     """Return GeoJSON as a vector cube (geometry, properties); without properties, (geometry)."""
     found = parse_geometries(data)

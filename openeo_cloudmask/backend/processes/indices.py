@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.blocks import made_attributes, plain_labels
 from openeo_cloudmask.backend.processes.dims import find_dimension
 from openeo_cloudmask.sensors import SENSORS
@@ -13,6 +14,7 @@ from openeo_cloudmask.sensors import SENSORS
 _COMMON = {"nir": ("nir", "nir08"), "red": ("red",)}
 
 
+@openeo_process()
 def ndvi(
     data: xr.DataArray, nir: str = "nir", red: str = "red", target_band: str | None = None
 ) -> xr.DataArray:
@@ -62,6 +64,7 @@ def _by_common_name(labels: list[str], name: str) -> int | None:
     return None
 
 
+@openeo_process()
 def create_data_cube() -> xr.DataArray:
     """Return a cube without dimensions, to which dimensions are added."""
     return xr.DataArray(np.float32(np.nan), attrs={"nodata": float("nan")})

@@ -10,6 +10,7 @@ import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.execute import Callback
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.blocks import plain_labels
 from openeo_cloudmask.backend.processes.dims import (
     TYPES,
@@ -23,6 +24,7 @@ from openeo_cloudmask.backend.processes.dims import (
 from openeo_cloudmask.backend.processes.load import cut_grid, parse_interval
 
 
+@openeo_process()
 def add_dimension(
     data: xr.DataArray,
     name: str,
@@ -38,6 +40,7 @@ def add_dimension(
     return wide
 
 
+@openeo_process()
 def drop_dimension(data: xr.DataArray, name: str) -> xr.DataArray:
     """Return the cube without a dimension that has one label."""
     find_dimension(data, "any", name)
@@ -50,6 +53,7 @@ def drop_dimension(data: xr.DataArray, name: str) -> xr.DataArray:
     return data.squeeze(name, drop=True)
 
 
+@openeo_process()
 def rename_dimension(data: xr.DataArray, source: str, target: str) -> xr.DataArray:
     """Return the cube with another name for a dimension."""
     find_dimension(data, "any", source)
@@ -61,11 +65,13 @@ def rename_dimension(data: xr.DataArray, source: str, target: str) -> xr.DataArr
     return renamed
 
 
+@openeo_process()
 def dimension_labels(data: xr.DataArray, dimension: str) -> list[Any]:
     """Return the labels of a dimension; dates as text."""
     return plain_labels(data, find_dimension(data, "any", dimension))
 
 
+@openeo_process()
 def rename_labels(
     data: xr.DataArray, dimension: str, target: list[Any], source: list[Any] | None = None
 ) -> xr.DataArray:
@@ -95,6 +101,7 @@ def rename_labels(
     return data.assign_coords({dimension: as_labels(labels)})
 
 
+@openeo_process()
 def filter_labels(
     data: xr.DataArray,
     condition: Callback,
@@ -111,6 +118,7 @@ def filter_labels(
     return data.isel({dimension: kept})
 
 
+@openeo_process()
 def filter_bands(
     data: xr.DataArray, bands: list[str] | None = None, wavelengths: list[Any] | None = None
 ) -> xr.DataArray:
@@ -131,6 +139,7 @@ def filter_bands(
     return data.isel({dimension: [have.index(str(name)) for name in bands]})
 
 
+@openeo_process()
 def filter_temporal(
     data: xr.DataArray,
     extent: list[str | None],
@@ -162,6 +171,7 @@ def _utc(when: datetime) -> np.datetime64:
     return np.datetime64(when.astimezone(UTC).replace(tzinfo=None), "ns")
 
 
+@openeo_process()
 def filter_bbox(data: xr.DataArray, extent: Any) -> xr.DataArray:  # noqa: ANN401
     """Return the pixels that touch a bounding box."""
     y, x = spatial_dimensions(data)
@@ -170,6 +180,7 @@ def filter_bbox(data: xr.DataArray, extent: Any) -> xr.DataArray:  # noqa: ANN40
     return data.isel({y: slice(top, top + height), x: slice(left, left + width)})
 
 
+@openeo_process()
 def trim_cube(data: xr.DataArray) -> xr.DataArray:
     """Return the cube without labels at its ends that hold no data at all."""
     from openeo_cloudmask.backend.jobs.compute import compute

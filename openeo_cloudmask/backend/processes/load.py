@@ -18,6 +18,7 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.api.public_items import item_href
 from openeo_cloudmask.backend.cubes.collections import CollectionStore, chosen_bands
 from openeo_cloudmask.backend.cubes.read import DateCube, FilesRef, Part, ProductRef, build_cube
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import InputItem, RunSpec, current_run
 from openeo_cloudmask.grid import Bounds, Grid
@@ -36,6 +37,7 @@ class LoadItem:
     ref: ProductRef | FilesRef
 
 
+@openeo_process()
 def load_collection(
     id: str,  # noqa: A002 - the name openEO gives it
     spatial_extent: Any = None,  # noqa: ANN401 - a bounding box, GeoJSON or null

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import mask_cube, parse_client_options
 from openeo_cloudmask.backend.graph.execute import is_json
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import Run, RunSpec, current_run
@@ -41,6 +42,7 @@ class PieceSpec:
     library: dict[str, dict[str, Any]]
 
 
+@openeo_process()
 def apply_neighborhood(
     data: xr.DataArray,
     process: Callable[..., Any],

@@ -11,12 +11,14 @@ import xarray as xr
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.execute import Callback
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.processes.apply import reduce_dimension
 from openeo_cloudmask.backend.processes.blocks import made_attributes
 from openeo_cloudmask.backend.processes.dims import as_labels, find_dimension, parse_label
 from openeo_cloudmask.backend.processes.labels import dates_within
 
 
+@openeo_process()
 def aggregate_temporal(
     data: xr.DataArray,
     intervals: list[list[str | None]],
@@ -49,6 +51,7 @@ def aggregate_temporal(
     return _aggregate(data, name, places, new, reducer, context)
 
 
+@openeo_process()
 def aggregate_temporal_period(
     data: xr.DataArray,
     period: str,

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from typing import Any
 
+from openeo_cloudmask.backend.graph.process import openeo_process
+
 Json = Any
 """A JSON value; None is no-data."""
 
@@ -229,6 +231,27 @@ def _array_element(
     raise errors.ArrayElementNotAvailable(f"the array has no element {index}")
 
 
+_TEXT_FIND = {
+    "id": "text_find",
+    "summary": "Place of a text in another",
+    "description": "Finds where a text holds another one for the first time.",
+    "categories": ["texts"],
+    "parameters": [
+        {"name": "data", "description": "Text to search in.",
+         "schema": {"type": ["string", "null"]}},
+        {"name": "pattern", "description": "Text to look for.", "schema": {"type": "string"}},
+        {"name": "case_sensitive", "description": "Whether A and a differ.",
+         "schema": {"type": "boolean"}, "default": True, "optional": True},
+    ],
+    "returns": {
+        "description": "The place of its first character, from 0; null if it is not there.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
+    "links": [],
+}  # fmt: skip
+
+
+@openeo_process(describe=lambda _: _TEXT_FIND)
 def text_find(
     data: str | None, pattern: str, case_sensitive: bool = True  # noqa: FBT001, FBT002
 ) -> int | None:  # fmt: skip

@@ -8,13 +8,14 @@ import importlib.util
 import inspect
 import json
 import logging
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openeo_cloudmask.backend import processes
 from openeo_cloudmask.backend.graph.process import Process
-from openeo_cloudmask.backend.processes.descriptions import own_specs
 from openeo_cloudmask.errors import MissingExtraError
 
 _LIBRARY = "openeo_processes_dask"
@@ -56,27 +57,6 @@ _BOOLEAN = frozenset(
 )
 """Processes that openEO has return true, false or null."""
 
-_OWN: Mapping[str, tuple[str, ...]] = {
-    "apply": ("apply", "apply_dimension", "apply_kernel", "reduce_dimension", "reduce_spatial"),
-    "combine": ("mask", "merge_cubes"),
-    "geometries": ("load_geojson",),
-    "indices": ("create_data_cube", "ndvi"),
-    "labels": ("add_dimension", "dimension_labels", "drop_dimension", "filter_bands",
-               "filter_bbox", "filter_labels", "filter_temporal", "rename_dimension",
-               "rename_labels", "trim_cube"),
-    "load": ("load_collection",),
-    "mask": ("cloud_mask",),
-    "neighborhood": ("apply_neighborhood",),
-    "periods": ("aggregate_temporal", "aggregate_temporal_period"),
-    "plain": ("text_find",),
-    "resample": ("resample_cube_spatial", "resample_cube_temporal", "resample_spatial"),
-    "results": ("save_result",),
-    "stac": ("load_stac",),
-    "udf": ("run_udf",),
-    "zonal": ("aggregate_spatial", "apply_polygon", "filter_spatial", "mask_polygon"),
-}  # fmt: skip
-"""Module -> our functions in it, each named as its process."""
-
 _LIMITS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "aggregate_temporal": {"labels": {"uniqueItems": True}},
     "arccos": {"x": {"minimum": -1, "maximum": 1}, "returns": {"minimum": 0}},
@@ -106,11 +86,8 @@ def predefined_processes() -> Mapping[str, Process]:
         MissingExtraError: the extra ``server`` is not installed.
     """
     specs = predefined_specs()
-    processes: dict[str, Process] = {}
-    for name, function in {**_library_functions(), **_own_functions()}.items():
-        if name in specs:
-            processes[name] = Process.of(specs[name], function)
-    return processes
+    functions = {**_library_functions(), **_own_functions()}
+    return {name: Process.of(specs[name], functions[name]) for name in specs}
 
 
 @functools.cache
@@ -125,10 +102,12 @@ def predefined_specs() -> Mapping[str, dict[str, Any]]:
                 described[spec["id"]] = spec
     for name, limits in _LIMITS.items():
         _narrow(described[name], limits)
-    described |= own_specs(described)
-    described["cloud_mask"] = _cloud_mask_spec()
-    names = {*_library_functions(), *_own_functions()}
-    return {name: described[name] for name in sorted(names) if name in described}
+    own = _own_functions()
+    for name, function in own.items():
+        described[name] = function.describe(described.get(name, {}))  # type: ignore[attr-defined]
+    return {
+        name: described[name] for name in sorted({*_library_functions(), *own} & set(described))
+    }
 
 
 def _narrow(spec: dict[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -138,13 +117,21 @@ def _narrow(spec: dict[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> No
         places[name]["schema"] |= limit
 
 
+@functools.cache
 def _own_functions() -> dict[str, Callable[..., Any]]:
-    """Return our functions; those that the library has as well do not work there as openEO says."""
-    folder = "openeo_cloudmask.backend.processes"
+    """Return the functions in this folder that are marked as processes, by name.
+
+    Those that the library has as well do not work there as openEO says.
+    """
+    modules = (
+        importlib.import_module(f"{processes.__name__}.{item.name}")
+        for item in pkgutil.iter_modules(processes.__path__)
+    )
     return {
-        name: getattr(importlib.import_module(f"{folder}.{module}"), name)
-        for module, names in _OWN.items()
-        for name in names
+        name: value
+        for module in modules
+        for name, value in vars(module).items()
+        if hasattr(value, "describe") and value.__module__ == module.__name__
     }
 
 
@@ -179,11 +166,3 @@ def _specs_folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise MissingExtraError.for_extra("server", "the openEO back end")
     return Path(next(iter(found.submodule_search_locations))) / "specs" / "openeo-processes"
-
-
-def _cloud_mask_spec() -> dict[str, Any]:
-    from openeo_cloudmask.openeo.udp import build_udp
-
-    spec = build_udp()
-    del spec["process_graph"]
-    return {**spec, "experimental": False, "links": []}

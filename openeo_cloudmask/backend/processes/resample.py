@@ -11,6 +11,7 @@ from affine import Affine
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import MASK_ATTRIBUTE
+from openeo_cloudmask.backend.graph.process import Spec, openeo_process
 from openeo_cloudmask.backend.processes.dims import find_dimension, grid_of, spatial_dimensions
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
@@ -28,6 +29,24 @@ METHODS = {
 ALIGNMENTS = ("upper-left", "upper-right", "lower-left", "lower-right")
 
 
+def _describe_resample(spec: Spec) -> Spec:
+    """Name the methods there are, and where pixels begin where the target is no cube."""
+    [method] = (item for item in spec["parameters"] if item["name"] == "method")
+    method["schema"] = {"type": "string", "enum": sorted(METHODS)}
+    if spec["id"] == "resample_spatial":
+        spec["parameters"].append(
+            {
+                "name": "align",
+                "description": "Corner of the cube's extent at which a new pixel begins.",
+                "schema": {"type": "string", "enum": list(ALIGNMENTS)},
+                "default": "upper-left",
+                "optional": True,
+            }
+        )
+    return spec
+
+
+@openeo_process(describe=_describe_resample)
 def resample_spatial(
     data: xr.DataArray,
     resolution: float | list[float] = 0,
@@ -56,6 +75,7 @@ def resample_spatial(
     return _warp(data, target, method).transpose(*data.dims)
 
 
+@openeo_process(describe=_describe_resample)
 def resample_cube_spatial(
     data: xr.DataArray, target: xr.DataArray, method: str = "near"
 ) -> xr.DataArray:
@@ -64,6 +84,7 @@ def resample_cube_spatial(
     return _warp(data, _georeferenced(target), method).transpose(*data.dims)
 
 
+@openeo_process()
 def resample_cube_temporal(
     data: xr.DataArray,
     target: xr.DataArray,

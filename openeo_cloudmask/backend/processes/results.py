@@ -13,6 +13,7 @@ import xarray as xr
 from openeo_cloudmask import datacube
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.doubts import date_text, find_doubts
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
 from openeo_cloudmask.backend.outputs.arrays import (
@@ -133,6 +134,7 @@ def find_format(name: str) -> str:
     return found[lower]
 
 
+@openeo_process()
 def save_result(data: Any, format: str, options: dict[str, Any] | None = None) -> bool:  # noqa: A002, ANN401
     """Write the data to files of the run; returns whether that worked, as openEO has it."""
     write_result(data, find_format(format), dict(options or {}), current_run())

@@ -14,6 +14,7 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.collections import chosen_bands
 from openeo_cloudmask.backend.cubes.outside import Outside
 from openeo_cloudmask.backend.cubes.read import BandFile, FilesRef
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs.runtime import current_run
 from openeo_cloudmask.backend.processes.load import (
     LoadItem,
@@ -32,6 +33,7 @@ MAX_SIDE_PX = 200_000
 _RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
+@openeo_process()
 def load_stac(
     url: str,
     spatial_extent: Any = None,  # noqa: ANN401

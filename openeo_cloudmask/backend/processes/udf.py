@@ -13,6 +13,7 @@ import xarray as xr
 from openeo_cloudmask import assets
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.masking import mask_cube, parse_client_options
+from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import RunSpec, current_run
 
@@ -55,6 +56,7 @@ def check_udf(udf: object, run: RunSpec) -> bool:
     return False
 
 
+@openeo_process()
 def run_udf(
     data: Any,  # noqa: ANN401 - a cube, or what a parent process hands over
     udf: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.execute import Callback
+from openeo_cloudmask.backend.graph.process import Spec, openeo_process
 from openeo_cloudmask.backend.processes.apply import PIXELS, apply, flatten_pixels, without
 from openeo_cloudmask.backend.processes.blocks import (
     apply_along,
@@ -18,7 +20,9 @@ from openeo_cloudmask.backend.processes.blocks import (
 )
 from openeo_cloudmask.backend.processes.dims import GEOMETRY, grid_of, spatial_dimensions
 from openeo_cloudmask.backend.processes.geometries import (
+    GEOJSON,
     PROPERTIES,
+    VECTOR,
     Geometries,
     parse_geometries,
     pixels_of,
@@ -29,6 +33,7 @@ from openeo_cloudmask.grid import Grid
 _COUNTS = ("value", "total_count", "valid_count")
 
 
+@openeo_process()
 def aggregate_spatial(
     data: xr.DataArray,
     geometries: Any,  # noqa: ANN401
@@ -102,6 +107,7 @@ def _aggregate_one(
                      coords="minimal", compat="override", join="override")  # fmt: skip
 
 
+@openeo_process()
 def mask_polygon(
     data: xr.DataArray,
     mask: Any,  # noqa: ANN401
@@ -113,6 +119,7 @@ def mask_polygon(
     return _keep(data, within != inside, replacement)
 
 
+@openeo_process()
 def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa: ANN401
     """Return the pixels of the geometries: their bounding box, with no data between them."""
     found = parse_geometries(geometries)
@@ -130,6 +137,18 @@ def filter_spatial(data: xr.DataArray, geometries: Any) -> xr.DataArray:  # noqa
     return _keep(cut, _drawn(cut, found) > 0, None)
 
 
+def _describe_apply_polygon(spec: Spec) -> Spec:
+    """Name the polygons ``geometries``, as openEO 1.2 and its clients do."""
+    [polygons] = (item for item in spec["parameters"] if item["name"] == "polygons")
+    old = copy.deepcopy(polygons)
+    polygons |= {"name": "geometries", "schema": [VECTOR, GEOJSON], "optional": True}
+    old |= {"schema": [VECTOR, GEOJSON], "optional": True, "deprecated": True}
+    old["description"] = "The former name of `geometries`; one of the two has to be given."
+    spec["parameters"].append(old)
+    return spec
+
+
+@openeo_process(describe=_describe_apply_polygon)
 def apply_polygon(
     data: xr.DataArray,
     process: Callback,

@@ -73,7 +73,7 @@ def load_s2cloudless(request: LoadRequest) -> S2CloudlessDetector:
 
 
 BOOSTING = ModelKind(
-    id="adapter",
+    id="s2cloudless",
     architecture="Gradient-boosted decision trees",
     load=load_s2cloudless,
     framework="LightGBM",

@@ -147,7 +147,7 @@ _BANDS = CommonBands(
     levels=("L1C", "L2A", "L1"),
 )
 UKIS = ModelKind(
-    id="adapter",
+    id="ukis-csmask",
     architecture="U-Net with EfficientNet-B4 encoder",
     load=load_ukis,
     framework="ONNX",
