@@ -215,6 +215,8 @@ class ModelEntry:
     source_url: str
     trained_on: tuple[str, ...] = ()
     """Data sets with labels it has seen: its scores on them say little."""
+    untold: tuple[str, ...] = ()
+    """Names of classes of its scheme to which it always gives probability 0."""
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Scores published by its authors; empty where none could be read at the source."""
 
@@ -224,6 +226,11 @@ class ModelEntry:
             raise OptionError(f"model {self.id!r} has unknown classes {self.scheme_name!r}")
         if not self.inputs:
             raise OptionError(f"model {self.id!r} names no sensor; expected at least one")
+        if strange := set(self.untold) - set(self.scheme.names):
+            raise OptionError(
+                f"model {self.id!r} cannot tell {', '.join(sorted(strange))}; expected some of "
+                f"its classes: {', '.join(self.scheme.names)}"
+            )
 
     @property
     def scheme(self) -> ClassScheme:

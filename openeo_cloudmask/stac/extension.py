@@ -31,6 +31,7 @@ BAND_REQUIREMENTS = f"{PREFIX}band_requirements"
 SENSORS_FIELD = f"{PREFIX}sensors"
 INPUTS = f"{PREFIX}inputs"
 TRAINED_ON = f"{PREFIX}trained_on"
+UNTOLD_CLASSES = f"{PREFIX}untold_classes"
 NON_COMMERCIAL = f"{PREFIX}non_commercial"
 PUBLISHED_SCORES = f"{PREFIX}published_scores"
 SCORES = f"{PREFIX}scores"
@@ -167,6 +168,11 @@ class CloudMaskExtension(
     def trained_on(self) -> list[str] | None:
         """Data sets whose labels it has seen."""
         return self._get_property(TRAINED_ON, list[str])
+
+    @property
+    def untold_classes(self) -> list[str] | None:
+        """Names of its classes that it never gives."""
+        return self._get_property(UNTOLD_CLASSES, list[str])
 
     @property
     def non_commercial(self) -> bool:

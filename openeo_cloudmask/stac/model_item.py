@@ -203,6 +203,7 @@ def _own_fields(entry: ModelEntry, scores: Sequence[Json]) -> Json:
         "sensors": list(entry.inputs),
         "inputs": [_sensor_input(entry, sensor_id) for sensor_id in entry.inputs],
         "trained_on": list(entry.trained_on) or None,
+        "untold_classes": list(entry.untold) or None,
         "non_commercial": entry.licence.non_commercial,
         "published_scores": dict(entry.scores) or None,
         "scores": list(scores) or None,

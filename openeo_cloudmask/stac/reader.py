@@ -80,6 +80,7 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
             doi=_read_doi(properties),
             source_url=_text(_asset(item, "source"), "href", where="assets.source"),
             trained_on=tuple(properties.get(ext.TRAINED_ON, ())),
+            untold=tuple(properties.get(ext.UNTOLD_CLASSES, ())),
             scores=properties.get(ext.PUBLISHED_SCORES, {}),
         )
     except CatalogError:

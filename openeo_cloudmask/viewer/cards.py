@@ -55,6 +55,9 @@ class ModelCard:
     min_bands: int = 1
     """Bands that a sensor-independent model needs at least, whichever they are."""
     classes: tuple[CardClass, ...]
+    """Those it tells."""
+    untold: tuple[CardClass, ...] = ()
+    """Classes of its masks to which it never gives a pixel."""
     output_styles: tuple[str, ...]
     strides: tuple[int, ...]
     licence: str
@@ -108,7 +111,8 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
     say = item.properties
     try:
         inputs = say[f"{_OWN}inputs"]
-        classes = say["mlm:output"][0]["classification:classes"]
+        never = set(say.get(f"{_OWN}untold_classes", ()))
+        classes = _classes(say["mlm:output"][0]["classification:classes"])
         return ModelCard(
             id=item.id,
             title=say["title"],
@@ -123,15 +127,8 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
                 if entry.get("alternatives")
             },
             min_bands=int(say.get(f"{_OWN}band_requirements", {}).get("min_bands", 1)),
-            classes=tuple(
-                CardClass(
-                    value=entry["value"],
-                    name=entry["name"],
-                    title=entry.get("title") or entry.get("description") or entry["name"],
-                    color=entry.get("color_hint", "888888"),
-                )
-                for entry in classes
-            ),
+            classes=tuple(item for item in classes if item.name not in never),
+            untold=tuple(item for item in classes if item.name in never),
             output_styles=tuple(say[f"{_OWN}output_styles"]),
             strides=tuple(say[f"{_OWN}strides"]),
             licence=say.get("license", "unknown"),
@@ -147,6 +144,18 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
         raise CatalogError(
             f"the item {item.id!r} does not describe a cloud-mask model: {err}"
         ) from err
+
+
+def _classes(entries: Sequence[dict[str, Any]]) -> tuple[CardClass, ...]:
+    return tuple(
+        CardClass(
+            value=entry["value"],
+            name=entry["name"],
+            title=entry.get("title") or entry.get("description") or entry["name"],
+            color=entry.get("color_hint", "888888"),
+        )
+        for entry in entries
+    )
 
 
 def _bands(entries: Sequence[dict[str, Any]]) -> tuple[CardBand, ...]:

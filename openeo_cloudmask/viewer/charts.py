@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.evaluation.cases import CaseResult
 from openeo_cloudmask.products import Grid
 from openeo_cloudmask.viewer.comparison import Comparison
@@ -135,10 +136,15 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
 
 
 def score_rows(comparisons: Sequence[tuple[str, str, Comparison]]) -> list[dict[str, Any]]:
-    """Return a row of numbers for each mask, yardstick and way of comparing."""
+    """Return a row of numbers for each mask, yardstick and way of comparing.
+
+    A mask is not scored in classes of which its model cannot tell some: see ``untold_text``.
+    """
     rows = []
     for mask, yardstick, comparison in comparisons:
         for result in comparison.evaluation.result.results:
+            if comparison.untold & set(result.confusion.scheme.names):
+                continue
             scores = result.confusion.scores()
             rows.append(
                 {
@@ -158,16 +164,30 @@ def score_rows(comparisons: Sequence[tuple[str, str, Comparison]]) -> list[dict[
     return rows
 
 
-def class_rows(result: CaseResult) -> list[dict[str, Any]]:
-    """Return a row of numbers for each class."""
-    return [
-        {
-            "class": item.title,
-            "pixels in the reference": int(item.support),
-            "precision": item.precision,
-            "recall": item.recall,
-            "F1": item.f1,
-            "IoU": item.iou,
-        }
-        for item in result.confusion.scores().classes
-    ]
+def untold_text(mask: str, comparison: Comparison) -> str | None:
+    """Return which classes the model of a mask cannot tell, and what follows, or None."""
+    if not comparison.untold:
+        return None
+    titles = [item.title.lower() for item in FOUR_CLASS.classes if item.name in comparison.untold]
+    return (
+        f"The model of {mask} cannot tell {' and '.join(titles)}: no scores in classes that "
+        "hold them."
+    )
+
+
+def class_rows(result: CaseResult, untold: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """Return a row of numbers for each class; none for those that the model cannot tell."""
+    rows: list[dict[str, Any]] = []
+    for item in result.confusion.scores().classes:
+        told = item.name not in untold
+        rows.append(
+            {
+                "class": item.title if told else f"{item.title} (the model cannot tell it)",
+                "pixels in the reference": int(item.support),
+                "precision": item.precision if told else None,
+                "recall": item.recall if told else None,
+                "F1": item.f1 if told else None,
+                "IoU": item.iou if told else None,
+            }
+        )
+    return rows

@@ -25,8 +25,10 @@ from openeo_cloudmask.evaluation.evaluate import (
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
 from openeo_cloudmask.evaluation.report import ScoreReport, make_report
 from openeo_cloudmask.evaluation.report_html import scene_pictures
+from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.products import Grid
 from openeo_cloudmask.products.cog import write_cog
+from openeo_cloudmask.viewer.probabilities import how_made
 from openeo_cloudmask.viewer.scenes import pixel_at
 
 _ALCD_COLORS = {
@@ -61,6 +63,8 @@ class Comparison:
     evaluation: Evaluation
     error_path: Path
     """The error map, a COG on the reference's grid."""
+    untold: frozenset[str] = frozenset()
+    """Names of classes that the mask's model never gives."""
 
     def case(self, view: OutputStyle, *, dilated: bool) -> CaseResult | None:
         """Return the result in ``view``, with or without dilation, or None where there is none."""
@@ -133,7 +137,9 @@ def compare_with_reference(
     evaluation = evaluate_mask(mask, reference, settings)
     path = folder / f"errors-{mask_path.stem}-{reference.name}.tif"
     write_error_map(path, evaluation.errors, reference.grid)
-    return Comparison(mask=mask, evaluation=evaluation, error_path=path)
+    made = how_made(mask_path)
+    untold = frozenset(MODELS[made[0]].untold if made else ())
+    return Comparison(mask=mask, evaluation=evaluation, error_path=path, untold=untold)
 
 
 def compare_masks(

@@ -21,6 +21,7 @@ from openeo_cloudmask.viewer.charts import (
     pixel_text,
     score_rows,
     swatches,
+    untold_text,
 )
 from openeo_cloudmask.viewer.comparison import (
     Comparison,
@@ -328,6 +329,9 @@ def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
     with tabs[0]:
         rows = score_rows([(name, yardstick, item) for name, item in found.items()])
         st.dataframe(rows, hide_index=True, column_config=NUMBERS)
+        for name, item in found.items():
+            if text := untold_text(name, item):
+                st.caption(text)
         st.caption(
             "Balanced accuracy is the mean recall of the classes that occur in the reference. "
             "Cover error: cloud (in valid-invalid: cloud and shadow) in the mask minus in the "
@@ -353,7 +357,8 @@ def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
         name, view, dilated = choose_case(found, "classes")
         result = found[name].case(view, dilated=dilated)
         if result is not None:
-            st.dataframe(class_rows(result), hide_index=True, column_config=NUMBERS)
+            rows = class_rows(result, found[name].untold)
+            st.dataframe(rows, hide_index=True, column_config=NUMBERS)
     with tabs[3]:
         done = [(*key, item) for key, item in session().comparisons.items()]
         st.dataframe(score_rows(done), hide_index=True, column_config=NUMBERS)

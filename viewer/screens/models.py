@@ -43,6 +43,8 @@ def draw_bands(card: ModelCard, sensor: str) -> None:
 def draw_classes(card: ModelCard) -> None:
     """Draw the classes with their colours."""
     st.html(swatches(card.classes))
+    if card.untold:
+        st.caption(f"Cannot tell: {', '.join(item.title.lower() for item in card.untold)}")
 
 
 def draw_card(card: ModelCard) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
-from openeo_cloudmask.errors import BandError
+from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.grid import Bounds
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor
@@ -61,7 +62,7 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
         where, sensor=sensor, bands=bands, scale=scale, offset=offset, date=date
     ) as scene:
         known = scene.sensor
-        _check_image(scene, where)
+        _check_image(scene, where, named=bands is not None)
         name = collection_id or (_collection_name(known) if known else "RASTERS")
         item = describe_item(
             scene, where, name, acquired=acquired, cloud_cover=cloud_cover,
@@ -73,13 +74,23 @@ def ingest_product(  # noqa: PLR0913 - options of a command line
     return name, str(item["id"])
 
 
-def _check_image(scene: Scene, path: Path) -> None:
+def _check_image(scene: Scene, path: Path, *, named: bool) -> None:
     """Make sure that a scene holds bands of its sensor, and not classes.
+
+    Args:
+        scene: the open scene.
+        path: its file.
+        named: whether the user named its bands.
 
     Raises:
         BandError: it does not.
     """
     sensor = scene.sensor
+    if sensor is None and not named and len(scene.band_labels) == 1 and _is_bytes(path):
+        raise BandError(
+            f"{path.name} is one band of uint8 called {scene.band_labels[0]}, as masks and "
+            "references are: expected a scene. If it is an image, say so with --sensor and --bands"
+        )
     if sensor is None or any(sensor.find_band(label) for label in scene.band_labels):
         return
     raise BandError(
@@ -87,6 +98,15 @@ def _check_image(scene: Scene, path: Path) -> None:
         f"({', '.join(sensor.band_names)}). If it is an image, name its bands with --bands; a mask "
         "or a reference is no scene"
     )
+
+
+def _is_bytes(path: Path) -> bool:
+    """Return whether a file is a raster of uint8."""
+    try:
+        with open_raster(path) as source:
+            return set(source.dtypes) == {"uint8"}
+    except ProductError:
+        return False
 
 
 def describe_item(

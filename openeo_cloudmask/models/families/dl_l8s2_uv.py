@@ -101,6 +101,7 @@ def _entry(
         doi="10.3390/rs13050992",
         source_url=f"https://github.com/{_REPOSITORY}",
         trained_on=("L8 Biome",),
+        untold=("thin-cloud", "cloud-shadow"),
     )
 
 

@@ -68,6 +68,7 @@ KRISTOLLARI_CNN = ModelEntry(
     },
     window=Window(size_px=512, multiple_px=1, rim_px=8, mirrored=False),
     config={"bands": 13},
+    untold=("thin-cloud", "cloud-shadow"),
     licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
     citation="Kristollari, V., Karathanassi, V. (2020): Convolutional neural networks for "
     "detecting challenging cases in cloud masking using Sentinel-2 imagery. Proc. SPIE 11524, "

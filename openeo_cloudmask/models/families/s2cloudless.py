@@ -115,6 +115,7 @@ _S2CLOUDLESS = ModelEntry(
         ),
     },
     window=Window(size_px=512, multiple_px=1, pixelwise=True),
+    untold=("thin-cloud", "cloud-shadow"),
     licence=Licence(spdx="CC-BY-SA-4.0", url="https://creativecommons.org/licenses/by-sa/4.0/"),
     citation="Sentinel Hub's cloud detector for Sentinel-2 imagery: s2cloudless.",
     source_url="https://github.com/sentinel-hub/sentinel2-cloud-detector",

@@ -185,6 +185,7 @@ _UKIS = ModelEntry(
     doi="10.5194/isprs-archives-XLIII-B3-2022-217-2022",
     source_url="https://github.com/dlr-eoc/ukis-csmask",
     trained_on=("SPARCS", "CloudSEN12+"),
+    untold=("thin-cloud",),
 )
 
 FAMILY = Family(order=50, models=(_UKIS,))
