@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(shell command -v uv)
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
-.PHONY: help install demo check test lint types format docs catalog viewer serve clean
+.PHONY: help install demo check test lint types format docs catalog map viewer serve clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -51,6 +51,9 @@ docs: .venv/installed  ## Build the documentation into site/, warnings are error
 
 catalog: .venv/installed  ## Rebuild the STAC catalog of models
 	$(BIN)/cloudmask catalog build
+
+map:  ## Rebuild the viewer's map from webmap/; needs node and npm
+	cd webmap && npm ci --no-audit --no-fund && npm run build
 
 serve: .venv/running  ## Start the openEO back end on this machine
 	$(BIN)/cloudmask serve

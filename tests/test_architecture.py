@@ -171,17 +171,11 @@ def test_rasters_are_opened_in_one_place(path):
     if path.is_relative_to(PACKAGE) and path.relative_to(PACKAGE).as_posix() in OPENING_MODULES:
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    tiler = any(
-        isinstance(node, ast.ImportFrom) and node.module == "rio_tiler.io"
-        for node in ast.walk(tree)
-    )
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             writes = any(isinstance(item, ast.Constant) and item.value == "w" for item in node.args)
             assert called not in OPENERS or writes, f"{path}:{node.lineno}: use products.drivers"
-            if tiler and called == "Reader":
-                assert "dataset" in {item.arg for item in node.keywords}, f"{path}:{node.lineno}"
 
 
 def test_importing_the_package_is_light():

@@ -60,7 +60,8 @@ and asks pip for the libraries in the second; each comes with its own licence te
 | what | where | licence |
 |---|---|---|
 | Leaflet | `viewer/vendor/leaflet/` | BSD-2-Clause, `viewer/vendor/leaflet/LICENSE` |
-| leaflet-side-by-side | `viewer/vendor/leaflet-side-by-side/` | MIT, its `LICENSE` |
+| OpenLayers, world-atlas | `viewer/vendor/map/` | BSD-2-Clause, MIT, ISC, its `LICENSE` |
+| Coast lines of Natural Earth | `viewer/vendor/map/` | public domain |
 
 Networks were written anew from the published descriptions, with the published names of weights, so
 that published weights load. No weights of other projects are in the repository or the wheel; they

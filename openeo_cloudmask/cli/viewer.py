@@ -55,7 +55,7 @@ def viewer(
     It starts an openEO back end beside it, and stops it when it ends. Where HOST is another
     address than this machine's own, users of that back end have to log in (cloudmask users add).
     """
-    if missing := [name for name in ("streamlit", "leafmap", "rio_tiler") if not find_spec(name)]:
+    if missing := [name for name in ("streamlit", "leafmap") if not find_spec(name)]:
         raise MissingExtraError.for_extra("viewer", f"the viewer (needs {', '.join(missing)})")
     from openeo_cloudmask.viewer.launch import LaunchPlan, launch
 

@@ -40,12 +40,15 @@ Opener = Any
 """From a name to a binary file object: a function or a file container, as rasterio takes them."""
 
 
-def open_raster(path: str | os.PathLike[str], *, opener: Opener | None = None) -> Any:  # noqa: ANN401
+def open_raster(
+    path: str | os.PathLike[str], *, opener: Opener | None = None, overview: int | None = None
+) -> Any:  # noqa: ANN401
     """Return an open dataset; files beside it (``.aux.xml``, ``.ovr``, ``.msk``) are not read.
 
     Args:
         path: a file, or a path of one of GDAL's virtual file systems (``/vsizip/``, ...).
         opener: opens the file in GDAL's stead; None leaves it to GDAL.
+        overview: which of its overviews is taken for the whole, from 0; None: none of them.
 
     Raises:
         ProductError: it is no GeoTIFF and no JPEG 2000, is damaged, or refers to other files.
@@ -54,7 +57,7 @@ def open_raster(path: str | os.PathLike[str], *, opener: Opener | None = None) -
     try:
         with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = _open(name, opener)
+            dataset = _open(name, opener, {} if overview is None else {"OVERVIEW_LEVEL": overview})
     except RasterioError as err:
         raise ProductError(
             f"cannot open {name} as a raster: {str(err).rstrip('.')}. Expected a GeoTIFF or JPEG "
@@ -69,13 +72,13 @@ def open_raster(path: str | os.PathLike[str], *, opener: Opener | None = None) -
     return dataset
 
 
-def _open(name: str, opener: Opener | None) -> Any:  # noqa: ANN401
+def _open(name: str, opener: Opener | None, options: dict[str, int]) -> Any:  # noqa: ANN401
     if opener is None:
-        return DatasetReader(name, driver=list(DRIVERS), sharing=False)
+        return DatasetReader(name, driver=list(DRIVERS), sharing=False, **options)
     for driver in DRIVERS[:-1]:
         with suppress(RasterioError):
-            return rasterio.open(name, driver=driver, sharing=False, opener=opener)
-    return rasterio.open(name, driver=DRIVERS[-1], sharing=False, opener=opener)
+            return rasterio.open(name, driver=driver, sharing=False, opener=opener, **options)
+    return rasterio.open(name, driver=DRIVERS[-1], sharing=False, opener=opener, **options)
 
 
 def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa: ANN401
@@ -87,20 +90,17 @@ def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa:
     return rasterio.open(path, "w", **profile)
 
 
-def skipped_drivers(*needed: str) -> str:
+def skipped_drivers() -> str:
     """Return the value of ``GDAL_SKIP`` that leaves a new process the drivers in ``KEPT`` only.
 
     ``open_raster`` opens no other format anyhow; this closes the ways around it, for processes
     that read what strangers give: the viewer, and the workers of the back end.
-
-    Args:
-        needed: further drivers that the process cannot do without.
     """
     with rasterio.Env() as env:
         names = set(env.drivers())
     given = os.environ.get(SKIP_VARIABLE, "")
     names |= set(given.split("," if "," in given else None))
-    return ",".join(sorted(names - KEPT - set(needed)))
+    return ",".join(sorted(names - KEPT))
 
 
 def _hint(name: str) -> str:

@@ -31,8 +31,9 @@ HEADERS = {
     "Content-Security-Policy": "; ".join(
         (
             "default-src 'self'",
-            # Streamlit's page and folium's maps have scripts in the page; Vega compiles its own.
-            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            # Streamlit's page and folium's maps have scripts in the page; Vega compiles its own;
+            # Streamlit runs the few lines that load the map from a blob of the page's own.
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
             "style-src 'self' 'unsafe-inline'",
             f"img-src 'self' data: blob: {_BASEMAP_HOSTS}",
             "font-src 'self' data:",

@@ -119,7 +119,7 @@ def viewer_environment(
         BACKEND_DATA_VARIABLE: str(plan.data / "backend") if plan.embedded else None,
         ALLOW_PATHS_VARIABLE: "1" if plan.allow_paths else None,
         ALLOWED_HOSTS_VARIABLE: " ".join(plan.allowed_hosts),
-        SKIP_VARIABLE: skipped_drivers("VRT"),  # rio-tiler warps through it, in memory
+        SKIP_VARIABLE: skipped_drivers(),
         # Streamlit finds .streamlit/config.toml beside the script only from some releases on.
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "STREAMLIT_SERVER_HEADLESS": "true",

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import OptionError, ProductError
@@ -31,6 +32,12 @@ class Layer:
     title: str
     indexes: tuple[int, ...]
     """Bands (1-based): three for an image, one for classes."""
+    count: int
+    """Bands of the file."""
+    side_m: float
+    """Side of a pixel on the ground, about, in metres."""
+    overviews: tuple[int, ...]
+    """By how much each overview of the file is coarser."""
     bounds: Bounds
     """West, south, east, north, degrees (EPSG:4326)."""
     colors: Mapping[int, Rgba] | None = field(default=None, hash=False)
@@ -100,13 +107,14 @@ def open_layer(
         ProductError: the raster cannot be read or has no georeference.
         OptionError: a band is asked for that it does not have.
     """
+    about = _read_about(path, indexes)
     return store.add(
         Layer(
             token=secrets.token_urlsafe(16),
             path=path,
             title=title,
             indexes=indexes,
-            bounds=read_bounds(path, indexes),
+            **about,
             colors=colors,
             stretch=stretch,
         )
@@ -120,6 +128,11 @@ def read_bounds(path: Path, indexes: tuple[int, ...] = (1,)) -> Bounds:
         ProductError: the raster cannot be read or has no georeference.
         OptionError: it does not have the bands ``indexes``.
     """
+    bounds: Bounds = _read_about(path, indexes)["bounds"]
+    return bounds
+
+
+def _read_about(path: Path, indexes: tuple[int, ...]) -> dict[str, Any]:
     import rasterio
 
     try:
@@ -133,6 +146,12 @@ def read_bounds(path: Path, indexes: tuple[int, ...] = (1,)) -> Bounds:
                 raise OptionError(
                     f"{path.name} has {source.count} bands; asked for band {wrong[0]}"
                 )
-            return raster_grid(source).bounds_in(WGS84)
+            grid = raster_grid(source)
+            return {
+                "count": int(source.count),
+                "overviews": tuple(source.overviews(1)),
+                "side_m": grid.resolution_m or 1.0,
+                "bounds": grid.bounds_in(WGS84),
+            }
     except rasterio.errors.RasterioError as err:
         raise ProductError(f"{path.name} cannot be read as a raster: {err}") from err

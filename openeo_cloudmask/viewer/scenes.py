@@ -22,6 +22,7 @@ from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # Name -> for red, green and blue on the screen: common names of bands, the first there is.
     "True colour": (("red",), ("green",), ("blue",)),
+    "Near infrared": (("nir", "nir08"), ("red",), ("green",)),
     "Short-wave infrared": (("swir22", "swir16"), ("nir", "nir08"), ("red",)),
     "Cirrus": (("cirrus",), ("cirrus",), ("cirrus",)),
 }
@@ -29,6 +30,9 @@ STRIP_PX = 512
 SAMPLES_A_SIDE = 6
 SAMPLE_PX = 128
 STRETCH_PERCENT = (1.0, 98.0)
+PICTURE_VALUES = 750_000_000
+"""Values of a picture, of all bands: those of the composites are drawn always, others as far as
+this goes (six bands of a full Sentinel-2 scene, all of a small one)."""
 
 Floats = NDArray[np.float32]
 Report = Callable[[float], None]
@@ -41,6 +45,8 @@ class Picture:
     path: Path
     composites: Mapping[str, tuple[int, int, int]]
     """Name -> bands (1-based) of ``path`` for red, green and blue."""
+    bands: tuple[str, ...]
+    """What each band of ``path`` is, for people."""
     sensor_id: str
     grid: Grid
 
@@ -109,8 +115,10 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
     if sensor is None:
         raise InputError("the scene's sensor is not known, so its bands cannot be drawn")
     names, composites = plan_composites(scene, sensor)
-    cube = scene.cube(names)
     height, width = scene.grid.shape_yx
+    room = max(PICTURE_VALUES // (height * width) - len(names), 0)
+    names += _other_bands(scene, sensor, names)[:room]
+    cube = scene.cube(names)
     limits = [_limits(plane) for plane in _sample(cube, height, width)]
     target = folder / f"picture-{len(names)}.tif"
     profile = {
@@ -125,6 +133,7 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         "compress": "ZSTD",
         "zstd_level": 1,
         "interleave": "band",
+        "photometric": "MINISBLACK",  # of four bands the last would be taken for transparency
     }
     try:
         with publish_cog(target, profile, average=True, level=1) as out:
@@ -139,7 +148,13 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         raise OutputError(f"cannot write the picture of the scene to {folder}: {err}") from err
     if report is not None:
         report(1.0)
-    return Picture(path=target, composites=composites, sensor_id=sensor.id, grid=scene.grid)
+    return Picture(
+        path=target,
+        composites=composites,
+        bands=tuple(_band_title(sensor.band(name)) for name in names),
+        sensor_id=sensor.id,
+        grid=scene.grid,
+    )
 
 
 def plan_composites(
@@ -167,6 +182,16 @@ def plan_composites(
             "blue to draw a picture"
         )
     return tuple(names), composites
+
+
+def _other_bands(scene: Scene, sensor: Sensor, names: tuple[str, ...]) -> tuple[str, ...]:
+    known = [band for label in scene.band_labels if (band := sensor.find_band(label))]
+    known.sort(key=lambda band: band.centre_nm or 0.0)
+    return tuple(band.name for band in known if band.name not in names)
+
+
+def _band_title(band: Band) -> str:
+    return f"{band.name} {band.common_name}" if band.common_name else band.name
 
 
 def pixel_at(grid: Grid, longitude: float, latitude: float) -> tuple[int, int] | None:

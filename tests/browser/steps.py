@@ -5,19 +5,10 @@ from __future__ import annotations
 import time
 
 WAIT_MS = 180_000
-MAP = "iframe[title*=st_folium]"
-
-READ_TILES = """() => {
-    const tiles = [...document.querySelectorAll('.leaflet-tile')];
-    const loaded = tiles.filter(tile => tile.classList.contains('leaflet-tile-loaded'));
-    return {
-        map: Boolean(window.map),
-        size: [window.innerWidth, window.innerHeight],
-        asked: tiles.length,
-        loaded: loaded.length,
-        pending: tiles.filter(t => t.getAttribute('src') !== null && !t.complete).map(t => t.src),
-    };
-}"""
+CALM_LOOKS = 4
+"""So often in a row no tile is missing before a map counts as drawn."""
+MAP = ".cloudmask-map"
+PANEL = f"{MAP} .panel"
 
 
 def open_page(page, name: str) -> None:
@@ -51,64 +42,65 @@ def open_results(page) -> None:
     wait_for_map(page)
 
 
-def map_frame(page):
-    return page.locator(MAP).element_handle(timeout=WAIT_MS).content_frame()
-
-
-def read_maps(page) -> list[dict[str, object]]:
-    """Return what each map of the page has asked for and drawn; a map may go while it is read."""
-    from playwright.sync_api import Error
-
-    found = []
-    for frame in page.frames:
-        if frame.parent_frame is None:
-            continue
-        try:
-            if "st_folium" in (frame.frame_element().get_attribute("title") or ""):
-                found.append(frame.evaluate(READ_TILES))
-        except Error as err:
-            found.append({"gone": str(err).splitlines()[0]})
-    return found
+def read_map(page) -> dict[str, object]:
+    """Return the state of the map, and how many tiles are on their way."""
+    return page.locator(MAP).evaluate(
+        """root => ({
+            state: root.cloudmask.state(), pending: root.cloudmask.pending(),
+            place: root.cloudmask.place(), drawn: root.querySelectorAll('.panel canvas').length,
+        })""",
+        timeout=WAIT_MS,
+    )
 
 
 def wait_for_map(page) -> None:
-    """Wait until every tile that the map asked for is drawn, and faded in.
+    """Wait until every tile that the map asked for is drawn.
 
     Raises:
-        AssertionError: it never is; says what the page and its maps look like.
+        AssertionError: it never is; says what the page and its map look like.
     """
     deadline = time.monotonic() + WAIT_MS / 1000
-    maps = read_maps(page)
-    while not (len(maps) == 1 and maps[0].get("loaded") and not maps[0]["pending"]):
+    calm = 0
+    while calm < CALM_LOOKS:
+        page.wait_for_timeout(100)
+        found = read_map(page)
+        calm = calm + 1 if found["drawn"] and not found["pending"] else 0
         if time.monotonic() > deadline:
             headings = page.get_by_role("heading").all_inner_texts()
             raise AssertionError(
-                f"no map was drawn within {WAIT_MS / 1000:.0f} s; maps {maps}, headings {headings}"
+                f"no map was drawn within {WAIT_MS / 1000:.0f} s: {found}, headings {headings}"
             )
-        page.wait_for_timeout(200)
-        maps = read_maps(page)
-    page.wait_for_timeout(700)  # Leaflet fades tiles in over 0.2 s
 
 
-def place_on_screen(page, latitude: float, longitude: float) -> tuple[float, float]:
-    """Return x and y in the page of a place on the map."""
-    box = page.locator(MAP).bounding_box()
-    point = map_frame(page).evaluate(
-        """([lat, lng]) => {
-            const p = window.map.latLngToContainerPoint([lat, lng]);
-            const box = window.map.getContainer().getBoundingClientRect();
-            return [p.x + box.left, p.y + box.top];
-        }""",
-        [latitude, longitude],
+def place_on_screen(page, latitude: float, longitude: float, panel: int = 0) -> tuple[float, float]:
+    """Return x and y in the page of a place on a panel of the map."""
+    x, y = page.locator(MAP).evaluate(
+        "(root, [lat, lon, at]) => root.cloudmask.pixel(lat, lon, at)",
+        [latitude, longitude, panel],
     )
-    return box["x"] + point[0], box["y"] + point[1]
+    return x, y
 
 
-def set_slider(page, name: str, key: str) -> None:
-    """Press a key (Home or End) on a slider."""
-    thumb = page.get_by_role("slider", name=name)
-    thumb.focus()
-    thumb.press(key)
+def press(page, keys: str) -> None:
+    """Press keys on the map, one after the other."""
+    page.locator(PANEL).first.focus()
+    for key in keys.split():
+        page.keyboard.press(key)
+
+
+def set_layers(page, shown: dict[str, int], panel: int = 0) -> None:
+    """Show these layers alone on a panel: start of the id -> opacity in percent."""
+    chooser = page.get_by_label("Panel whose layers are listed")
+    if chooser.count():
+        chooser.select_option(str(panel))
+    for entry in page.locator(f"{MAP} .entry").all():
+        name = entry.get_attribute("data-layer")
+        wanted = next((value for start, value in shown.items() if name.startswith(start)), None)
+        entry.get_by_role("checkbox").set_checked(wanted is not None)
+    for start, opacity in shown.items():
+        entry = page.locator(f'{MAP} .entry[data-layer^="{start}"]')
+        entry.locator('input[name^="opacity"]').fill(str(opacity))
+    wait_for_map(page)
 
 
 SLOW_MESSAGES = """(() => {

@@ -81,14 +81,12 @@ def read_table(page, header: str) -> list[list[str]]:
 
 
 def check_colors(page, keep, places: dict[int, tuple[float, float]]) -> tuple[dict, dict]:
-    """Class colours are exact at full opacity; opacity changes without loading the map again."""
+    """Class colours are exact at full opacity; opacity changes without a run of Python."""
     wanted = {item.value: item.color for item in FOUR_CLASS.classes if item.value in places}
-    steps.set_slider(page, "Opacity, %", "End")
-    steps.wait_for_map(page)
+    steps.set_layers(page, {"image": 100, "mask ": 100})
     colors = wait_for_colors(page, keep, "compare-layers", places, lambda found: found == wanted)
     assert colors == wanted
-    steps.map_frame(page).evaluate("window.cloudmaskMark = 1")  # a new map would not have it
-    steps.set_slider(page, "Opacity, %", "Home")
+    steps.set_layers(page, {"image": 100, "mask ": 0})
 
     def bare(colors: dict[int, str]) -> bool:
         return all(colors[value] != wanted[value] for value in places)
@@ -98,15 +96,27 @@ def check_colors(page, keep, places: dict[int, tuple[float, float]]) -> tuple[di
     return plain, wanted
 
 
+def check_hidden(page, keep, places, plain, wanted) -> None:
+    """Clear pixels show the image where they are hidden; of outlines only lines are left."""
+    steps.set_layers(page, {"image": 100, "mask ": 100})
+    steps.press(page, "h")
+    expected = wanted | {0: plain[0]} if 0 in places else wanted
+    colors = wait_for_colors(page, keep, "compare-hide", places, lambda found: found == expected)
+    assert colors == expected
+    steps.press(page, "h o")
+    colors = wait_for_colors(page, keep, "compare-outline", places, lambda found: found == plain)
+    assert colors == plain
+    steps.press(page, "o")
+
+
 def check_swipe(page, keep, places, plain, wanted) -> None:
     """All is image with the divider on the right, all mask with it on the left."""
-    page.get_by_text("Swipe", exact=True).click()
-    frame = steps.map_frame(page)
-    handle = frame.wait_for_selector(".leaflet-sbs-range", state="attached")
-    steps.wait_for_map(page)
-    box, track = page.locator(steps.MAP).bounding_box(), handle.bounding_box()
-    middle, at = track["y"] + track["height"] / 2, box["x"] + box["width"] / 2
-    for name, share in (("image", 0.97), ("mask", 0.03)):
+    steps.press(page, "s")
+    steps.set_layers(page, {"image": 100}, panel=0)
+    steps.set_layers(page, {"image": 100, "mask ": 100}, panel=1)
+    box = page.locator(steps.PANEL).bounding_box()
+    middle, at = box["y"] + box["height"] / 2, box["x"] + box["width"] / 2
+    for name, share in (("image", 0.99), ("mask", 0.01)):
         page.mouse.move(at, middle)
         page.mouse.down()
         at = box["x"] + box["width"] * share
@@ -118,7 +128,57 @@ def check_swipe(page, keep, places, plain, wanted) -> None:
         )
         assert colors == expected
     assert page.get_by_text("Click the map to see").is_visible()  # dragging is no click
-    assert frame.evaluate("window.cloudmaskMark") == 1
+    steps.press(page, "s")
+
+
+def check_panels(page, keep, places, plain, wanted) -> None:
+    """Panels show one place; each has layers of its own."""
+    steps.press(page, "p")
+    steps.set_layers(page, {"mask ": 100}, panel=0)
+    steps.set_layers(page, {"image": 100}, panel=1)
+    picture = Image.open(keep(page, "compare-panels")).convert("RGB")
+    for value, place in places.items():
+        for panel, colors in ((0, wanted), (1, plain)):
+            box = page.locator(steps.PANEL).nth(panel).bounding_box()
+            x, y = steps.place_on_screen(page, *place, panel)
+            if box["x"] < x < box["x"] + box["width"] and box["y"] < y < box["y"] + box["height"]:
+                found = "".join(f"{channel:02X}" for channel in picture.getpixel((x, y)))
+                assert (found == colors[value]) is (panel == 0 or found == plain[value])
+    steps.press(page, "p p p p")
+    assert steps.read_map(page)["state"]["layout"] == "1"
+
+
+def check_address(page, keep) -> None:
+    """A reload finds layers, opacity and place again, and nothing secret is in the address."""
+    steps.set_layers(page, {"image": 90, "mask ": 40})
+    steps.press(page, "+ ArrowLeft")
+    page.wait_for_timeout(1500)
+    before = steps.read_map(page)
+    tokens = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
+    secret = {url.split("/tiles/")[1].split("/")[0] for url in tokens if "/tiles/" in url}
+    assert secret
+    assert not any(token in page.url for token in secret)
+    page.reload()
+    steps.wait_for_map(page)
+    after = steps.read_map(page)
+    assert after["state"]["panels"][0] == before["state"]["panels"][0]
+    assert np.allclose(after["place"], before["place"], atol=1e-3)
+    keep(page, "compare-reloaded")
+    steps.press(page, "f")
+
+
+def check_export(page, tmp_path: Path) -> None:
+    """The picture has the map, and below it the legend."""
+    with page.expect_download() as waiting:
+        steps.press(page, "e")
+    path = tmp_path / "export.png"
+    waiting.value.save_as(path)
+    picture = Image.open(path).convert("RGB")
+    box = page.locator(f"{steps.MAP} .stage").bounding_box()
+    assert picture.width == round(box["width"])
+    below = np.asarray(picture)[round(box["height"]) :].reshape(-1, 3)
+    for item in FOUR_CLASS.classes:
+        assert (below == item.rgba[:3]).all(axis=1).any(), item.title
 
 
 def check_pixel(page, keep, places) -> None:
@@ -139,7 +199,9 @@ def check_pixel(page, keep, places) -> None:
 def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     """The confusion matrix is that of the command line."""
     page.get_by_role("tab", name="Confusion matrix").click()
-    shown = [[int(cell.replace(",", "")) for cell in row[1:]] for row in read_table(page, "Clear")]
+    shown = [
+        [int(cell.replace(",", "")) for cell in row[1:]] for row in read_table(page, "Thick cloud")
+    ]
     page.get_by_text("pixels compared").scroll_into_view_if_needed()
     page.wait_for_timeout(1000)
     keep(page, "compare-confusion")
@@ -159,10 +221,10 @@ def check_slow_line(page) -> None:
     steps.open_results(page)
     page.wait_for_timeout(3 * LAG_MS)
     assert page.get_by_role("heading", name="Compare", exact=True).is_visible()
-    assert len(steps.read_maps(page)) == 1
+    assert page.locator(steps.MAP).count() == 1
 
 
-def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
+def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     page, watch = new_page()
     page.goto(viewer.url)
     for name in ("Models", "Jobs", "Compare", "References"):
@@ -188,7 +250,11 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep):
     places = find_places(mask)
     assert len(places) >= 2
     plain, wanted = check_colors(page, keep, places)
+    check_hidden(page, keep, places, plain, wanted)
     check_swipe(page, keep, places, plain, wanted)
+    check_panels(page, keep, places, plain, wanted)
+    check_address(page, keep)
+    check_export(page, tmp_path)
     check_pixel(page, keep, places)
     check_confusion(page, keep, mask, reference)
     for name in ("References", "Models"):

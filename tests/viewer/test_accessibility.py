@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openeo_cloudmask.viewer.layers import LayerStore, open_layer
-from openeo_cloudmask.viewer.maps import build_map
 from openeo_cloudmask.viewer.names import FAINT_TEXT, PRIMARY_COLOR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,18 +43,6 @@ def test_captions_have_that_colour(app):
 def test_the_colour_of_buttons_is_the_same_however_the_viewer_is_started():
     config = tomllib.loads((ROOT / "viewer/.streamlit/config.toml").read_text(encoding="utf-8"))
     assert config["theme"]["primaryColor"] == PRIMARY_COLOR
-
-
-def test_the_map_and_its_divider_have_names(write_classes):
-    store = LayerStore()
-    layers = [
-        open_layer(write_classes(np.zeros((8, 8))), title=title, store=store)
-        for title in ("one", "two")
-    ]
-    text = build_map(layers).get_root().render()
-    assert "aria-label" in text
-    assert "Map of the scene" in text
-    assert "Divider between" in text
 
 
 def test_downloads_are_told_apart(write_classes, app, tmp_path):

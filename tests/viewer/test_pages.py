@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,20 +156,20 @@ def test_compare_without_anything_says_how_to_begin(go):
 
 
 @pytest.fixture
-def folium_answers(monkeypatch):
-    """What the map tells the page, and the last map that was drawn."""
-    answers = {"last_clicked": None}
-    drawn = {}
+def map_answers(monkeypatch):
+    """What the map tells the page, and what it was told."""
+    answer = SimpleNamespace(clicked=None)
+    told = {}
 
-    def fake(view, **options):
-        drawn["view"], drawn["group"] = view, options["feature_group_to_add"]
-        return dict(answers)
+    def fake(*, data, **_):
+        told.update(data)
+        return answer
 
-    monkeypatch.setattr("streamlit_folium.st_folium", fake)
-    return answers, drawn
+    monkeypatch.setattr("openeo_cloudmask.viewer.panels._component", lambda: fake)
+    return answer, told
 
 
-def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, folium_answers, tmp_path):
+def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, map_answers, tmp_path):
     from openeo_cloudmask.options import MaskOptions
     from openeo_cloudmask.products import mask_product
 
@@ -176,12 +177,13 @@ def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, folium_ans
     mask = tmp_path / "mask.tif"
     mask_product(entry.path, mask, MaskOptions(model="hollstein", sensor="sentinel-2-l1c"))
     name = demo_session.add_mask(mask, title="of the page", scene=entry.title).title
-    answers, drawn = folium_answers
+    answer, told = map_answers
     west, south, east, north = demo_session.masks[name].layer.bounds
-    answers["last_clicked"] = {"lat": (south + north) / 2, "lng": (west + east) / 2}
+    answer.clicked = {"latitude": (south + north) / 2, "longitude": (west + east) / 2}
     page = go("compare", session=demo_session)
     assert page.session_state["point"] == ((south + north) / 2, (west + east) / 2)
-    assert demo_session.masks[name].layer.token in drawn["view"].get_root().render()
+    assert demo_session.masks[name].layer.tile_url in [layer["url"] for layer in told["layers"]]
+    assert told["point"] == [(south + north) / 2, (west + east) / 2]
     tables = [table.value for table in page.table]
     assert any("verdict" in table.columns for table in tables)
     confusion = next(table for table in tables if table.index.name == "reference")

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import rasterio.shutil
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -12,7 +13,8 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.grid import overlap
 from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer
-from openeo_cloudmask.viewer.tiles import build_routes
+from openeo_cloudmask.viewer.tiles import build_routes, choose_overview
+from tests.viewer.conftest import TRANSFORM
 
 
 @pytest.fixture
@@ -50,6 +52,60 @@ def test_tiles_have_exactly_the_class_colours(client, layer):
     seen = {tuple(map(int, pixel)) for pixel in np.unique(pixels, axis=0) if pixel[3]}
     assert seen <= {item.rgba for item in FOUR_CLASS.classes}
     assert len(seen) >= 2
+
+
+def test_raw_tiles_hold_the_class_values(client, layer):
+    z, x, y = tile_at(layer.bounds)
+    answer = client.get(layer.tile_url.format(z=z, x=x, y=y) + "?raw=1")
+    grey, alpha = np.moveaxis(
+        np.asarray(Image.open(io.BytesIO(answer.content)).convert("LA")), 2, 0
+    )
+    assert {0, 1, 2, 3} >= set(np.unique(grey[alpha > 0])) >= {1, 2}
+
+
+@pytest.fixture
+def image(tmp_path, store):
+    path = tmp_path / "image.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=256, width=256, count=4, dtype="uint8",
+        crs="EPSG:32631", transform=TRANSFORM, nodata=0, photometric="MINISBLACK",
+    ) as out:  # fmt: skip
+        for band in (1, 2, 3, 4):
+            out.write(np.full((256, 256), 10 * band, np.uint8), band)
+    return open_layer(path, title="image", indexes=(1, 2, 3), store=store)
+
+
+def test_bands_of_an_image_are_chosen_in_the_address(client, image):
+    z, x, y = tile_at(image.bounds)
+    address = image.tile_url.format(z=z, x=x, y=y)
+    for query, color in (("", (10, 20, 30)), ("?bands=4,1,1", (40, 10, 10))):
+        picture = Image.open(io.BytesIO(client.get(address + query).content)).convert("RGBA")
+        middle = picture.getpixel((128, 128))
+        assert middle == (*color, 255)
+
+
+def test_a_tile_of_the_whole_world_is_made_of_the_coarsest_overview(client, write_classes, store):
+    path = write_classes(np.ones((2048, 2048)), "plain.tif")
+    cog = path.with_name("cog.tif")
+    rasterio.shutil.copy(path, cog, driver="COG", overview_resampling="nearest")
+    layer = open_layer(cog, title="mask", colors=class_colors(FOUR_CLASS), store=store)
+    overview, rest = choose_overview(layer, 6)
+    assert overview == len(layer.overviews) - 1
+    assert rest > 2
+    for zoom in (6, 9):
+        z, x, y = tile_at(layer.bounds, zoom)
+        answer = client.get(layer.tile_url.format(z=z, x=x, y=y))
+        pixels = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGBA"))
+        seen = {tuple(map(int, pixel)) for pixel in pixels[pixels[..., 3] > 0]}
+        assert seen == {FOUR_CLASS.classes[1].rgba}
+
+
+@pytest.mark.parametrize(
+    "query", ["bands=5,1,1", "bands=1,2", "bands=0,1,2", "bands=1;2;3", "raw=1", "raw=yes"]
+)
+def test_an_address_that_makes_no_sense_is_refused(client, image, query):
+    z, x, y = tile_at(image.bounds)
+    assert client.get(f"{image.tile_url.format(z=z, x=x, y=y)}?{query}").status_code == 400
 
 
 @pytest.mark.parametrize("token", ["unknown", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd"])

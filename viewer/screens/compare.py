@@ -1,10 +1,10 @@
 """Image, mask and reference on one map; errors, scores, and what one pixel is."""
 
 from concurrent.futures import Future
+from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit_folium import st_folium
 
 from openeo_cloudmask.classes import ClassScheme, OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
@@ -20,7 +20,6 @@ from openeo_cloudmask.viewer.charts import (
     draw_spectrum,
     pixel_text,
     score_rows,
-    swatches,
     untold_text,
 )
 from openeo_cloudmask.viewer.comparison import (
@@ -31,7 +30,7 @@ from openeo_cloudmask.viewer.comparison import (
     shown_scheme,
 )
 from openeo_cloudmask.viewer.layers import Layer
-from openeo_cloudmask.viewer.maps import BASEMAPS, MAP_HEIGHT_PX, MapState, build_map, state_group
+from openeo_cloudmask.viewer.panels import Look, classes_data, draw_panels, image_data, map_data
 from openeo_cloudmask.viewer.probabilities import how_made
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
 from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
@@ -55,12 +54,19 @@ def near(one: Layer, other: Layer) -> bool:
 
 
 def pick() -> tuple[SceneEntry | None, list[str], str | None]:
-    """Draw what to compare; return the scene, titles of masks and the yardstick's title."""
+    """Draw what to compare; return the scene, titles of masks and the yardstick's title.
+
+    The choice stands in the page's address, so that a reload or a bookmark finds it again.
+    """
     current = session()
     first, second, third = st.columns([1, 1.4, 1])
-    titles = list(current.scenes)
+    asked = st.query_params
+    titles = [*current.scenes, NOTHING]
     chosen = first.selectbox(
-        "Scene", [*titles, NOTHING], index=max(len(titles) - 1, 0), key="compare_scene"
+        "Scene",
+        titles,
+        index=_place(asked.get("scene"), titles, max(len(current.scenes) - 1, 0)),
+        key="compare_scene",
     )
     scene = current.scenes.get(chosen)
     anchor = next(iter(scene.layers.values())) if scene else None
@@ -70,8 +76,9 @@ def pick() -> tuple[SceneEntry | None, list[str], str | None]:
         if anchor is None or (near(anchor, entry.layer) and entry.scene in (None, chosen))
     ]
     names = [entry.title for entry in masks]
+    wanted = [name for name in asked.get_all("mask") if name in names]
     shown = second.multiselect(
-        "Masks", names, default=names[-2:], key=f"compare_masks_{chosen}_{len(names)}",
+        "Masks", names, default=wanted or names[-2:], key=f"compare_masks_{chosen}_{len(names)}",
         help="Several models side by side",
     )  # fmt: skip
     anchor = anchor or next((current.masks[name].layer for name in shown), None)
@@ -83,10 +90,18 @@ def pick() -> tuple[SceneEntry | None, list[str], str | None]:
     references.sort(key=lambda title: title != chosen)
     yardsticks = [*references, *(name for name in names if len(names) > 1), NOTHING]
     yardstick = third.selectbox(
-        "Compared with", yardsticks, key=f"compare_with_{chosen}_{len(yardsticks)}",
+        "Compared with",
+        yardsticks,
+        index=_place(asked.get("with"), yardsticks, 0),
+        key=f"compare_with_{chosen}_{len(yardsticks)}",
         help="A reference. Without one, another mask: two models are then compared.",
-    )  # fmt: skip
+    )
+    asked.from_dict({"scene": chosen, "mask": shown, "with": yardstick})
     return scene, shown, None if yardstick == NOTHING else yardstick
+
+
+def _place(wanted: str | None, names: list[str], otherwise: int) -> int:
+    return names.index(wanted) if wanted in names else otherwise
 
 
 def compare_all(masks: list[str], yardstick: str | None) -> dict[str, Comparison]:
@@ -121,64 +136,26 @@ def warn_of_days(mask: str, yardstick: str) -> None:
 
 def collect(
     scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
-) -> tuple[dict[str, Layer], dict[str, tuple[Layer, ClassScheme]]]:
-    """Return the image layers and the class layers by the names the page gives them."""
+) -> list[dict[str, Any]]:
+    """Return the layers of the map, from bottom to top."""
     current = session()
-    images = dict(scene.layers) if scene else {}
-    classes = {name: (current.masks[name].layer, current.masks[name].scheme) for name in masks}
+    layers = []
+    if scene is not None:
+        layers.append(image_data(next(iter(scene.layers.values())), scene.picture))
+
+    def add(layer: Layer, scheme: ClassScheme, kind: str, title: str) -> None:
+        identity = kind if kind == "reference" else f"{kind} {title}"
+        layers.append(classes_data(layer, scheme, identity=identity, title=title))
+
+    for name in errors:
+        add(current.error_layer(name, str(yardstick)), ERROR_CLASSES, "errors", f"Errors of {name}")
     if yardstick in current.references:
         entry = current.references[yardstick]
-        classes["Reference"] = (entry.layer, shown_scheme(entry.reference.scheme))
-    elif yardstick is not None and yardstick not in classes:
-        classes[yardstick] = (current.masks[yardstick].layer, current.masks[yardstick].scheme)
-    for name in errors:
-        classes[f"Errors of {name}"] = (current.error_layer(name, str(yardstick)), ERROR_CLASSES)
-    return images, classes
-
-
-def legend(schemes: list[ClassScheme]) -> None:
-    """Draw the classes of what is on the map."""
-    for scheme in schemes:
-        shown = [item for item in scheme.classes if scheme.name != "alcd" or item.value >= 2]
-        st.html(swatches(shown))
-
-
-def choose_state(
-    images: dict[str, Layer], classes: dict[str, tuple[Layer, ClassScheme]]
-) -> tuple[MapState, list[ClassScheme]]:
-    """Draw the map's controls; return what to show and the schemes to explain."""
-    mode, one, two, three = st.columns([0.9, 1.1, 1.4, 0.9], vertical_alignment="bottom")
-    how = mode.segmented_control(
-        "Show", ["Layers", "Swipe"], default="Layers", key="map_mode", label_visibility="collapsed"
-    )
-    point = st.session_state.get("point")
-    if how == "Swipe":
-        table = {name: (layer, None) for name, layer in images.items()} | classes
-        names = list(table)
-        left = one.selectbox("Left", names, index=0, key="swipe_left")
-        right = two.selectbox(
-            "Right", names, index=min(len(images), len(names) - 1), key="swipe_right"
-        )
-        opacity = three.slider("Opacity right, %", 0, 100, 100, key="swipe_opacity") / 100
-        (layer_1, scheme_1), (layer_2, scheme_2) = table[left], table[right]
-        if left == right:
-            st.caption("Left and right are the same: choose two layers to swipe between.")
-            return MapState(layers=((layer_1, 1.0),), point=point), [scheme_1] if scheme_1 else []
-        schemes = dict.fromkeys(s for s in (scheme_1, scheme_2) if s is not None)
-        state = MapState(
-            layers=((layer_1, 1.0), (layer_2, opacity)), swipe=(layer_1, layer_2), point=point
-        )
-        return state, list(schemes)
-    below = one.selectbox("Image", [*images, NOTHING], key="map_image")
-    above = two.selectbox("On top", [*classes, NOTHING], key="map_classes")
-    opacity = three.slider("Opacity, %", 0, 100, 60, key="map_opacity") / 100
-    layers = []
-    if below in images:
-        layers.append((images[below], 1.0))
-    if above in classes:
-        layers.append((classes[above][0], opacity))
-    schemes = [classes[above][1]] if above in classes else []
-    return MapState(layers=tuple(layers), point=point), schemes
+        add(entry.layer, shown_scheme(entry.reference.scheme), "reference", "Reference")
+    shown = dict.fromkeys([*masks, *([yardstick] if yardstick in current.masks else [])])
+    for name in reversed(shown):
+        add(current.masks[name].layer, current.masks[name].scheme, "mask", name)
+    return layers
 
 
 @st.fragment
@@ -186,28 +163,17 @@ def look(
     scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
 ) -> None:
     """Draw the map and the pixel that was clicked."""
-    images, classes = collect(scene, masks, yardstick, errors)
-    known = [*images.values(), *(layer for layer, _ in classes.values())]
-    if not known:
+    layers = collect(scene, masks, yardstick, errors)
+    if not layers:
         return
-    left, right = st.columns([2.1, 1])
+    left, right = st.columns([3.1, 1])
     with left:
-        state, schemes = choose_state(images, classes)
-        basemap = next(iter(BASEMAPS)) if st.session_state.get("basemap") else None
-        answer = st_folium(
-            build_map(known, basemap=basemap),
-            key="compare_map",
-            height=MAP_HEIGHT_PX,
-            use_container_width=True,
-            returned_objects=["last_clicked"],
-            feature_group_to_add=state_group(state),
-        )
-        legend(schemes)
-        st.toggle("Street map below (asks tile.openstreetmap.org)", key="basemap", value=False)
-    clicked = (answer or {}).get("last_clicked")
-    if clicked and clicked != st.session_state.get("last_click"):
-        st.session_state.last_click = clicked
-        st.session_state.point = (clicked["lat"], clicked["lng"])
+        wish = Look(point=st.session_state.get("point"))
+        key = scene.title if scene is not None else ", ".join(masks)
+        clicked = draw_panels(map_data(key, layers, wish), key="compare_map")
+    point = None if clicked is None else (clicked.latitude, clicked.longitude)
+    if point is not None and point != st.session_state.get("point"):
+        st.session_state.point = point
         rerun_here()
     with right:
         draw_pixel(scene, masks, yardstick)
