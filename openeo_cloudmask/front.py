@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import BandError, InputError, OptionError
+from openeo_cloudmask.models.mlm import is_item
 from openeo_cloudmask.options import MaskOptions, parse_context, takes_options
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def mask(
             reflectance 0-1 unless ``scale`` and ``offset`` are given.
         bands: a name for each band in order, where ``data`` has none.
         progress: called with (done, total) windows, where pixels are computed at once.
-        **options: {options}
+        **options: {options} ``model`` may also be the STAC item (file or https address) of a model
+            of others; where it does not say enough, ``stac.foreign.adopt_model`` takes answers.
 
     Returns:
         uint8, 255 is no-data. For a DataArray, another one with the band ``mask`` or a band per
@@ -52,6 +54,10 @@ def mask(
         BandError: bands are missing, unnamed or named twice.
         OptionError: an option is unknown or its value is not allowed.
     """
+    if is_item(str(options.get("model"))):
+        from openeo_cloudmask.stac.foreign import adopt_model
+
+        options["model"] = adopt_model(options["model"]).id
     chosen = parse_context(options)
     if isinstance(data, str | Path):
         from openeo_cloudmask.products.mask import ReadOptions, mask_scene
@@ -79,9 +85,9 @@ def mask(
 
 def list_models() -> tuple[ModelEntry, ...]:
     """Return what is known of each model: bands, classes, licence, where its weights are."""
-    from openeo_cloudmask.models import MODELS
+    from openeo_cloudmask.models import MODELS, other_models
 
-    return tuple(MODELS.values())
+    return (*MODELS.values(), *other_models().values())
 
 
 def _mask_cube(cube: xr.DataArray, options: MaskOptions, progress: Progress | None) -> xr.DataArray:

@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="List the models, or show one.", invoke_without_command=True)
-    group.callback()(list_models)
+    group.callback()(show_models)
     group.command("show")(show_model)
     app.add_typer(group, name="models")
 
 
-def list_models(
+def show_models(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the models: name, sensors, bands, classes, licence."""
     if context.invoked_subcommand is not None:
         return
-    from openeo_cloudmask.models import ALIASES, MODELS
+    from openeo_cloudmask.front import list_models
+    from openeo_cloudmask.models import ALIASES
 
+    known = list_models()
     if as_json:
-        typer.echo(json.dumps([describe_model(entry) for entry in MODELS.values()], indent=2))
+        typer.echo(json.dumps([describe_model(entry) for entry in known], indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +39,7 @@ def list_models(
     table = Table()
     for heading in ("Model", "Sensor: bands", "Classes", "Licence"):
         table.add_column(heading, overflow="fold")
-    for entry in MODELS.values():
+    for entry in known:
         names = [entry.id, *(name for name, target in ALIASES.items() if target == entry.id)]
         table.add_row(
             "\n".join(names),

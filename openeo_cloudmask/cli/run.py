@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,21 @@ def run(
     date: Annotated[
         str | None, typer.Option(help="Which date of a NetCDF that has several.")
     ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where --model is a STAC item: what it does not say, e.g. no-data=0, "
+            "counts=10000, class:smoke=clear. May be given several times."
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Where --model is a STAC item: run its program (TorchScript, .pt2). It could do "
+            "all that you can.",
+        ),
+    ] = False,
     ungeoreferenced: Annotated[
         bool,
         typer.Option(
@@ -76,11 +92,20 @@ def run(
 
     Of several scenes the masks go into the folder OUTPUT. The same command goes on where it was
     stopped: masks that are there, made by the same options, are kept.
+
+    --model takes the name of a model, or the STAC item (file or https address) of a model of
+    others that is described with the MLM extension.
     """
+    from openeo_cloudmask.errors import OptionError
     from openeo_cloudmask.models import get_model, licence_notice
+    from openeo_cloudmask.models.mlm import is_item
     from openeo_cloudmask.products import ReadOptions, mask_product
     from openeo_cloudmask.products.mask import is_done
 
+    if is_item(str(options.get("model"))):
+        options = _adopt(options, assume or (), trust=trust)
+    elif assume or trust:
+        raise OptionError("--assume and --trust are for a model given as a STAC item (.json)")
     chosen = MaskOptions(**options)
     read = ReadOptions(
         bands=_split(bands),
@@ -112,6 +137,15 @@ def run(
         summarise_scenes(outcome, output)
     else:
         _summarise(outcome.made[0][1])
+
+
+def _adopt(options: dict[str, Any], assume: Iterable[str], *, trust: bool) -> dict[str, Any]:
+    """Return the options with the model of a STAC item by its name."""
+    from openeo_cloudmask.stac.foreign import adopt_model
+
+    weights = options.get("weights")
+    entry = adopt_model(options["model"], weights=weights, assume=assume, trust=trust)
+    return {**options, "model": entry.id, "weights": weights if entry.takes_weights else None}
 
 
 def _split(bands: str | None) -> tuple[str, ...] | None:

@@ -11,7 +11,14 @@ from openeo_cloudmask.models.entry import (
 )
 from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.load import licence_notice, load_detector
-from openeo_cloudmask.models.registry import ALIASES, KINDS, MODELS, build_network, get_model
+from openeo_cloudmask.models.registry import (
+    ALIASES,
+    KINDS,
+    MODELS,
+    build_network,
+    get_model,
+    other_models,
+)
 
 __all__ = [
     "ALIASES",
@@ -28,5 +35,6 @@ __all__ = [
     "get_model",
     "licence_notice",
     "load_detector",
+    "other_models",
     "select_input",
 ]

@@ -121,7 +121,7 @@ def load_item_detector(
 
     entry = read_model_item(source)
     if weights is None:
-        _check_program(entry, trust=trust)
+        check_program(entry, trust=trust)
     return load_detector(
         entry,
         sensor=sensor,
@@ -132,7 +132,7 @@ def load_item_detector(
     )
 
 
-def _check_program(entry: ModelEntry, *, trust: bool) -> None:
+def check_program(entry: ModelEntry, *, trust: bool) -> None:
     """Check that a TorchScript file of a stranger is the one meant, and that the user trusts it."""
     from openeo_cloudmask.models.registry import MODELS
 

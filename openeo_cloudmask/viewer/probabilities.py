@@ -12,7 +12,7 @@ import numpy as np
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.inference import predict_strips
 from openeo_cloudmask.masking import Masker
-from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.models.registry import MODELS, other_models
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import open_raster
@@ -52,7 +52,7 @@ def how_made(path: Path) -> tuple[str, int] | None:
     with open_raster(path) as source:
         tags = {key.upper(): value for key, value in source.tags().items()}
     stride = tags.get("STRIDE", "")
-    if tags.get("MODEL") not in MODELS:
+    if tags.get("MODEL") not in {*MODELS, *other_models()}:
         return None
     return tags["MODEL"], int(stride) if stride.isdecimal() else DEFAULT_STRIDE_PX
 

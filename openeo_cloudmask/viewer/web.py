@@ -13,7 +13,7 @@ import streamlit as st
 from openeo_cloudmask.amounts import EXAMPLES, UNITS
 from openeo_cloudmask.classes import OutputStyle
 from openeo_cloudmask.errors import CloudMaskError
-from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.models.registry import MODELS, get_model, other_models
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, STRIDES_PX, MaskOptions, option_help
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.cards import ModelCard, read_cards
@@ -82,7 +82,7 @@ def told() -> Iterator[None]:
 
 def mask_form(key: str) -> MaskOptions:
     """Draw the parameters of a mask, with the names and help of the processor."""
-    names = [name for name in (card.id for card in cards()) if name in MODELS]
+    names = [name for name in (card.id for card in cards()) if name in MODELS] + [*other_models()]
     chosen = st.session_state.get("chosen_model") or MaskOptions().model
     model = st.selectbox(
         "Model",
@@ -92,7 +92,7 @@ def mask_form(key: str) -> MaskOptions:
         help="See the page Models for what each needs and tells.",
     )
     st.session_state.chosen_model = model  # the choice outlives the page
-    entry = MODELS[model]
+    entry = get_model(model)
     if entry.licence.non_commercial:
         st.warning(f"{entry.licence.spdx}: not for commercial use.", icon=":material/gavel:")
     left, middle, right = st.columns(3)

@@ -411,3 +411,23 @@ def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(
     state.engine.clean_up()
     assert not any((state.settings.jobs_dir / job_id).exists() for job_id in ids)
     assert state.jobs.leftovers() == []
+
+
+def test_processes_are_filtered_and_paged(client: TestClient) -> None:
+    def ids(query: str) -> list[str]:
+        return [spec["id"] for spec in client.get(f"/processes{query}").json()["processes"]]
+
+    everything = ids("")
+    assert ids("?category=machine%20learning&experimental=true") == [
+        "load_ml_model", "load_stac_ml", "ml_predict", "predict_onnx",
+    ]  # fmt: skip
+    assert "cloud_mask" in ids("?q=cloud+shadow&experimental=false")
+    assert ids("?q=nonesuch") == []
+    page = client.get("/processes?limit=50&category=cubes").json()
+    assert len(page["processes"]) < 50
+    assert page["links"] == []
+    page = client.get("/processes?limit=50").json()
+    assert [spec["id"] for spec in page["processes"]] == everything[:50]
+    after = client.get(page["links"][0]["href"].removeprefix("http://testserver")).json()
+    assert [spec["id"] for spec in after["processes"]] == everything[50:100]
+    assert client.get("/processes?limit=0").status_code == 400

@@ -15,10 +15,12 @@ import xarray as xr
 
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
 from openeo_cloudmask.lazy import plan_strips
+from openeo_cloudmask.models import registry
 from openeo_cloudmask.openeo.client import udf_text
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import ingest, make_spec, mask_graph, write_scene
+from tests.models import mlm_items
 
 Run = Callable[..., GraphAnswer]
 
@@ -114,6 +116,32 @@ def test_mask_is_that_of_the_command_line(run: Run, data_dir: Path) -> None:
             assert one.profile == other.profile
             assert one.colormap(1) == other.colormap(1)
             assert one.tags()["CLASSES"] == other.tags()["CLASSES"]
+
+
+def test_models_of_others_run_from_the_items_in_the_operators_folder(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    folder = data_dir / "models"
+    folder.mkdir()
+    made = next(made for made in mlm_items.TEN if made.name == "min-max-old-names")
+    item = mlm_items.write_item(made, folder)
+    text = item.read_text(encoding="utf-8")
+    item.write_text(text.replace('"B02"', '{"name": "B02", "nodata": 0}'), encoding="utf-8")
+    (folder / "broken.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(registry, "_ADOPTED", {})
+    assert run(mask_graph(model=made.name)).error[0] == "CloudMaskModelUnknown"
+    monkeypatch.setenv(registry.MODELS_VARIABLE, str(folder))
+    answer = run(mask_graph(model=made.name))
+    assert answer.error is None
+    expected = data_dir / "expected.tif"
+    mask_product(data_dir / "scene.tif", expected, MaskOptions(model=made.name))
+    with (
+        rasterio.open(expected) as one,
+        rasterio.open(data_dir / "out" / answer.files[0]["name"]) as other,
+    ):
+        np.testing.assert_array_equal(one.read(), other.read())
+        assert len(np.unique(one.read())) >= 3
 
 
 def test_percentages(run: Run, data_dir: Path) -> None:

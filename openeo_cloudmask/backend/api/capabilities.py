@@ -9,9 +9,10 @@ import json
 import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -39,6 +40,8 @@ _ENDPOINTS = (
     ("/file_formats", "GET"),
     ("/udf_runtimes", "GET"),
     ("/service_types", "GET"),
+    ("/services", "GET", "POST"),
+    ("/services/{service_id}", "GET", "PATCH", "DELETE"),
     ("/credentials/basic", "GET"),
     ("/me", "GET"),
     ("/validation", "POST"),
@@ -127,12 +130,6 @@ def udf_runtimes() -> dict[str, Any]:
     }
 
 
-@router.get("/service_types")
-def service_types() -> dict[str, Any]:
-    """Return the secondary web services: none."""
-    return {}
-
-
 @functools.cache
 def _processes_body() -> bytes:
     from openeo_cloudmask.backend.processes.registry import predefined_specs
@@ -141,9 +138,57 @@ def _processes_body() -> bytes:
 
 
 @router.get("/processes")
-def processes() -> Response:
-    """Return the predefined processes."""
-    return Response(_processes_body(), media_type="application/json")
+def processes(
+    request: Request,
+    state: StateOf,
+    limit: Annotated[int | None, Query(ge=1)] = None,
+    offset: Annotated[int, Query(ge=0, le=100_000)] = 0,
+    category: str | None = None,
+    q: str | None = None,
+    experimental: bool | None = None,  # noqa: FBT001 - a query parameter
+) -> Response:
+    """Return the predefined processes: all of them, or those that fit, a page at a time.
+
+    Args:
+        request: gives the address of the next page.
+        state: the same.
+        limit: most processes of a page.
+        offset: how many come before it.
+        category: one of those in the descriptions.
+        q: words that are all in a process's id, summary or description.
+        experimental: whether they are.
+    """
+    if (limit, offset, category, q, experimental) == (None, 0, None, None, None):
+        return Response(_processes_body(), media_type="application/json")
+    found = [spec for spec in _specs() if _fits(spec, category, q, experimental)]
+    stop = len(found) if limit is None else offset + limit
+    links = []
+    if stop < len(found):
+        query = urlencode({**request.query_params, "offset": stop})
+        href = f"{state.base_url(request)}/processes?{query}"
+        links.append({"rel": "next", "href": href, "type": "application/json"})
+    return JSONResponse({"processes": found[offset:stop], "links": links})
+
+
+def _specs() -> list[dict[str, Any]]:
+    from openeo_cloudmask.backend.processes.registry import predefined_specs
+
+    return list(predefined_specs().values())
+
+
+def _fits(
+    spec: dict[str, Any],
+    category: str | None,
+    q: str | None,
+    experimental: bool | None,  # noqa: FBT001 - a query parameter
+) -> bool:
+    if category is not None and category not in spec.get("categories", ()):
+        return False
+    if experimental is not None and bool(spec.get("experimental")) != experimental:
+        return False
+    texts = (spec["id"], spec.get("summary", ""), spec.get("description", ""))
+    text = " ".join(texts).lower()
+    return all(word in text for word in (q or "").lower().split())
 
 
 @router.get("/collections")

@@ -14,6 +14,7 @@ from openeo_cloudmask.backend.graph.planning import Planner
 from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.jobs.engine import Engine
 from openeo_cloudmask.backend.jobs.lease import Lease
+from openeo_cloudmask.backend.jobs.services import ServiceStore
 from openeo_cloudmask.backend.jobs.states import JobStore
 from openeo_cloudmask.backend.jobs.storage import ResultStorage, make_storage
 from openeo_cloudmask.backend.settings import Settings
@@ -28,6 +29,7 @@ class State:
     users: UserStore
     processes: ProcessStore
     jobs: JobStore
+    services: ServiceStore
     collections: CollectionStore
     planner: Planner
     storage: ResultStorage
@@ -58,6 +60,7 @@ class State:
             logins=LoginGate(users),
             processes=processes,
             jobs=jobs,
+            services=ServiceStore(database),
             collections=collections,
             planner=planner,
             storage=storage,

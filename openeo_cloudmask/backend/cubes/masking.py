@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from openeo_cloudmask.amounts import UNITS
@@ -16,12 +17,15 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.doubts import date_text, note_doubt
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
-from openeo_cloudmask.datacube import name_dimensions
+from openeo_cloudmask.backend.processes.dims import grid_of
+from openeo_cloudmask.classes import NODATA
+from openeo_cloudmask.datacube import CubeReader, label_mask, name_dimensions, nodata_values
 from openeo_cloudmask.guard import DOUBT_CODE
 from openeo_cloudmask.lazy import mask_lazily
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
+from openeo_cloudmask.products.xyz import Region, Tile, mask_region
 from openeo_cloudmask.sensors import SENSORS
 
 MIN_WINDOW_ROWS = 4
@@ -101,6 +105,8 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         uint8, dimensions as ``data``, about one chunk per worker thread; 255 is no-data.
     """
     named = name_dimensions(data)
+    if run.tile is not None:
+        return _mask_tile(data, named, options, run)
     masker = Masker.open(options, [str(label) for label in named["bands"].to_numpy()])
     window_rows = math.ceil(named.sizes["y"] / masker.step_px)
     dates = named.sizes.get("t", 1)
@@ -118,7 +124,13 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         name=f"mask-{run.name}",  # a cancel looks for the run's name
         watch=watch,
     )
-    mask.attrs[MASK_ATTRIBUTE] = {
+    mask.attrs[MASK_ATTRIBUTE] = _about(masker)
+    return mask
+
+
+def _about(masker: Masker) -> dict[str, Any]:
+    options = masker.options
+    return {
         "model": masker.entry.id,
         "scheme": masker.scheme.name,
         "categorise": options.categorise,
@@ -129,7 +141,27 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         "sensor": masker.inputs.sensor.id,
         "bands": list(masker.inputs.band_names),
     }
-    return mask
+
+
+def _mask_tile(
+    data: xr.DataArray, named: xr.DataArray, options: MaskOptions, run: RunSpec
+) -> xr.DataArray:
+    """Return the mask of the pixels that a map tile shows; 255 around them."""
+    labels = [str(label) for label in named["bands"].to_numpy()]
+    masker = Masker.open(options, labels)  # its detector stays loaded in this process
+    grid = grid_of(named)
+    region = Region.of(grid, Tile.of(run.tile))
+    scenes = list(named) if "t" in named.dims else [named]
+    height, width = grid.shape_yx
+    masks = np.full((len(scenes), len(masker.labels), height, width), NODATA, np.uint8)
+    for mask, scene in zip(masks, scenes, strict=True):
+        chosen = scene.data[masker.places(labels)]
+        reader = CubeReader(chosen, masker.inputs, options, nodata_values(data))
+        if region is not None:
+            mask[:, region.rows, region.columns] = mask_region(reader, masker, grid, region)
+    found = label_mask(masks if "t" in named.dims else masks[0], data, masker)
+    found.attrs[MASK_ATTRIBUTE] = _about(masker)
+    return found
 
 
 def _threads() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,20 @@ from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.jobs.tasks import GraphRequest
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.products.xyz import margin_px
 
 MAX_LIBRARY = 200
+TILEABLE = (
+    "load_collection", "load_stac", "filter_bands", "filter_temporal", "cloud_mask",
+    "cloud_detection", "load_ml_model", "load_stac_ml", "ml_predict", "predict_onnx",
+    "save_result",
+)  # fmt: skip
+"""Processes whose pixels depend on those under them, and on what a model looks at around."""
+_NEIGHBOURLY = ("buffer", "min_area")
+_MODEL_KEYS = ("model", "method", "uri")
+_MASKS = ("cloud_mask", "ml_predict", "run_udf")
+"""Processes whose results have one byte a pixel."""
 
 
 class Planner:
@@ -57,6 +70,7 @@ class Planner:
         output_dir: Path,
         synchronous: bool = False,
         log_level: str = "info",
+        tile: tuple[int, int, int] | None = None,
     ) -> GraphRequest:
         """Return the run of a process.
 
@@ -78,6 +92,8 @@ class Planner:
             max_pixels=self._settings.sync_max_pixels if synchronous else None,
             log_level=log_level,
             public_url=self._settings.public_url,
+            tile=tile,
+            margin_px=0 if tile is None else models_margin(parsed["process_graph"]),
         )
         return GraphRequest(
             run=spec,
@@ -93,7 +109,7 @@ class Planner:
         """
         graph = process.get("process_graph")
         total = 0
-        masks = any(node["process_id"] in ("cloud_mask", "run_udf") for node in nodes_of(graph))
+        masks = any(node["process_id"] in _MASKS for node in nodes_of(graph))
         for node in nodes_of(graph):
             if node["process_id"] != "load_collection":
                 continue
@@ -183,6 +199,7 @@ class Planner:
         """Return what is wrong with literal arguments that only this back end can judge."""
         from openeo_cloudmask.backend.cubes.masking import parse_client_options
         from openeo_cloudmask.backend.processes.load import parse_interval
+        from openeo_cloudmask.backend.processes.methods import detection_options
         from openeo_cloudmask.backend.processes.results import find_format
         from openeo_cloudmask.backend.processes.udf import check_udf
         from openeo_cloudmask.products.crs import parse_crs
@@ -219,6 +236,10 @@ class Planner:
                     if key != "data" and not isinstance(value, dict)
                 }
                 parse_client_options(literal, run)
+            if name == "cloud_detection":
+                method, options = arguments.get("method"), arguments.get("options") or {}
+                if isinstance(method, str | None) and "from_parameter" not in options:
+                    parse_client_options(detection_options(method, options), run)
 
         errors: list[ApiError] = []
         for node in nodes_of(process["process_graph"]):
@@ -229,6 +250,44 @@ class Planner:
             except CloudMaskError as err:
                 errors.append(ApiError(err.code, str(err)))
         return errors
+
+
+def check_tileable(process: Mapping[str, Any]) -> None:
+    """Check that a process can be computed one map tile at a time.
+
+    Raises:
+        ApiError: it holds a process whose pixels depend on others than those under them.
+    """
+    for node in nodes_of(process.get("process_graph")):
+        if node["process_id"] not in TILEABLE:
+            raise ApiError(
+                "FeatureUnsupported",
+                f"{node['process_id']} cannot be computed tile by tile; a service's process may "
+                f"hold {', '.join(TILEABLE)}",
+            )
+        given = node.get("arguments", {})
+        for place in (given, given.get("options") or {}):
+            if found := [name for name in _NEIGHBOURLY if place.get(name)]:
+                raise ApiError(
+                    "FeatureUnsupported",
+                    f"{node['process_id']} has {', '.join(found)}, which look further than a tile; "
+                    "leave them out of a service's process",
+                )
+
+
+def models_margin(graph: Mapping[str, Any]) -> int:
+    """Return how many pixels around a tile the models of a graph look at."""
+    from openeo_cloudmask.models import MODELS, get_model, other_models
+
+    named: list[ModelEntry] = []
+    for node in nodes_of(graph):
+        for key in _MODEL_KEYS:
+            name = node.get("arguments", {}).get(key)
+            if isinstance(name, str):
+                with contextlib.suppress(CloudMaskError):
+                    named.append(get_model(name))
+    known = [*MODELS.values(), *other_models().values()]
+    return max(margin_px(entry.window) for entry in named or known)
 
 
 def _checked_interval(parse: Any, extent: list[str | None]) -> None:  # noqa: ANN401

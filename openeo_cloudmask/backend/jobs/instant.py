@@ -45,10 +45,17 @@ class InstantRuns:
         self._waiting: Counter[str] = Counter()
         """User -> requests that wait; only touched by the event loop's thread."""
 
-    async def run(self, user_id: str, process: object) -> tuple[GraphAnswer, Path]:
+    async def run(
+        self, user_id: str, process: object, *, tile: tuple[int, int, int] | None = None
+    ) -> tuple[GraphAnswer, Path]:
         """Run a process; return the answer and the folder of its files.
 
         The caller deletes the folder.
+
+        Args:
+            user_id: whose process it is.
+            process: what to run.
+            tile: zoom, column and row, where one map tile of the result is wanted.
 
         Raises:
             ApiError: the process is not valid, failed, took too long, or the user has as many
@@ -57,7 +64,7 @@ class InstantRuns:
         async with self._place(user_id):
             folder = self._settings.scratch_dir / f"sync-{uuid.uuid4().hex}"
             try:
-                answer = await self._wait(user_id, process, folder)
+                answer = await self._wait(user_id, process, folder, tile)
             except BaseException:
                 await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
                 raise
@@ -80,9 +87,11 @@ class InstantRuns:
             if not self._waiting[user_id]:
                 del self._waiting[user_id]
 
-    async def _wait(self, user_id: str, process: object, folder: Path) -> GraphAnswer:
+    async def _wait(
+        self, user_id: str, process: object, folder: Path, tile: tuple[int, int, int] | None
+    ) -> GraphAnswer:
         name = folder.name
-        future = await run_in_threadpool(self._submit, user_id, process, folder)
+        future = await run_in_threadpool(self._submit, user_id, process, folder, tile)
         loop, done = asyncio.get_running_loop(), asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
         limit = self._settings.sync_timeout_s
@@ -101,9 +110,16 @@ class InstantRuns:
             raise ApiError(*answer.error)
         return answer
 
-    def _submit(self, user_id: str, process: object, folder: Path) -> Any:  # noqa: ANN401
+    def _submit(
+        self, user_id: str, process: object, folder: Path, tile: tuple[int, int, int] | None
+    ) -> Any:  # noqa: ANN401
         request = self._planner.plan(
-            user_id, process, job_id=folder.name, output_dir=folder, synchronous=True
+            user_id,
+            process,
+            job_id=folder.name,
+            output_dir=folder,
+            synchronous=True,
+            tile=tile,
         )
         return self._cluster().submit(run_graph, request, key=f"graph-{folder.name}")
 

@@ -38,6 +38,10 @@ class RunSpec:
     max_pixels: int | None = None
     """Most pixels times bands times dates that may be loaded; None for no limit."""
     log_level: str = "info"
+    tile: tuple[int, int, int] | None = None
+    """Zoom, column and row of the one map tile that is wanted; None for everything."""
+    margin_px: int = 0
+    """Pixels around a tile that the models of the graph look at."""
     public_url: str | None = None
     """Where clients reach the server, where that is known; items of masks refer to it."""
 

@@ -99,6 +99,21 @@ class LeaseRow(Base):
     """Counted up while the server lives."""
 
 
+class Service(Base):
+    """A secondary web service: a process graph as tiles of a map."""
+
+    __tablename__ = "services"
+    __table_args__ = (Index("services_user", "user_id", "created"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    title: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    process: Mapped[dict[str, Any]] = mapped_column(JSON)
+    enabled: Mapped[bool] = mapped_column(default=True)
+    created: Mapped[float] = mapped_column(Float)
+
+
 class LogEntry(Base):
     """One line of a job's log."""
 

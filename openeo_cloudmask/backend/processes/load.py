@@ -23,6 +23,7 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import InputItem, RunSpec, current_run
 from openeo_cloudmask.grid import Bounds, Grid
 from openeo_cloudmask.products.crs import parse_crs
+from openeo_cloudmask.products.xyz import Region, Tile
 from openeo_cloudmask.sensors import SENSORS
 
 
@@ -88,6 +89,8 @@ def assemble(
         raise _no_data()
     items, grid = _common_grid(items)
     grid, _ = cut_grid(grid, spatial_extent)
+    if run.tile is not None:
+        grid = tile_grid(grid, run)
     height, width = grid.shape_yx
     dates: dict[np.datetime64, list[Part]] = {}
     for item in items:
@@ -105,6 +108,8 @@ def assemble(
         dates.setdefault(item.when, []).append(part)
     if not dates:
         raise _no_data()
+    if run.tile is not None:  # a map shows the last date there is
+        dates = {max(dates): dates[max(dates)]}
     pixels = height * width * len(bands) * len(dates)
     if run.max_pixels is not None and pixels > run.max_pixels:
         raise ApiError(
@@ -140,6 +145,19 @@ def cut_grid(grid: Grid, extent: Any) -> tuple[Grid, tuple[int, int]]:  # noqa: 
     if touched is None:
         raise _no_data()
     return grid.crop(*touched), (touched[0].start, touched[1].start)
+
+
+def tile_grid(grid: Grid, run: RunSpec) -> Grid:
+    """Return the part of a grid that a map tile shows, and what models look at around it.
+
+    Raises:
+        ApiError: the tile lies elsewhere.
+        InputError: it shows too much of the data.
+    """
+    region = Region.of(grid, Tile.of(run.tile))
+    if region is None:
+        raise _no_data()
+    return grid.crop(*region.widened(run.margin_px, grid.shape_yx))
 
 
 def mask_outside(cube: xr.DataArray, grid: Grid, extent: Any) -> xr.DataArray:  # noqa: ANN401

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from openeo_cloudmask import datacube
@@ -15,6 +16,7 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.doubts import date_text, find_doubts
 from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
 from openeo_cloudmask.backend.outputs.arrays import (
     check_loadable,
@@ -38,6 +40,7 @@ from openeo_cloudmask.backend.processes.dims import (
     is_raster,
     kind_of,
 )
+from openeo_cloudmask.products.xyz import Region, Tile
 
 _PIXEL = {"type": "number", "subtype": "pixel-value"}
 
@@ -154,7 +157,14 @@ def write_default(result: Any, run: Run, *, synchronous: bool) -> Any:  # noqa: 
 
 
 def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> None:  # noqa: ANN401
-    """Write ``data`` in the format ``kind`` and note the files in ``run``."""
+    """Write ``data`` in the format ``kind`` and note the files in ``run``.
+
+    Where a tile of a map is wanted, it is a picture of what the tile shows.
+    """
+    if run.spec.tile is not None:
+        scene = show_tile(_as_raster(data, "PNG"), Tile.of(run.spec.tile))
+        _write(run, "tile", "PNG", partial(write_png, scene=scene, options=options), {})
+        return
     if kind == "JSON":
         if hasattr(data, "nbytes"):
             check_loadable(data, _JSON_BYTES)
@@ -187,6 +197,26 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
             )  # fmt: skip
             write = partial(write_geotiff, scene=scene, when=when, find_warnings=warnings)
             _write(run, name, kind, write, about)
+
+
+def show_tile(cube: xr.DataArray, tile: Tile) -> xr.DataArray:
+    """Return (bands, 256, 256): the pixels of a cube's last date under those of a map tile.
+
+    Raises:
+        ApiError: the tile lies elsewhere.
+    """
+    scene = cube.isel(t=-1) if "t" in cube.dims else cube
+    region = Region.of(grid_of(scene), tile)
+    if region is None:
+        raise ApiError("NoDataAvailable", "the tile shows none of the data")
+    values = np.asarray(compute(scene[:, region.rows, region.columns]).data)
+    fill = 255 if values.dtype == np.uint8 else np.nan
+    return xr.DataArray(
+        region.pick(values, fill),
+        dims=("bands", "y", "x"),
+        coords={"bands": scene["bands"].to_numpy()},
+        attrs=dict(cube.attrs),
+    )
 
 
 def _write(

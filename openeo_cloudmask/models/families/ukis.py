@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from openeo_cloudmask.models.entry import (
     WeightsSource,
 )
 from openeo_cloudmask.models.onnx_session import open_session
+from openeo_cloudmask.models.tiles import blend_tiles
 from openeo_cloudmask.sensors import CommonBands
 
 _TILE_PX = 256
-_STEP_PX = 128
 # Planes of the network's answer -> our classes: background, clouds, cloud shadows.
 _CLASSES = (
     FOUR_CLASS.index("clear"),
@@ -66,28 +65,16 @@ class UkisDetector:
             )
         out = np.zeros((count, len(self.scheme.classes), height, width), np.float32)
         for window, planes in zip(windows, out, strict=True):
-            planes[list(_CLASSES)] = self._predict_window((window - self.mean) / self.std)
+            pixels = (window - self.mean) / self.std
+            planes[list(_CLASSES)] = blend_tiles(
+                self._predict_tile, pixels, _TILE_PX, len(_CLASSES)
+            )
         return out
 
-    def _predict_window(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(band, y, x) normalised -> (3, y, x) probabilities."""
-        _, height, width = pixels.shape
-        corners = [
-            (row, column)
-            for row in range(0, height - _TILE_PX + 1, _STEP_PX)
-            for column in range(0, width - _TILE_PX + 1, _STEP_PX)
-        ]
+    def _predict_tile(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(band, 256, 256) normalised -> (3, 256, 256) probabilities."""
         name = self.session.get_inputs()[0].name
-        total = np.zeros((len(_CLASSES), height, width), np.float32)
-        weight = np.zeros((height, width), np.float32)
-        blend = _blend()
-        for row, column in corners:  # one by one: nine at once take half a gigabyte more
-            place = (slice(row, row + _TILE_PX), slice(column, column + _TILE_PX))
-            tile = np.ascontiguousarray(pixels[np.newaxis, :, *place])
-            logits = self.session.run(None, {name: tile})[0][0]
-            total[:, *place] += _softmax(logits) * blend
-            weight[place] += blend
-        return total / weight
+        return _softmax(self.session.run(None, {name: tile[np.newaxis]})[0][0])
 
 
 def load_ukis(request: LoadRequest) -> UkisDetector:
@@ -132,13 +119,6 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     raised = np.exp(logits - logits.max(axis=0))
     probabilities: NDArray[np.float32] = raised / raised.sum(axis=0)
     return probabilities
-
-
-@lru_cache(maxsize=1)
-def _blend() -> NDArray[np.float32]:
-    """(256, 256) float32, small at the border; tiles half a tile apart sum to 1."""
-    ramp = np.sin(np.pi * (np.arange(_TILE_PX) + 0.5) / _TILE_PX) ** 2
-    return np.outer(ramp, ramp).astype(np.float32)
 
 
 _BANDS = CommonBands(
