@@ -30,11 +30,11 @@ install: .venv/installed  ## Make .venv with everything
 demo: .venv/running  ## Simulate a scene, mask it through openEO, score it; results in demo/
 	$(BIN)/cloudmask demo demo --serve
 
-check: .venv/installed  ## Run the tests that take no more than a few seconds, without the browser
+check: .venv/installed  ## Run the tests of at most a few seconds each, without the browser: under 3 minutes
 	$(BIN)/python -m pytest -m "not slow and not browser"
 
 test: .venv/installed  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=20 --durations-min=1
 
 lint: .venv/installed  ## Run ruff
 	$(BIN)/ruff check .

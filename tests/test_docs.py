@@ -216,6 +216,7 @@ def _near(shown: str, printed: str) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_notebook_runs_and_says_what_it_shows(tmp_path):
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

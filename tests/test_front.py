@@ -108,6 +108,7 @@ def test_a_path_gives_an_array_with_its_grid(tmp_path: Path) -> None:
     assert "crs_wkt" in found["spatial_ref"].attrs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [HOLLSTEIN, DEFAULT])
 def test_lazy_masks_are_the_eager_ones_bit_for_bit(options: dict[str, Any]) -> None:
     pytest.importorskip("dask")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,30 @@ from tests.backend.conftest import PASSWORD, ingest, mask_graph, write_scene
 DAY_S = 86400
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data folder of a server with two users and a scene."""
+    folder = tmp_path_factory.mktemp("api")
+    ingest(write_scene(folder / "scene.tif"), folder / "data")
+    state: State = create_app(Settings(data_dir=folder / "data")).state.backend
+    for name in ("ann", "bob"):
+        state.users.add(name, PASSWORD)
+    state.database.close()
+    return folder / "data"
+
+
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
+def client(prepared: Path, tmp_path: Path) -> Iterator[TestClient]:
     """Return a client of a server whose engine was not started."""
-    ingest(write_scene(tmp_path / "scene.tif"), tmp_path / "data")
+    shutil.copytree(prepared, tmp_path / "data")
     app = create_app(
         Settings(
             data_dir=tmp_path / "data", max_request_bytes=100_000,
             private_endpoints=("http://127.0.0.1:9",),
         )
     )  # fmt: skip
-    state: State = app.state.backend
-    for name in ("ann", "bob"):
-        state.users.add(name, PASSWORD)
     yield TestClient(app, raise_server_exceptions=False)
-    state.database.close()
+    app.state.backend.database.close()
 
 
 def _state(client: TestClient) -> State:
@@ -338,13 +348,13 @@ def test_folders_of_removed_users_are_cleaned_up(client: TestClient) -> None:
 
 
 def test_items_of_a_collection_show_no_path_of_the_server(
-    client: TestClient, tmp_path: Path
+    client: TestClient, prepared: Path
 ) -> None:
     name = client.get("/collections").json()["collections"][0]["id"]
     answer = client.get(f"/collections/{name}/items").json()
     assert answer["numberMatched"] == 1
     found = answer["features"][0]
-    assert str(tmp_path) not in str(answer)
+    assert str(prepared.parent) not in str(answer)
     assert client.get(f"/collections/{name}/items/{found['id']}").json() == found
     west, south, east, north = found["bbox"]
     there = f"{west},{south},{east},{north}"

@@ -19,6 +19,8 @@ from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import PASSWORD, Server, log_in, mask_graph, wait_for
 
+pytestmark = pytest.mark.slow
+
 MAY = ["2024-05-01", "2024-05-31"]
 
 

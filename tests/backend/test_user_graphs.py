@@ -469,6 +469,7 @@ def test_clear_scenes_are_found(connection, pixels, tmp_path):
     assert [str(t)[:10] for t in found["t"].to_numpy()] == ["2024-05-01", "2024-05-11"]
 
 
+@pytest.mark.slow
 def test_many_jobs_by_the_job_manager(connection, tmp_path):
     from openeo.extra.job_management import CsvJobDatabase, MultiBackendJobManager
 

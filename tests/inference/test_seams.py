@@ -60,6 +60,7 @@ def test_windows_that_disagree_leave_no_line() -> None:
     assert not np.array_equal(labels, published.argmax(axis=0))
 
 
+@pytest.mark.slow
 def test_the_default_model_leaves_no_line() -> None:
     detector = load_detector("mini", sensor="sentinel-2-l1c")
     bands = list(detector.band_names)

@@ -13,6 +13,8 @@ from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import load_detector
 from openeo_cloudmask.models.load import _load
 
+pytestmark = pytest.mark.slow
+
 Shared = Callable[[str], Path]
 
 

@@ -140,6 +140,7 @@ def test_defect_5_skips_stay_as_the_weights_were_trained(golden_case):
         torch.testing.assert_close(attention(tokens), out)  # nothing is added to it
 
 
+@pytest.mark.slow
 def test_defect_6_statistics_of_many_pixels_work():
     from openeo_cloudmask.models.networks.percentiles import band_percentiles
 
@@ -202,6 +203,7 @@ def test_defect_9_local_weights_load_strictly_and_nothing_is_downloaded(hub_fold
         load_detector("senseiv2", weights=folder)
 
 
+@pytest.mark.slow
 def test_defect_9_no_other_segmentation_package_is_needed():
     code = (
         "import sys, openeo_cloudmask.models.sensei_detector\n"

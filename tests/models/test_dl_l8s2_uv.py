@@ -20,6 +20,8 @@ from openeo_cloudmask.models import build_network, get_model, load_detector
 from openeo_cloudmask.models.onnx_export import export_onnx
 from openeo_cloudmask.models.weights import sha256_of
 
+pytestmark = pytest.mark.slow
+
 Arrays = dict[str, NDArray[np.float32]]
 MODELS = {4: "dl-l8s2-uv-rgbi", 6: "dl-l8s2-uv-rgbiswir"}
 BLOCKS = {"input": (None, 32), "pool1": (32, 64), "pool2": (64, 128), "up1": (128, 64),

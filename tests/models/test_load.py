@@ -130,6 +130,7 @@ def weights(golden_unet: Callable[[int], Any], tmp_path: Path, cache: Path) -> P
     return path
 
 
+@pytest.mark.slow
 def test_detector_is_loaded_once_until_the_file_changes(weights: Path, golden_unet: Any) -> None:
     first = load_detector("cloudsen12", weights=weights, device="cpu", precision="fp32")
     assert load_detector("CloudSEN12", weights=weights, device="cpu", precision="fp32") is first
@@ -141,6 +142,7 @@ def test_detector_is_loaded_once_until_the_file_changes(weights: Path, golden_un
     assert again is not first
 
 
+@pytest.mark.slow
 def test_detector_masks_a_scene(weights: Path, fill: Any) -> None:
     detector = load_detector("UNetMobV2_V1", weights=weights, device="cpu", precision="fp32")
     assert detector.band_names == tuple(L1C)

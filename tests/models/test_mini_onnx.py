@@ -14,6 +14,8 @@ from openeo_cloudmask.models import get_model, load, load_detector
 from openeo_cloudmask.models.onnx_detector import packaged_onnx, read_card
 from openeo_cloudmask.simulator.scene import simulate_scene
 
+pytestmark = pytest.mark.slow
+
 MINI = get_model("mini")
 
 

@@ -36,6 +36,8 @@ from openeo_cloudmask.models.onnx_detector import read_card
 from openeo_cloudmask.models.onnx_export import export_onnx
 from openeo_cloudmask.models.sensei_hub import parse_config
 
+pytestmark = pytest.mark.slow
+
 SENSEI = "SEnSeIv2-SegFormerB2-alldata-ambiguous"
 BANDS = ("B02", "B03", "B04", "B08", "B11")
 SIDE = 64

@@ -12,6 +12,8 @@ import pytest
 
 from openeo_cloudmask.models import get_model, load_detector
 
+pytestmark = pytest.mark.slow
+
 THREADS = 4
 
 

@@ -20,6 +20,8 @@ from openeo_cloudmask.models.networks.prepare import prepare, resolve_device
 from openeo_cloudmask.models.networks.winograd import WinogradConv
 from openeo_cloudmask.models.torch_detector import TorchDetector
 
+pytestmark = pytest.mark.slow
+
 Unet = Callable[[int], Any]
 
 

@@ -18,6 +18,8 @@ from openeo_cloudmask.errors import OptionError, OutputError, UnknownModelError,
 from openeo_cloudmask.openeo import bundle as module
 from openeo_cloudmask.openeo.bundle import BACKEND_HAS, needed_modules, write_bundle
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(module.__file__).parents[1]
 
 RUN_UDF = """

@@ -51,6 +51,7 @@ def test_the_committed_examples_are_what_the_registry_gives() -> None:
     assert changed == [], "run `cloudmask catalog examples`"
 
 
+@pytest.mark.slow
 def test_another_process_builds_the_same_catalog(planned: dict[str, str], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; "

@@ -81,6 +81,7 @@ def test_the_script_imports_nothing_of_this_package() -> None:
     assert "openeo_cloudmask" not in text
 
 
+@pytest.mark.slow
 def test_the_graph_from_the_catalog_alone_makes_the_mask(
     catalog_url: str, cube: xr.DataArray
 ) -> None:
@@ -97,6 +98,7 @@ def test_the_graph_from_the_catalog_alone_makes_the_mask(
     assert len(np.unique(mask)) > 1
 
 
+@pytest.mark.slow
 def test_the_function_from_the_catalog_runs_on_a_file(
     catalog: Path, cube: xr.DataArray, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_rules_mask_from_the_item_is_the_registrys_bit_for_bit(item_of: ItemOf
     assert np.nanmax(expected) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_detectors_in_memory")
 def test_a_networks_mask_from_the_item_is_the_registrys_bit_for_bit(
     item_of: ItemOf, tmp_path: Path

@@ -27,6 +27,8 @@ from openeo_cloudmask.stac.fields import parse_multihash
 from openeo_cloudmask.stac.reader import read_model_item
 from openeo_cloudmask.stac.schemas import SchemaValidator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "examples" / "run_from_item.py"
 MINI = ROOT / "catalog" / "openeo-cloudmask" / "mini" / "mini.json"

@@ -37,6 +37,8 @@ from openeo_cloudmask.training.mini import (
 )
 from openeo_cloudmask.training.scenes import Example, SceneStore, cut_example, draw_scene, vary
 
+pytestmark = pytest.mark.slow
+
 TINY = TrainOptions(steps=4, shapes=((2, 64), (1, 96)), simulated=2, log_every=2)
 
 

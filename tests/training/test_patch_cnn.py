@@ -36,6 +36,8 @@ from openeo_cloudmask.training.patch_scenes import (
     split_scenes,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def make_network(seed=0):
     """A network whose biases are not zero, so that borders count."""

@@ -13,6 +13,8 @@ from openeo_cloudmask.viewer import backends
 from tests.backend.conftest import Server
 from tests.backend.oidc_issuer import DEVICE_USER, make_server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
