@@ -81,3 +81,57 @@ def test_a_new_page_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     app.switch_page("screens/mine.py").run()
     assert not app.exception
     assert [title.value for title in app.title] == ["A page of mine"]
+
+
+FORMAT = '''
+"""Masks that NumPy saved."""
+
+from contextlib import nullcontext
+
+import numpy as np
+from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.evaluation.evaluate import Reference
+from openeo_cloudmask.evaluation.references.formats import ReferenceFormat
+from openeo_cloudmask.grid import Grid
+
+
+class Saved:
+    def __init__(self, path):
+        self.path, self.names = path, (path.stem,)
+
+    def find(self, scene):
+        return self.path.stem
+
+    def read(self, name):
+        labels = np.load(self.path)
+        grid = Grid(shape_yx=labels.shape)
+        return Reference(name=name, labels=labels, scheme=FOUR_CLASS, grid=grid)
+
+
+FORMAT = ReferenceFormat(
+    title="a file of NumPy",
+    matches=lambda path: path.suffix == ".npy",
+    open=lambda path, scheme: nullcontext(Saved(path)),
+)
+'''
+
+
+def test_a_new_format_of_references_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openeo_cloudmask.evaluation import references
+    from openeo_cloudmask.evaluation.references.formats import find_formats, read_reference
+
+    place = tmp_path / "formats"
+    place.mkdir()
+    (place / "a_numpy.py").write_text(FORMAT, encoding="utf-8")
+    monkeypatch.setattr(references, "__path__", [*references.__path__, str(place)])
+    labels = np.array([[0, 1], [3, 255]], np.uint8)
+    np.save(tmp_path / "truth.npy", labels)
+    find_formats.cache_clear()
+    try:
+        found = read_reference(tmp_path / "truth.npy", "any scene")
+    finally:
+        find_formats.cache_clear()
+    assert found.name == "truth"
+    np.testing.assert_array_equal(found.labels, labels)

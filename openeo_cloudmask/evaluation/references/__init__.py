@@ -1,0 +1,1 @@
+"""Where reference masks come from: each format is a file in this folder, found by itself."""
