@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,10 +22,11 @@ import numpy as np
 import psutil
 import rasterio
 import requests
-from load import MAIN, PASSWORD, ROOT, wait_up
+from load import PASSWORD, ROOT
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from openeo_cloudmask.cli.children import COMMAND, wait_until_up
 from openeo_cloudmask.sensors import SENSORS
 
 SENSOR = "sentinel-2-l1c"
@@ -89,12 +89,12 @@ def run_job(folder: Path, model: str, workers: int, port: int) -> tuple[float, P
     """Return the seconds of a job (the second of two, so that weights are loaded), and its mask."""
     env = {**os.environ, "OPENEO_CLOUDMASK_PASSWORD": PASSWORD, "PYTHONPATH": str(ROOT),
            "OMP_NUM_THREADS": "1"}  # fmt: skip
-    command = [sys.executable, "-c", MAIN, "serve", "--data-dir", str(folder / "data"), "--port",
+    command = [*COMMAND, "serve", "--data-dir", str(folder / "data"), "--port",
                str(port), "--workers", str(workers), "--threads", "1"]  # fmt: skip
     server = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_up(url)
+        wait_until_up(f"{url}/health", server, "the server")
         token = requests.get(
             f"{url}/credentials/basic", auth=("bench", PASSWORD), timeout=60
         ).json()["access_token"]
@@ -165,7 +165,7 @@ def run_command(scene: Path, target: Path, model: str) -> tuple[float, str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     begin = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "run", str(scene), str(target), "--model", model, "--sensor",
+        [*COMMAND, "run", str(scene), str(target), "--model", model, "--sensor",
          SENSOR, "--overwrite"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -198,7 +198,7 @@ def main() -> None:
              "2024-05-01"],
         ):  # fmt: skip
             subprocess.run(
-                [sys.executable, "-c", MAIN, *command, "--data-dir", str(folder / "data")],
+                [*COMMAND, *command, "--data-dir", str(folder / "data")],
                 env=env, check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
         print(f"{given.size} x {given.size} pixels, model {given.model}")

@@ -13,7 +13,6 @@ import os
 import random
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,11 +27,11 @@ from rasterio.transform import from_origin
 from openeo_cloudmask.backend.api.accounts import UserStore
 from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.cli.children import COMMAND, running, wait_until_up
 from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "load-test-password"
-MAIN = "from openeo_cloudmask.cli import main; main()"
 METADATA = ("/", "/collections", "/collections/S2", "/processes", "/file_formats", "/jobs", "/me")
 GRAPH = {
     "load": {"process_id": "load_collection",
@@ -182,23 +181,18 @@ def main() -> None:
         ingest = ["ingest", str(Path(folder) / "scene.tif"), "--collection", "S2", "--sensor",
                   "sentinel-2-l1c", "--acquired", "2024-05-01"]  # fmt: skip
         subprocess.run(
-            [sys.executable, "-c", MAIN, *ingest, *common], env=env, check=True,
+            [*COMMAND, *ingest, *common], env=env, check=True,
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         add_users(data, given.database)
-        server = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "serve", "--port", str(given.port), *common, *base],
-            env=env, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            run(f"http://127.0.0.1:{given.port}", given.clients, given.seconds, given.seed)
-        finally:
-            server.terminate()
-            server.wait(timeout=30)
+        url = f"http://127.0.0.1:{given.port}"
+        command = [*COMMAND, "serve", "--port", str(given.port), *common, *base]
+        with running(command, env, log=Path(os.devnull)) as server:
+            wait_until_up(f"{url}/health", server, "the server")
+            run(url, given.clients, given.seconds, given.seed)
 
 
 def run(url: str, clients: int, seconds: float, seed: int) -> None:
-    wait_up(url)
     tally = Tally()
     end = time.monotonic() + seconds
     threads = [Client(number, url, end, tally, seed) for number in range(clients)]
@@ -220,17 +214,6 @@ def run(url: str, clients: int, seconds: float, seed: int) -> None:
             f"  {kind}: {len(values)} requests, median {cuts[49] * 1e3:.0f} ms, "
             f"p95 {cuts[94] * 1e3:.0f} ms, p99 {cuts[98] * 1e3:.0f} ms"
         )
-
-
-def wait_up(url: str) -> None:
-    for _ in range(600):
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError("the server did not come up")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +119,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
     from playwright.sync_api import sync_playwright
 
     from openeo_cloudmask import assets
-    from openeo_cloudmask.viewer.launch import free_port
+    from openeo_cloudmask.cli.children import free_port, wait_until_up
 
     root = assets.path("viewer")
     app = folder / "app.py"
@@ -142,7 +141,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     process = subprocess.Popen(command, env=env)
     try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health")
+        wait_until_up(f"http://127.0.0.1:{port}/_stcore/health", process, "the viewer")
         with sync_playwright() as driver:
             chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
             browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -187,18 +186,6 @@ def wait_for_map(page: object) -> None:
     iframe.wait_for(timeout=600_000)
     frame = iframe.element_handle().content_frame()
     frame.wait_for_selector(".leaflet-tile-loaded", state="attached", timeout=120_000)
-
-
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise SystemExit("the viewer did not start")
 
 
 def main() -> None:

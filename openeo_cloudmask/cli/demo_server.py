@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openeo_cloudmask.cli.children import COMMAND, free_port, running, wait_until_up
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.products.raster import CLOUD_TAG
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 COLLECTION = "SENTINEL2_L1C"
 _USER = "demo"
-_START_S = 120.0
 _POLL_S = 0.5
 
 
@@ -85,9 +83,7 @@ def _serving(
 ) -> Iterator[str]:  # fmt: skip
     """Start a server with one user and one collection; stop it at the end."""
     data = folder / "backend"
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "OPENEO_CLOUDMASK_PASSWORD": password}
     _run(["users", "add", _USER], data, environment)
     _run(
@@ -96,25 +92,15 @@ def _serving(
     )  # fmt: skip
     log = folder / "server.log"
     echo(f"starting a server; its log is {log}")
-    with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [*_COMMAND, "serve", "--port", str(port), "--data-dir", str(data)],
-            stdout=file, stderr=file, env=environment,
-        )  # fmt: skip
-    try:
+    command = [*COMMAND, "serve", "--port", str(port), "--data-dir", str(data)]
+    with running(command, environment, log=log) as process:
         url = f"http://127.0.0.1:{port}"
-        _wait_up(url, process)
+        wait_until_up(f"{url}/health", process, "the server", advice=f"see {log}")
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-_COMMAND = (sys.executable, "-c", "from openeo_cloudmask.cli import main; main()")
 
 
 def _run(arguments: list[str], data: Path, environment: dict[str, str]) -> None:
-    command = [*_COMMAND, *arguments, "--data-dir", str(data)]
+    command = [*COMMAND, *arguments, "--data-dir", str(data)]
     done = subprocess.run(  # noqa: S603 - our own command
         command, env=environment, check=False, capture_output=True, text=True
     )  # fmt: skip
@@ -122,20 +108,6 @@ def _run(arguments: list[str], data: Path, environment: dict[str, str]) -> None:
         raise BackendError(f"cloudmask {arguments[0]} failed: {done.stderr.strip()[-300:]}")
     if done.returncode:  # the user of an earlier demo: its password is not known any longer
         _run(["users", "password", _USER], data, environment)
-
-
-def _wait_up(url: str, process: subprocess.Popen[bytes]) -> None:
-    import requests
-
-    end = time.monotonic() + _START_S
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            pass
-        time.sleep(_POLL_S)
-    raise BackendError("the server did not start; see server.log")
 
 
 def _follow(job: Any, echo: Callable[[str], None]) -> str:  # noqa: ANN401 - openEO has no types

@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.safe import map_axes
-from openeo_cloudmask.products.scene import Grid, Scene
+from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Plane, RasterStack, raster_grid
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor, band_decoder
 

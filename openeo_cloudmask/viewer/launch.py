@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.cli.children import COMMAND, free_port, running, wait_until_up
 from openeo_cloudmask.products.drivers import SKIP_VARIABLE, skipped_drivers
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.viewer.names import (
@@ -33,8 +28,6 @@ from openeo_cloudmask.viewer.names import (
 
 LOCAL_USER = "viewer"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-START_SECONDS = 90
-STOP_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +80,6 @@ def renew_local_user(data_dir: Path) -> Path:
     return path
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def viewer_command(plan: LaunchPlan) -> list[str]:
     """Return the command that serves the pages. Nothing secret is in it."""
     return [
@@ -135,22 +121,6 @@ def viewer_environment(
 
 
 @contextmanager
-def running(command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command beside this process and stop it at the end."""
-    process = subprocess.Popen(command, env=dict(env))  # noqa: S603 - our own modules
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextmanager
 def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
     """Run the openEO back end on a free port; yields its address and the file with the login.
 
@@ -166,38 +136,11 @@ def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
     login = renew_local_user(data_dir)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-c",
-        "from openeo_cloudmask.cli import main; main()",
-        "serve",
-        f"--data-dir={data_dir}",
-        f"--port={port}",
-    ]
+    command = [*COMMAND, "serve", f"--data-dir={data_dir}", f"--port={port}"]
     with running(command, os.environ) as process:
-        wait_until_up(f"{url}/", process, "the embedded back end")
+        advice = "its own message is above. `cloudmask viewer --no-backend` starts without it"
+        wait_until_up(f"{url}/", process, "the embedded back end", advice=advice)
         yield url, login
-
-
-def wait_until_up(url: str, process: subprocess.Popen[bytes], name: str) -> None:
-    """Wait until ``url`` answers.
-
-    Raises:
-        BackendError: the process ends before that, or takes too long.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise BackendError(
-                f"{name} stopped with status {process.returncode} before it answered; its own "
-                "message is above. `cloudmask viewer --no-backend` starts without it"
-            )
-        try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own address
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise BackendError(f"{name} did not answer within {START_SECONDS} s at {url}")
 
 
 def launch(plan: LaunchPlan) -> int:

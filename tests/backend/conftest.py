@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.cubes.ingest import ingest_product
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.cli.children import free_port, wait_until_up
 from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,13 +93,6 @@ def mask_graph(**options: Any) -> dict[str, Any]:
     }
 
 
-def free_port() -> int:
-    """Return a port nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @dataclass(slots=True)
 class Server:
     """A ``cloudmask serve`` process."""
@@ -131,17 +124,10 @@ class Server:
         log.close()
         self.wait_up()
 
-    def wait_up(self, timeout_s: float = 60) -> None:
+    def wait_up(self) -> None:
         """Wait until the server answers."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            try:
-                if requests.get(f"{self.url}/health", timeout=5).ok:
-                    return
-            except requests.ConnectionError:
-                assert self.process is None or self.process.poll() is None, "the server ended"
-            time.sleep(0.1)
-        raise TimeoutError("the server did not come up")
+        assert self.process is not None
+        wait_until_up(f"{self.url}/health", self.process, "the server")
 
     def kill(self) -> None:
         """End it as a power cut would."""

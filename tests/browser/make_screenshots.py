@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.sync_api import sync_playwright
 
-from openeo_cloudmask.viewer.launch import free_port
+from openeo_cloudmask.cli.children import free_port
 from tests.browser import steps
 from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
 

@@ -15,7 +15,7 @@ from rasterio.warp import transform as transform_points
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from openeo_cloudmask.classes import FOUR_CLASS
-from openeo_cloudmask.viewer.launch import free_port
+from openeo_cloudmask.cli.children import free_port
 from tests.browser import steps
 from tests.browser.conftest import start_viewer, stop_viewer
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
+from openeo_cloudmask.cli.children import running, wait_until_up
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.viewer import launch, names
 from openeo_cloudmask.viewer.launch import LaunchPlan
@@ -59,15 +60,15 @@ def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host
 def test_a_back_end_that_does_not_start_is_told(tmp_path):
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     with (
-        launch.running(command, {}) as process,
+        running(command, {}) as process,
         pytest.raises(BackendError, match=r"stopped with status 3.*--no-backend"),
     ):
-        launch.wait_until_up("http://127.0.0.1:9/", process, "the back end")
+        wait_until_up("http://127.0.0.1:9/", process, "the back end", advice="see --no-backend")
 
 
 def test_what_was_started_is_stopped():
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with launch.running(command, {}) as process:
+    with running(command, {}) as process:
         assert process.poll() is None
     assert process.returncode is not None
     assert isinstance(process, subprocess.Popen)
