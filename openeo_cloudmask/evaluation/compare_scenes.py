@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +17,9 @@ from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme, OutputSty
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.evaluate import (
     Reference,
+    read_reference_raster,
+    reference_of_scene,
 )
-from openeo_cloudmask.evaluation.references.formats import read_reference
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.masking import Masker
@@ -231,7 +233,20 @@ class ProductSource:
         Raises:
             ReferenceDataError: there is none.
         """
-        return read_reference(self.reference_path, self.name, scheme=self.reference_scheme)
+        from openeo_cloudmask.alcd.archive import AlcdArchive
+        from openeo_cloudmask.evaluation.score_files import find_mask, is_raster, rasters_in
+
+        path = self.reference_path
+        if is_raster(path):
+            return read_reference_raster(path, scheme=self.reference_scheme)
+        if rasters_in(path):
+            raster = find_mask(path, self.name)
+            return read_reference_raster(raster, scheme=self.reference_scheme)
+        with ExitStack() as stack:
+            archive = stack.enter_context(AlcdArchive(path))
+            entries = archive.distinct()
+            entry = entries[0] if len(entries) == 1 else archive.find(self.name)
+            return reference_of_scene(archive.read(entry))
 
     def write_mask(self, model: ComparedModel, path: Path) -> Effort:
         """Write the model's mask to ``path``; return what it cost, reading included."""

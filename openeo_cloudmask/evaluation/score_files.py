@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openeo_cloudmask.alcd.archive import Failure
+from openeo_cloudmask.alcd.archive import AlcdArchive, Failure, SceneEntry
+from openeo_cloudmask.alcd.files import TAR_SUFFIXES
 from openeo_cloudmask.alcd.scenes import find_scene_info
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.errors import CloudMaskError, ReferenceDataError
 from openeo_cloudmask.evaluation.error_map import write_error_map
 from openeo_cloudmask.evaluation.evaluate import (
     Evaluation,
+    Reference,
     SceneResult,
     ScoreSettings,
     evaluate_mask,
+    read_reference_raster,
+    reference_of_scene,
 )
 from openeo_cloudmask.evaluation.grids import read_mask
-from openeo_cloudmask.evaluation.references.formats import References, open_references
-from openeo_cloudmask.evaluation.references.raster import find_mask
 from openeo_cloudmask.evaluation.report import Picture, ScoreReport, make_report
+
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
+Load = Callable[[], Reference]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +63,10 @@ def score_files(
     results: list[SceneResult] = []
     pictures: dict[str, tuple[Picture, ...]] = {}
     failures: list[Failure] = []
-    if not request.mask.exists():
-        raise ReferenceDataError(f"there is no mask {request.mask}")
-    with open_references(request.reference, request.reference_scheme) as references:
-        for name in _names(request, references):
+    with ExitStack() as stack:
+        for name, load in _references(request, stack):
             try:
-                evaluation = _evaluate(request, name, references)
+                evaluation = _evaluate(request, name, load)
             except CloudMaskError as err:
                 if not request.keep_going:
                     raise
@@ -84,8 +88,35 @@ def score_files(
     )
 
 
-def _evaluate(request: ScoreRequest, name: str, references: References) -> Evaluation:
-    reference = references.read(name)
+def find_mask(folder: Path, scene: str) -> Path:
+    """Return the mask of a scene in a folder of masks.
+
+    Its file name holds the scene's or product's name, old or new, or its tile and date.
+
+    Raises:
+        ReferenceDataError: there is none, or there are several.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in RASTER_SUFFIXES]
+    info = find_scene_info(scene)
+    names = [scene] if info is None else [info.product_name, info.archive_name]
+    found = [path for path in files if any(name in path.name for name in names)]
+    if not found and info is not None:
+        found = [path for path in files if info.tile in path.name and info.date in path.name]
+    exact = [path for path in found if path.stem in names]
+    if len(exact) == 1:
+        return exact[0]
+    if len(found) != 1:
+        what = (
+            f"{len(found)} masks ({', '.join(path.name for path in found)})" if found else "no mask"
+        )
+        raise ReferenceDataError(
+            f"scene {scene}: {what} in {folder}; expected one file with the scene's name in its own"
+        )
+    return found[0]
+
+
+def _evaluate(request: ScoreRequest, name: str, load: Load) -> Evaluation:
+    reference = load()
     path = find_mask(request.mask, name) if request.mask.is_dir() else request.mask
     mask = read_mask(path, scheme=request.mask_scheme)
     try:
@@ -99,19 +130,52 @@ def _evaluate(request: ScoreRequest, name: str, references: References) -> Evalu
     return evaluation
 
 
-def _names(request: ScoreRequest, references: References) -> tuple[str, ...]:
-    """Return the names of the references to compare with."""
-    names = references.names
+def _references(request: ScoreRequest, stack: ExitStack) -> Iterator[tuple[str, Load]]:
+    """Yield the name of each scene, and what reads it."""
+    path = request.reference
+    if not request.mask.exists():
+        raise ReferenceDataError(f"there is no mask {request.mask}")
+    if is_raster(path):
+        yield path.stem, _raster_loader(path, request.reference_scheme)
+        return
+    rasters = rasters_in(path)
+    if rasters:
+        for raster in rasters:
+            yield raster.stem, _raster_loader(raster, request.reference_scheme)
+        return
+    archive = stack.enter_context(AlcdArchive(path))
+    entries = archive.distinct()
     if request.scene is not None:
-        return (references.find(request.scene),)
-    if request.mask.is_file() and len(names) > 1:
-        names = tuple(name for name in names if _belongs(request.mask, name))
-        if len(names) != 1:
+        entries = (archive.find(request.scene),)
+    elif request.mask.is_file() and len(entries) > 1:
+        entries = tuple(entry for entry in entries if _belongs(request.mask, entry.name))
+        if len(entries) != 1:
             raise ReferenceDataError(
-                f"{request.mask.name} names {len(names) or 'no'} scenes of {request.reference}; "
-                "say which one it shows with --scene"
+                f"{request.mask.name} names {len(entries) or 'no'} scenes of {path}; say which "
+                "one it shows with --scene"
             )
-    return names
+    for entry in entries:
+        yield entry.name, _scene_loader(archive, entry)
+
+
+def _scene_loader(archive: AlcdArchive, entry: SceneEntry) -> Load:
+    return lambda: reference_of_scene(archive.read(entry))
+
+
+def _raster_loader(path: Path, scheme: ClassScheme | None) -> Load:
+    return lambda: read_reference_raster(path, scheme=scheme)
+
+
+def is_raster(path: Path) -> bool:
+    """Return whether ``path`` is a file that is no archive."""
+    return path.is_file() and not path.name.endswith(TAR_SUFFIXES)
+
+
+def rasters_in(path: Path) -> list[Path]:
+    """Return rasters that lie directly in a folder; those of an ALCD scene lie deeper."""
+    if not path.is_dir():
+        return []
+    return [item for item in sorted(path.iterdir()) if item.suffix.lower() in RASTER_SUFFIXES]
 
 
 def _belongs(mask: Path, scene: str) -> bool:

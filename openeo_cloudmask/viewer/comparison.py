@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openeo_cloudmask.alcd.archive import AlcdArchive
 from openeo_cloudmask.classes import ALCD, NODATA, ClassScheme, OutputStyle
+from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.cases import CaseResult, parse_distance, plan_cases
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES, write_error_map
 from openeo_cloudmask.evaluation.evaluate import (
@@ -18,6 +20,7 @@ from openeo_cloudmask.evaluation.evaluate import (
     ScoreSettings,
     evaluate_mask,
     read_reference_raster,
+    reference_of_scene,
 )
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
 from openeo_cloudmask.evaluation.report import ScoreReport, make_report
@@ -96,6 +99,23 @@ def class_at(
     value = int(labels[place])
     titles = {item.value: item.title for item in scheme.classes}
     return titles.get(value, "no data") if value != NODATA else "no data"
+
+
+def read_reference(path: Path) -> Reference:
+    """Return the reference at ``path``: an ALCD scene folder, or a raster of class values.
+
+    Raises:
+        ReferenceDataError: it is neither, or incomplete.
+    """
+    if path.is_dir():
+        with AlcdArchive(path) as archive:
+            entries = archive.distinct()
+            if len(entries) != 1:
+                raise ReferenceDataError(
+                    f"{path.name} holds {len(entries)} scenes; choose the folder of one"
+                )
+            return reference_of_scene(archive.read(entries[0]))
+    return read_reference_raster(path)
 
 
 def compare_with_reference(

@@ -22,12 +22,12 @@ from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
-from openeo_cloudmask.evaluation.references.formats import read_reference
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.viewer.comparison import (
     Comparison,
     compare_masks,
     compare_with_reference,
+    read_reference,
     shown_scheme,
     write_reference_map,
 )

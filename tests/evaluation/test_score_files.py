@@ -22,9 +22,8 @@ from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES, map_errors
 from openeo_cloudmask.evaluation.evaluate import parse_scene_result
-from openeo_cloudmask.evaluation.references.raster import find_mask
 from openeo_cloudmask.evaluation.report_html import write_report
-from openeo_cloudmask.evaluation.score_files import ScoreRequest, score_files
+from openeo_cloudmask.evaluation.score_files import ScoreRequest, find_mask, score_files
 from openeo_cloudmask.products import Grid, write_cog
 
 FIRST = "S2B_MSIL1C_20171009T102009_N0205_R065_T32TMR_20171009T102008"

@@ -1,1 +1,0 @@
-"""Where reference masks come from: each format is a file in this folder, found by itself."""
