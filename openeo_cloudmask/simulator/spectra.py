@@ -94,9 +94,6 @@ _ABSORB_ICE = (0, 0, 0, 0, 0, 0, 0, 5e-5, 6e-5, 2e-4, 3e-2, 4.5e-2, 3.5e-2)
 _GAS = (.99, .98, .93, .95, .96, .95, .98, .95, .99, .45, .006, .97, .95)
 # fmt: on
 
-DROPLET_RADIUS_UM = 10.0
-"""Effective radius that the droplet table stands for; absorption grows with it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Particles:
@@ -121,7 +118,7 @@ def band_spectra(names: Sequence[str], centres_nm: Sequence[float]) -> Floats:
 
 
 def droplets(centres_nm: Sequence[float], size: float = 1.0) -> Particles:
-    """Return liquid cloud droplets whose absorption is ``size`` times the table's."""
+    """Return droplets of an effective radius of 10 um, with ``size`` times their absorption."""
     absorbed = np.interp(centres_nm, WAVELENGTHS_NM, _ABSORB_WATER) * size
     return Particles(absorbed=absorbed.astype(np.float32), asymmetry=0.85, forward=0.5)
 

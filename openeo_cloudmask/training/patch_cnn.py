@@ -230,30 +230,13 @@ def row_patches(padded: Tensor, row: int) -> Tensor:
 
 
 def predict_scene(network: PatchCnn, cube: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (y, x) float32 probabilities of cloud: those of ``predict_rows``, much faster."""
+    """Return (y, x) float32 probabilities of cloud: those of the patches, much faster."""
     import torch
 
     network.eval()
     with torch.inference_mode():
         logits = network.dense(pad_scene(cube))[0, 0]
         chance: NDArray[np.float32] = torch.sigmoid(logits).numpy()
-    return chance
-
-
-def predict_rows(network: PatchCnn, cube: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (y, x) float32 probabilities of cloud, row by row and patch by patch, as published.
-
-    The yardstick of ``predict_scene``.
-    """
-    import torch
-
-    network.eval()
-    padded = pad_scene(cube)
-    with torch.inference_mode():
-        rows = [
-            torch.sigmoid(network(row_patches(padded, row))[:, 0]) for row in range(cube.shape[1])
-        ]
-        chance: NDArray[np.float32] = torch.stack(rows).numpy()
     return chance
 
 

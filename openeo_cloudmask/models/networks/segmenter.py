@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from openeo_cloudmask.models.networks.prepare import Precision
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Segmenter(Protocol):
-    """An ``nn.Module`` that turns an image into class scores at a part of its size."""
-
-    def __call__(self, image: Tensor, mixing: Tensor | None = None) -> Tensor:
-        """Return scores, (n, class, y', x'), of (n, channel, y, x); see ``convolve_stem``."""
-
-    def arrange(self, dtype: torch.dtype) -> None:
-        """Turn in place into the same function, arranged for speed, computing in ``dtype``."""
 
 
 class FixedChannels(nn.Module):
