@@ -183,7 +183,7 @@ def _fits(item: Json, query: Query) -> bool:
         (query.collections is None or item["collection"] in query.collections)
         and (query.ids is None or item["id"] in query.ids)
         and all(overlap(item["bbox"], box, edges=True) for box in boxes)
-        and _in_time(item, query.interval)
+        and in_time(item, query.interval)
     )
 
 
@@ -205,7 +205,10 @@ def _points(coordinates: Any) -> Iterator[Sequence[float]]:  # noqa: ANN401 - ne
         yield from _points(part)
 
 
-def _in_time(item: Json, interval: tuple[datetime | None, datetime | None] | None) -> bool:
+def in_time(
+    item: Mapping[str, Any], interval: tuple[datetime | None, datetime | None] | None
+) -> bool:
+    """Return whether an item's time, or some of its times, lies in an interval."""
     if interval is None:
         return True
     properties = item["properties"]

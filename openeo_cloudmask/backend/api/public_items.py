@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.grid import overlap
+from openeo_cloudmask.stac.search import in_time, parse_interval
 
 MAX_ITEMS = 100
 
@@ -40,7 +41,11 @@ def lies_in(item: Mapping[str, Any], bbox: str | None, interval: str | None) -> 
     Raises:
         ApiError: one of them is not of that form.
     """
-    return _touches(item.get("bbox"), bbox) and _taken_in(item["properties"], interval)
+    try:
+        wanted = parse_interval(interval)
+    except OptionError as err:
+        raise ApiError("ParameterValueInvalid", str(err)) from None
+    return _touches(item.get("bbox"), bbox) and in_time(item, wanted)
 
 
 def _touches(own: list[float] | None, bbox: str | None) -> bool:
@@ -55,26 +60,3 @@ def _touches(own: list[float] | None, bbox: str | None) -> bool:
     if own is None:
         return False
     return overlap(own, (west, south, east, north), edges=True)
-
-
-def _taken_in(properties: Mapping[str, Any], interval: str | None) -> bool:
-    if interval is None:
-        return True
-    start, _, end = interval.partition("/")
-    begin, stop = _parse_time(start), _parse_time(end or start)
-    when = _parse_time(str(properties.get("datetime") or properties.get("start_datetime") or ""))
-    if when is None:
-        return False
-    return (begin is None or when >= begin) and (stop is None or when <= stop)
-
-
-def _parse_time(text: str) -> datetime | None:
-    if text in ("", ".."):
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise ApiError(
-            "ParameterValueInvalid", f"datetime has {text!r}; expected a time of RFC 3339"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
