@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Folder of labelled scenes (.npz).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Labelled scenes (.npz), or references that bring their images."),
+    ],
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,6 +38,10 @@ def evaluate(
     output: Annotated[
         Path, typer.Option(help="Folder for figures, masks and contact sheets.")
     ] = Path("evaluation"),
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the references: test (where there is one), train, all."),
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Headline of the tables.")] = None,
     stride: Annotated[int, typer.Option(help="Step of the moving window.")] = DEFAULT_STRIDE_PX,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
@@ -58,7 +65,7 @@ def evaluate(
     if not sources:
         raise OptionError("nothing to evaluate; expected --model NAME or --masks FOLDER")
     writer = SheetWriter(output)
-    rated = rate_masks(folder, sources, lenient=everything, on_mask=writer.write)
+    rated = rate_masks(folder, sources, lenient=everything, split=split, on_mask=writer.write)
     paths = writer.finish()
     content = to_content(
         [item for item in rated if item.scenes] if everything else rated,

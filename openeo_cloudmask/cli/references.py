@@ -17,18 +17,20 @@ from openeo_cloudmask.errors import OptionError
 if TYPE_CHECKING:
     from openeo_cloudmask.alcd.download import Progress
     from openeo_cloudmask.alcd.types import AlcdScene
+    from openeo_cloudmask.evaluation.reference_format import ReferenceFormat
     from openeo_cloudmask.evaluation.report import ScoreReport
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
-        help="The ALCD reference masks (Baetens and Hagolle, doi:10.5281/zenodo.1460961).",
+        help="References: ALCD's (doi:10.5281/zenodo.1460961), and the formats of others.",
         no_args_is_help=True,
     )
     group.command("list")(list_references)
     group.command("show")(show_reference)
     group.command("download")(download_references)
+    group.command("formats")(list_formats)
     app.add_typer(group, name="references")
     app.command("score")(score)
 
@@ -101,16 +103,51 @@ def download_references(
     typer.echo(str(path))
 
 
+def list_formats(
+    name: Annotated[str | None, typer.Argument(help="A format; none lists all.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """List the formats of references that are read, or show one: codes, layout, terms, source."""
+    from openeo_cloudmask.evaluation.reference_format import formats, get_format
+
+    chosen = list(formats().values()) if name is None else [get_format(name)]
+    rows = [describe_format(item) for item in chosen]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if name is None:
+        for row in rows:
+            typer.echo("\t".join(str(row[key]) for key in ("id", "kind", "sensor", "title")))
+        return
+    for key, value in rows[0].items():
+        typer.echo(f"{key}: {_as_text(value)}")
+
+
+def describe_format(item: ReferenceFormat) -> dict[str, Any]:
+    """Return what is known of a format, as JSON values."""
+    codes = {str(code.code): f"{code.meaning} = {code.target or '-'}" for code in item.codes}
+    keys = ("id", "title", "kind", "sensor", "layout", "images", "terms", "get", "citation", "doi")
+    return {key: getattr(item, key) for key in keys} | {"codes": codes, "seen": item.seen}
+
+
 def score(
     mask: Annotated[Path, typer.Argument(help="A mask, or a folder of masks named by scene.")],
     reference: Annotated[
         Path,
-        typer.Argument(help="ALCD archive (folder or .tgz), scene folder, raster, or folder of."),
+        typer.Argument(help="ALCD archive or scene, raster(s), or references of another format."),
     ],
     output: Annotated[
         Path | None, typer.Option(help="Folder for scores.html, .csv, .json and error maps.")
     ] = None,
     scene: Annotated[str | None, typer.Option(help="Only this scene of the archive.")] = None,
+    reference_format: Annotated[
+        str | None, typer.Option(help="Format of the references (`cloudmask references formats`).")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Part of the references: test (where there is one), train, all."),
+    ] = None,
     mask_classes: Annotated[
         str | None, typer.Option(help=f"Classes of the mask: {', '.join(SCHEMES)}.")
     ] = None,
@@ -160,12 +197,12 @@ def score(
         mask_scheme=_scheme(mask_classes),
         reference_scheme=_scheme(reference_classes),
         scene=scene,
+        reference_format=reference_format,
+        split=split,
         keep_going=keep_going,
         error_maps=output / "error_maps" if output is not None else None,
     )
-    report = score_files(
-        request, on_scene=lambda item: typer.echo(f"scored {item.result.name}", err=True)
-    )
+    report = score_files(request, on_scene=lambda item: typer.echo(f"scored {item.name}", err=True))
     if output is not None:
         for path in write_report(output, report):
             typer.echo(f"wrote {path}", err=True)

@@ -97,7 +97,7 @@ class Case:
         if self.ignore_rim:
             parts.append(f"without rim of {self.ignore_rim}")
         if self.weighted:
-            parts.append("weighted by confidence")
+            parts.append("weighted by the reference")
         return ", ".join(parts)
 
 
@@ -183,6 +183,8 @@ class Pair:
     mask_scheme: ClassScheme
     confidence: NDArray[np.uint8] | None = None
     """(y, x) uint8, 0-255: the reference's confidence in itself."""
+    weights: NDArray[np.float64] | None = None
+    """(y, x), numbers of 0 or more, in place of the confidence: sampling weights of points."""
     resolution_m: float | None = None
     """Size of a pixel; None where the grid has no georeference."""
     views: dict[OutputStyle, NDArray[np.uint8]] | None = None
@@ -281,11 +283,7 @@ def _score(pair: Pair, case: Case) -> CaseResult:
     reference, mask, rim = compared_labels(pair, case)
     weights = None
     if case.weighted:
-        if pair.confidence is None:
-            raise ReferenceDataError(
-                "the reference has no confidence to weight by; leave the weights out"
-            )
-        weights = pair.confidence.astype(np.float64) / 255.0
+        weights = _weights(pair)
     unknown, unseen = reference == NODATA, mask == NODATA
     rim &= ~unknown & ~unseen
     compared = ~(unknown | unseen | rim)
@@ -299,6 +297,16 @@ def _score(pair: Pair, case: Case) -> CaseResult:
         compared=int(compared.sum()),
     )
     return CaseResult(case=case, confusion=confusion, excluded=excluded)
+
+
+def _weights(pair: Pair) -> NDArray[np.float64]:
+    if pair.weights is not None:
+        return pair.weights
+    if pair.confidence is None:
+        raise ReferenceDataError(
+            "the reference has no confidence to weight by; leave the weights out"
+        )
+    return pair.confidence.astype(np.float64) / 255.0
 
 
 def _has_view(scheme: ClassScheme, view: OutputStyle) -> bool:

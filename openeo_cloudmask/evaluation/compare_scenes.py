@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import MODELS, get_model, load_detector
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.sensors import Sensor, get_sensor
+
+if TYPE_CHECKING:
+    from openeo_cloudmask.evaluation.reference_format import ReferenceScene
 
 RGB = ("red", "green", "blue")
 PICTURE_PX = 512
@@ -234,9 +237,12 @@ class ProductSource:
             ReferenceDataError: there is none.
         """
         from openeo_cloudmask.alcd.archive import AlcdArchive
+        from openeo_cloudmask.evaluation.reference_format import find_scenes
         from openeo_cloudmask.evaluation.score_files import find_mask, is_raster, rasters_in
 
         path = self.reference_path
+        if (found := find_scenes(path, split="all")) is not None:
+            return _reference_of(self.name, path, found[1])
         if is_raster(path):
             return read_reference_raster(path, scheme=self.reference_scheme)
         if rasters_in(path):
@@ -274,6 +280,28 @@ class ProductSource:
                 for top in range(0, height, 32 * step)
             ]
         return np.concatenate(strips, axis=1)
+
+
+def _reference_of(name: str, path: Path, scenes: Sequence[ReferenceScene]) -> Reference:
+    """Return the raster of the one scene whose name is in the product's, or the only one.
+
+    Raises:
+        ReferenceDataError: there is none, or its reference is points.
+    """
+    fitting = [scene for scene in scenes if scene.name in name or name in scene.name]
+    chosen = fitting or (list(scenes) if len(scenes) == 1 else [])
+    if len(chosen) != 1:
+        raise ReferenceDataError(
+            f"{path} has {len(scenes)} scenes, of which {len(chosen)} carry the name of {name}; "
+            "expected one"
+        )
+    reference = chosen[0].reference()
+    if not isinstance(reference, Reference):
+        raise ReferenceDataError(
+            f"the reference of {name} is {len(reference.labels)} points; make its masks with "
+            "`cloudmask run` and compare them with `cloudmask score`"
+        )
+    return reference
 
 
 def parse_model(text: str, **settings: Any) -> ComparedModel:  # noqa: ANN401 - fields of the model

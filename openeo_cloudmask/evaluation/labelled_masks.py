@@ -27,6 +27,7 @@ from openeo_cloudmask.evaluation.labelled import (
     read_labelled,
 )
 from openeo_cloudmask.evaluation.rates import Rates, pool_rates, rate_scene
+from openeo_cloudmask.evaluation.reference_format import find_scenes
 
 NOT_FOR_IT = (SensorError, BandError)
 """What a model says of a scene that it was not made for."""
@@ -169,16 +170,22 @@ OnMask = Callable[[MaskSource, LabelledScene, NDArray[np.uint8], dict[str, Rates
 
 
 def rate_masks(
-    folder: Path, sources: tuple[MaskSource, ...], *, lenient: bool = False, on_mask: OnMask
+    folder: Path,
+    sources: tuple[MaskSource, ...],
+    *,
+    lenient: bool = False,
+    split: str | None = None,
+    on_mask: OnMask,
 ) -> list[RatedMasks]:
     """Return the rates of each source on the scenes in ``folder``.
 
     A scene that a model was not made for is left out for that model, with the reason.
 
     Args:
-        folder: labelled scenes, see ``labelled``.
+        folder: labelled scenes, see ``labelled``, or references with images (``formats``).
         sources: where masks come from; their labels differ.
         lenient: leave out, too, what lacks an extra or weights here.
+        split: part of the references; None takes the test part where there is one.
         on_mask: called with each mask.
 
     Raises:
@@ -191,7 +198,7 @@ def rate_masks(
         raise ReferenceDataError(f"{', '.join(doubled)} is given twice; names have to differ")
     passed = (*NOT_FOR_IT, *NOT_HERE) if lenient else NOT_FOR_IT
     rated = [RatedMasks(label=source.label, about=source.about()) for source in sources]
-    for scene in _scenes(folder):
+    for scene in _scenes(folder, split):
         for source, result in zip(sources, rated, strict=True):
             try:
                 mask = source.mask(scene)
@@ -206,9 +213,20 @@ def rate_masks(
     return rated
 
 
-def _scenes(folder: Path) -> Iterator[LabelledScene]:
-    for path in list_scenes(folder):
-        yield read_labelled(path)
+def _scenes(folder: Path, split: str | None) -> Iterator[LabelledScene]:
+    found = None if any(folder.glob("*.npz")) else find_scenes(folder, split=split)
+    if found is None:
+        for path in list_scenes(folder):
+            yield read_labelled(path)
+        return
+    images = [scene.image for scene in found[1] if scene.image is not None]
+    if not images:
+        raise ReferenceDataError(
+            f"{folder} has {len(found[1])} scenes of {found[0].title} without their images; make "
+            "masks with `cloudmask run` and score them with `cloudmask score`"
+        )
+    for image in images:
+        yield image()
 
 
 def _none(rated: list[RatedMasks]) -> CloudMaskError:

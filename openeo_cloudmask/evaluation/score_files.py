@@ -23,10 +23,16 @@ from openeo_cloudmask.evaluation.evaluate import (
     reference_of_scene,
 )
 from openeo_cloudmask.evaluation.grids import read_mask
+from openeo_cloudmask.evaluation.points import Points, score_points
+from openeo_cloudmask.evaluation.reference_format import (
+    ReferenceFormat,
+    ReferenceScene,
+    find_scenes,
+)
 from openeo_cloudmask.evaluation.report import Picture, ScoreReport, make_report
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
-Load = Callable[[], Reference]
+Load = Callable[[], Reference | Points]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +42,17 @@ class ScoreRequest:
     mask: Path
     """A mask, or a folder of masks named after their scenes."""
     reference: Path
-    """An ALCD archive (folder or .tgz), the folder of a scene, a raster, or a folder of rasters."""
+    """An ALCD archive (folder or .tgz), the folder of a scene, a raster, a folder of rasters, or
+    references in one of the formats of ``evaluation/formats``."""
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     mask_scheme: ClassScheme | None = None
     """None: what the masks' tags say, or else the four classes."""
     reference_scheme: ClassScheme | None = None
     """As ``mask_scheme``, for references that are rasters."""
+    reference_format: str | None = None
+    """Format of the references; None tells it from the files."""
+    split: str | None = None
+    """Part of the references; None takes the test part where there is one, ``all`` takes all."""
     scene: str | None = None
     """Only this scene of the archive, by its old or new name."""
     keep_going: bool = False
@@ -51,7 +62,7 @@ class ScoreRequest:
 
 
 def score_files(
-    request: ScoreRequest, *, on_scene: Callable[[Evaluation], None] | None = None
+    request: ScoreRequest, *, on_scene: Callable[[SceneResult], None] | None = None
 ) -> ScoreReport:
     """Return the scores of all scenes that the request names.
 
@@ -66,16 +77,17 @@ def score_files(
     with ExitStack() as stack:
         for name, load in _references(request, stack):
             try:
-                evaluation = _evaluate(request, name, load)
+                result, evaluation = _evaluate(request, name, load)
             except CloudMaskError as err:
                 if not request.keep_going:
                     raise
                 failures.append(Failure(name=name, reason=str(err)))
                 continue
-            results.append(evaluation.result)
-            pictures[evaluation.result.name] = scene_pictures(evaluation)
+            results.append(result)
+            if evaluation is not None:
+                pictures[result.name] = scene_pictures(evaluation)
             if on_scene is not None:
-                on_scene(evaluation)
+                on_scene(result)
     if not results:
         reasons = "; ".join(item.reason for item in failures)
         raise ReferenceDataError(f"no scene of {request.reference} could be scored: {reasons}")
@@ -115,10 +127,15 @@ def find_mask(folder: Path, scene: str) -> Path:
     return found[0]
 
 
-def _evaluate(request: ScoreRequest, name: str, load: Load) -> Evaluation:
-    reference = load()
+def _evaluate(
+    request: ScoreRequest, name: str, load: Load
+) -> tuple[SceneResult, Evaluation | None]:
+    """Return the result of a scene, and what pictures are made of; None for points."""
     path = find_mask(request.mask, name) if request.mask.is_dir() else request.mask
+    reference = load()
     mask = read_mask(path, scheme=request.mask_scheme)
+    if isinstance(reference, Points):
+        return score_points(mask, reference, request.settings), None
     try:
         evaluation = evaluate_mask(mask, reference, request.settings)
     except ReferenceDataError as err:
@@ -127,7 +144,7 @@ def _evaluate(request: ScoreRequest, name: str, load: Load) -> Evaluation:
         request.error_maps.mkdir(parents=True, exist_ok=True)
         target = request.error_maps / f"{name}_errors.tif"
         write_error_map(target, evaluation.errors, reference.grid)
-    return evaluation
+    return evaluation.result, evaluation
 
 
 def _references(request: ScoreRequest, stack: ExitStack) -> Iterator[tuple[str, Load]]:
@@ -135,6 +152,10 @@ def _references(request: ScoreRequest, stack: ExitStack) -> Iterator[tuple[str, 
     path = request.reference
     if not request.mask.exists():
         raise ReferenceDataError(f"there is no mask {request.mask}")
+    found = find_scenes(path, name=request.reference_format, split=request.split)
+    if found is not None:
+        yield from _scenes_of(request, *found)
+        return
     if is_raster(path):
         yield path.stem, _raster_loader(path, request.reference_scheme)
         return
@@ -156,6 +177,21 @@ def _references(request: ScoreRequest, stack: ExitStack) -> Iterator[tuple[str, 
             )
     for entry in entries:
         yield entry.name, _scene_loader(archive, entry)
+
+
+def _scenes_of(
+    request: ScoreRequest, form: ReferenceFormat, scenes: list[ReferenceScene]
+) -> Iterator[tuple[str, Load]]:
+    chosen = [scene for scene in scenes if request.scene in (None, scene.name)]
+    if request.mask.is_file() and len(chosen) > 1:
+        chosen = [scene for scene in chosen if scene.name in request.mask.name]
+    if not chosen or (request.mask.is_file() and len(chosen) != 1):
+        raise ReferenceDataError(
+            f"{request.mask.name} names {len(chosen) or 'no'} scenes of {request.reference} "
+            f"({form.title}); say which one it shows with --scene"
+        )
+    for scene in chosen:
+        yield scene.name, scene.reference
 
 
 def _scene_loader(archive: AlcdArchive, entry: SceneEntry) -> Load:

@@ -231,7 +231,7 @@ def test_dilation_rim_and_weights_change_only_their_case() -> None:
         "valid-invalid, dilated 90 m",
         "valid-invalid, without rim of 1 px",
         "valid-invalid, dilated 90 m, without rim of 1 px",
-        "valid-invalid, weighted by confidence",
+        "valid-invalid, weighted by the reference",
     ]
     plain = by_name["valid-invalid"].confusion.scores()
     assert plain.of("invalid").recall == pytest.approx(0.64)
@@ -240,7 +240,7 @@ def test_dilation_rim_and_weights_change_only_their_case() -> None:
     assert rim.confusion.scores().of("invalid").recall == 1.0
     assert rim.excluded.rim == int(class_rim(reference, 1).sum())
     assert rim.excluded.compared + rim.excluded.rim == 400
-    weighted = by_name["valid-invalid, weighted by confidence"].confusion.scores()
+    weighted = by_name["valid-invalid, weighted by the reference"].confusion.scores()
     assert weighted.compared == pytest.approx(300 + 100 * 0.2)
 
 

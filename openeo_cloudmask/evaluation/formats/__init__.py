@@ -1,0 +1,1 @@
+"""References of others, each in its own layout: a file per format, found by itself."""
