@@ -133,7 +133,8 @@ def draw_nodata(path: Path) -> None:
     # The scene begins at pixel (0, 0) of this picture; the window begins 70 before it.
     valid = np.isfinite(cube).all(axis=0)
     filled = fill_window(np.nan_to_num(cube), valid, row=-70, column=-50, size_px=256)
-    assert filled is not None
+    if filled is None:
+        raise SystemExit("the window holds no valid pixel")
     pixels, seen = filled
     outside = np.full((3, 326, 306), np.nan, np.float32)
     outside[:, 70:, 50:] = cube
