@@ -185,9 +185,22 @@ def apply_style(
     result: NDArray[np.uint8]
     if categorise:
         values = np.asarray(style_scheme(style, native).values, np.uint8)
-        result = values[np.argmax(styled, axis=0)][np.newaxis]
+        result = values[_largest(styled)][np.newaxis]
     else:
         with np.errstate(invalid="ignore"):  # NaN is overwritten below
             result = np.rint(np.clip(styled, 0.0, 1.0) * 100.0).astype(np.uint8)
     result[:, unseen] = NODATA
     return result
+
+
+def _largest(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return (y, x), which of at most 256 planes is largest, the first of equals.
+
+    As ``numpy.argmax``, which takes eight times as long over the first axis.
+    """
+    best = planes[0].copy()
+    found = np.zeros(best.shape, np.uint8)
+    for number, plane in enumerate(planes[1:], start=1):
+        np.maximum(found, (plane > best) * np.uint8(number), out=found)
+        np.maximum(best, plane, out=best)
+    return found

@@ -22,7 +22,7 @@ from openeo_cloudmask.errors import OptionError
 STRIDES_PX = (64, 128, 256, 384, 512)
 DEFAULT_STRIDE_PX = 384
 DEFAULT_MODEL = "mini"
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 _DEVICE = r"auto|cpu|cuda(:[0-9]+)?"
 _TEXT_OR_NULL = {"type": ["string", "null"]}
 _AMOUNTS = {"type": ["string", "number", "null"]}
@@ -103,8 +103,9 @@ class MaskOptions:
     )
     precision: str = _option(
         "auto",
-        """Number format of networks: `fp32` is exact, `bf16` faster on some hardware; `auto` takes
-        what the device is fast with.""",
+        """Number format of networks: `fp32` is exact, `bf16` faster on some hardware, `int8` on
+        more, from a file that `cloudmask export --precision int8` wrote; `auto` takes what the
+        device is fast with where it changes next to no class.""",
         type="string",
         enum=list(PRECISIONS),
     )

@@ -101,3 +101,10 @@ def test_native_style_keeps_the_detectors_own_classes():
     probabilities[range(7), 0, range(7)] = 1
     mask = apply_style(probabilities, SENSEI_SEVEN, OutputStyle.NATIVE, categorise=True)
     np.testing.assert_array_equal(mask[0, 0], range(7))
+
+
+def test_the_class_of_a_pixel_is_the_most_probable_one_the_first_of_equals():
+    rng = np.random.default_rng(3)
+    probabilities = rng.integers(0, 4, (4, 40, 30)).astype(np.float32)  # many are equal
+    mask = apply_style(probabilities, FOUR_CLASS, OutputStyle.NATIVE, categorise=True)
+    np.testing.assert_array_equal(mask[0], probabilities.argmax(axis=0))

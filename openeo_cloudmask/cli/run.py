@@ -40,7 +40,11 @@ def run(
         ),
     ],
     runtime: Annotated[
-        str, typer.Option(help="What runs the network: torch, onnx, or auto (torch, if installed).")
+        str,
+        typer.Option(
+            help="What runs the network: torch, onnx, openvino, or auto (onnx for `mini` on a CPU, "
+            "else torch)."
+        ),
     ] = "auto",
     bands: Annotated[
         str | None,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.inference.batches import Batch, Cube, Network, one_behind, start_batches
 from openeo_cloudmask.inference.detector import Detector
-from openeo_cloudmask.inference.windows import AxisPlan, Layout, fill_window, plan_axis
+from openeo_cloudmask.inference.windows import AxisPlan, Layout, plan_axis
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
-from openeo_cloudmask.sensors import find_layer
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all); an exception it raises stops the work."""
@@ -22,20 +20,6 @@ Progress = Callable[[int, int], None]
 Watch = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32], float], None]
 """Called with each window (band, y, x), what is valid in it, its probabilities (class, y, x), and
 the share of it that the scene has, 0-1 (the rest is mirrored or no-data); changes nothing."""
-
-DN_MEDIAN_LIMIT = 3.0
-"""Reflectance and normalised temperatures lie in 0-1; a median above this is another unit."""
-
-
-class Cube(Protocol):
-    """Pixels that can be read in parts: a NumPy array, a dask array, or a lazy reader."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(band, y, x)."""
-
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:  # noqa: ANN401
-        """Return the part as something ``numpy.asarray`` takes: NaN where unseen."""
 
 
 def predict(
@@ -173,135 +157,48 @@ def _strips(
     progress: Progress | None,
     watch: Watch | None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    _, height, width = cube.shape
-    size = detector.window.size_px
-    classes = len(detector.scheme.classes)
+    """Yield strips; while the network is at a batch, the one before is added and the next filled.
+
+    Windows are added one after the other in their order, so sums are the same, bit for bit,
+    however they are batched.
+    """
+    width = cube.shape[2]
+    weights = np.outer(rows.weights, columns.weights)
     total, done = len(rows.starts) * len(columns.starts), 0
-    base = max(rows.starts[0], 0)
-    adder = _Adder(detector, cube.shape[0], np.outer(rows.weights, columns.weights), watch)
-    images = [find_layer(name) is None for name in detector.band_names]
-    reader = _RowReader(cube, base, size, images)
-    # Sums of the rows from `base` on; a window row adds to `size` of them and completes the first.
-    sums: NDArray[np.float32] = np.zeros((classes, 0, width), np.float32)
-    for index, start in enumerate(rows.starts):
-        top, bottom = max(start, 0), min(start + size, height)
-        block, valid = reader.read(top, bottom)
-        if (missing := bottom - base - sums.shape[1]) > 0:
-            more = np.zeros((classes, missing, width), np.float32)
-            sums = np.concatenate([sums, more], axis=1)
-        # Asked for anew: a detector that loads on first use knows its device only then.
-        for batch in _batches(columns.starts, batch_size or detector.window.batch):
-            part = sums[:, top - base : bottom - base]
-            adder.add(block, valid, batch, start - top, part)
-            done += len(batch)
+    # Sums of the rows from a batch's top on: those above are complete.
+    sums: NDArray[np.float32] = np.zeros((len(detector.scheme.classes), 0, width), np.float32)
+    with Network(detector, (cube.shape[0], *weights.shape)) as network:
+        batches = start_batches(cube, network, rows, columns, batch_size)
+        for batch in one_behind(batches):
+            if (missing := batch.bottom - batch.top - sums.shape[1]) > 0:
+                more = np.zeros((len(sums), missing, width), np.float32)
+                sums = np.concatenate([sums, more], axis=1)
+            _add(batch, weights, sums, watch)
+            done += batch.windows
             if progress is not None:
                 progress(done, total)
-        final = rows.starts[index + 1] if index + 1 < len(rows.starts) else bottom
-        if (count := min(final, height) - base) > 0:
-            strip = sums[:, :count] / np.outer(rows.sums[base : base + count], columns.sums)
-            strip[:, ~valid[base - top : base - top + count]] = np.nan
-            yield base, strip
-            sums, base = sums[:, count:].copy(), base + count
+            if complete := len(batch.complete):
+                of_rows = rows.sums[batch.top : batch.top + complete]
+                strip = sums[:, :complete] / np.outer(of_rows, columns.sums)
+                strip[:, ~batch.complete] = np.nan
+                yield batch.top, strip
+                sums = sums[:, complete:].copy()
 
 
-def _batches(starts: tuple[int, ...], batch_size: int) -> Iterator[tuple[int, ...]]:
-    """Yield batches of nearly the same size, so that no window is left over alone."""
-    count = -(-len(starts) // batch_size)
-    edges = [len(starts) * index // count for index in range(count + 1)]
-    for first, stop in pairwise(edges):
-        yield starts[first:stop]
-
-
-class _Adder:
-    """Classifies windows and adds up their answers; holds memory that batches use in turn."""
-
-    def __init__(
-        self,
-        detector: Detector,
-        bands: int,
-        weights: NDArray[np.float32],
-        watch: Watch | None,
-    ) -> None:
-        self._detector, self._weights, self._watch = detector, weights, watch
-        self._shape = (bands, *weights.shape)
-        self._reserve(0)
-
-    def _reserve(self, count: int) -> None:
-        """Hold room for ``count`` windows at least."""
-        self._pixels = np.empty((count, *self._shape), np.float32)
-        self._seen = np.empty((count, *self._shape[1:]), bool)
-
-    def add(
-        self,
-        block: NDArray[np.float32],
-        valid: NDArray[np.bool_],
-        starts: tuple[int, ...],
-        row: int,
-        sums: NDArray[np.float32],
-    ) -> None:
-        """Add the weighted probabilities of the windows at ``starts`` to ``sums``, as block lies.
-
-        Windows are added one after the other in their order, so sums are the same, bit for bit,
-        however they are batched.
-        """
-        window, size = self._detector.window, self._shape[-1]
-        if len(self._pixels) < len(starts):
-            self._reserve(len(starts))
-        filled: list[int] = []
-        for start in starts:
-            if fill_window(
-                block,
-                valid,
-                row=row,
-                column=start,
-                size_px=size,
-                mirrored=window.mirrored,
-                out=(self._pixels[len(filled)], self._seen[len(filled)]),
-            ):
-                filled.append(start)
-        if not filled:
-            return
-        pixels, seen = self._pixels[: len(filled)], self._seen[: len(filled)]
-        answer = self._detector.predict_windows(pixels, seen)
-        height, width = valid.shape
-        for index, (start, probabilities) in enumerate(zip(filled, answer, strict=True)):
-            left, right = max(start, 0), min(start + size, width)
-            place = slice(-min(row, 0), height - row), slice(left - start, right - start)
-            sums[:, :, left:right] += probabilities[:, *place] * self._weights[place]
-            if self._watch is not None:
-                own = float(np.count_nonzero(valid[:, left:right])) / size**2
-                self._watch(pixels[index], seen[index], probabilities, own)
-
-
-class _RowReader:
-    """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
-
-    def __init__(self, cube: Cube, first: int, most_rows: int, images: list[bool]) -> None:
-        """Read ``cube`` from row ``first``; ``images`` says which bands are no quality layers."""
-        bands, height, width = cube.shape
-        rows = min(most_rows, height)
-        self._cube, self._images = cube, images
-        self._first, self._end = first, first
-        self._pixels = np.empty((bands, rows, width), np.float32)
-        self._valid = np.empty((rows, width), bool)
-
-    def read(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool.
-
-        They are views, good until the next call.
-        """
-        gone, kept = top - self._first, self._end - top
-        if gone:
-            for plane in (*self._pixels, self._valid):
-                plane[:kept] = plane[gone : gone + kept]
-        if bottom > self._end:
-            bands, _, width = self._cube.shape
-            new = np.asarray(self._cube[:, self._end : bottom, 0:width])
-            new = _check_pixels(new, (bands, bottom - self._end, width), self._images)
-            self._pixels[:, kept : bottom - top] = new
-            self._valid[kept : bottom - top] = np.isfinite(new).all(axis=0)
-        self._first, self._end = top, max(bottom, self._end)
-        return self._pixels[:, : bottom - top], self._valid[: bottom - top]
+def _add(
+    batch: Batch, weights: NDArray[np.float32], sums: NDArray[np.float32], watch: Watch | None
+) -> None:
+    """Add the weighted probabilities of the batch's windows to ``sums``, which begin at its top."""
+    if batch.answer is None:
+        return
+    size, width, height = weights.shape[1], sums.shape[2], batch.bottom - batch.top
+    answer = batch.answer.result()
+    for index, (start, probabilities) in enumerate(zip(batch.starts, answer, strict=True)):
+        left, right = max(start, 0), min(start + size, width)
+        place = slice(batch.above, batch.above + height), slice(left - start, right - start)
+        sums[:, :height, left:right] += probabilities[:, *place] * weights[place]
+        if watch is not None:
+            watch(batch.pixels[index], batch.seen[index], probabilities, batch.own[index])
 
 
 def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:
@@ -317,29 +214,3 @@ def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:
             f"{', '.join(detector.band_names)}"
         )
     return bands, height, width
-
-
-def _check_pixels(
-    pixels: NDArray[Any], shape: tuple[int, int, int], images: list[bool]
-) -> NDArray[np.float32]:
-    if pixels.shape != shape:
-        raise InputError(f"reading gave an array of shape {pixels.shape}; expected {shape}")
-    if pixels.dtype.kind not in "fiub":
-        raise InputError(
-            f"the cube holds values of type {pixels.dtype}; expected floating point reflectance"
-        )
-    values = pixels.astype(np.float32, copy=False)
-    sample = values[images, ::8, ::8]  # enough for a median, and cheap
-    medians = [
-        float(np.median(seen)) for plane in sample if (seen := plane[np.isfinite(plane)]).size
-    ]
-    high = sum(median > DN_MEDIAN_LIMIT for median in medians)
-    if medians and high > len(medians) / 2:
-        worst = max(medians)
-        factor = 0.01 if worst <= 150 else 0.0001
-        raise InputError(
-            f"the pixels do not look like reflectance: a band's median is {worst:.4g}, expected "
-            f"0 to 1. If these are scaled integers, pass scale={factor} (and offset=-0.1 for "
-            "Sentinel-2 products of baseline 04.00 or later whose offset is not applied yet)"
-        )
-    return values

@@ -159,9 +159,10 @@ def fill_window(
         pick_columns = (
             mirror_indices(int(columns[0]) + before, int(columns[-1]) + before, size_px) - before
         )
-        part = part[:, pick_rows[:, np.newaxis], pick_columns]
-        seen = seen[pick_rows[:, np.newaxis], pick_columns]
-    pixels[:], inside[:] = part, seen
+        for plane, target in zip((*part, seen), (*pixels, inside), strict=True):
+            np.take(plane[pick_rows], pick_columns, axis=1, out=target, mode="clip")
+    else:
+        pixels[:], inside[:] = part, seen
     if not inside.all():
         pixels[:, ~inside] = 0
     return pixels, inside

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+from functools import cache
+from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError
 
+_GPU_FILES = ("/dev/nvidia0", "/dev/dxg")
+"""What Linux, and Linux under Windows, have where a GPU's driver runs."""
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 
 
@@ -40,3 +45,14 @@ def choose_device(device: str, *, gpus: int, runtime: str, remedy: str = "") -> 
             + (f", or {remedy}" if remedy else "")
         )
     return number
+
+
+@cache
+def may_have_gpu() -> bool:
+    """Whether there may be a GPU for CUDA; no library is loaded to see whether it works."""
+    return any(Path(name).exists() for name in _GPU_FILES) or shutil.which("nvidia-smi") is not None
+
+
+def means_cpu(device: str) -> bool:
+    """Whether ``device`` is the CPU, told without loading a library."""
+    return device == "cpu" or (device == "auto" and not may_have_gpu())

@@ -103,6 +103,7 @@ class LoadRequest:
     """Its size and time, so that a changed file is loaded anew."""
     device: str = "cpu"
     precision: str = "fp32"
+    runtime: str = "auto"
 
     @property
     def weights_file(self) -> Path:

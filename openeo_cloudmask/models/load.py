@@ -11,18 +11,25 @@ from threading import RLock
 
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 from openeo_cloudmask.inference import Detector
+from openeo_cloudmask.models.devices import means_cpu
 from openeo_cloudmask.models.entry import LoadRequest, ModelEntry, ModelKind
 from openeo_cloudmask.models.inputs import select_input
 from openeo_cloudmask.models.kinds import ONNX
-from openeo_cloudmask.models.onnx_detector import find_onnx, is_exported, packaged_onnx
+from openeo_cloudmask.models.onnx_detector import (
+    EXPORTED_RUNTIMES,
+    find_onnx,
+    is_exported,
+    packaged_onnx,
+)
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights, packaged_weights
 from openeo_cloudmask.options import PRECISIONS
 from openeo_cloudmask.sensors import Sensor
 
-RUNTIMES = ("auto", "torch", "onnx")
-"""What may run a network: ``auto`` is torch, or onnxruntime where torch is not installed and the
-model's ONNX file comes with the package."""
+RUNTIMES = ("auto", "torch", *EXPORTED_RUNTIMES)
+"""What may run a network. ``auto`` runs a model whose ONNX file comes with the package by
+onnxruntime where torch is not installed or there is no GPU: it starts in a tenth of torch's time
+and is faster on a CPU. All others it runs by torch. OpenVINO runs where it is asked for."""
 
 _loading = RLock()
 _log = logging.getLogger(__name__)
@@ -48,9 +55,10 @@ def load_detector(
         weights: A weights file, or a folder with files under their published names; an ONNX file
             that ``cloudmask export`` wrote is run with onnxruntime.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
-        precision: ``auto`` (bf16 where the hardware has it), ``fp32`` or ``bf16``.
-        runtime: ``torch``; ``onnx`` for a file that ``cloudmask export`` wrote or that comes with
-            the package; or ``auto``: torch, and onnx where torch is not installed.
+        precision: ``auto`` (what the processor is fast with, where it changes next to no class),
+            ``fp32``, ``bf16`` or ``int8``.
+        runtime: ``torch``; ``onnx`` or ``openvino`` for a file that ``cloudmask export`` wrote or
+            that comes with the package; or ``auto``, see ``RUNTIMES``.
 
     Raises:
         UnknownModelError: No model of that name.
@@ -66,13 +74,16 @@ def load_detector(
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     model_input = select_input(entry, sensor=sensor, bands=bands)
-    runs_onnx = is_exported(weights, runtime) or (
-        runtime == "auto" and weights is None and _needs_no_torch(entry)
+    runs_onnx = (
+        is_exported(weights, runtime)
+        or (precision == "int8" and entry.takes_weights)
+        or (runtime == "auto" and weights is None and _needs_no_torch(entry, device, precision))
     )
     path = None
     if entry.takes_weights:
-        path = (find_onnx if runs_onnx else find_weights)(entry, weights).absolute()
-    elif runtime == "onnx":
+        path = find_onnx(entry, weights, precision) if runs_onnx else find_weights(entry, weights)
+        path = path.absolute()
+    elif runtime in EXPORTED_RUNTIMES:
         raise OptionError(f"model {entry.id!r} is no network; leave the option runtime out")
     elif weights is not None:
         raise OptionError(
@@ -91,18 +102,21 @@ def load_detector(
                 weights_state=state,
                 device=device,
                 precision=precision,
+                runtime=runtime,
             ),
         )
 
 
-def _needs_no_torch(entry: ModelEntry) -> bool:
-    """Whether the package holds the model's ONNX file, and torch or the file it takes is missing.
+def _needs_no_torch(entry: ModelEntry, device: str, precision: str) -> bool:
+    """Whether the package holds the model's ONNX file, and it serves as well as the torch form.
 
-    Archives of ``cloudmask bundle`` hold that file alone, and may come to where torch is.
+    That is on CPUs, and where torch or the file it takes is missing: archives of ``cloudmask
+    bundle`` hold the ONNX file alone, and may come to where torch is.
     """
     if not packaged_onnx(entry).is_file():
         return False
-    return find_spec("torch") is None or not packaged_weights(entry).is_file()
+    no_torch = find_spec("torch") is None or not packaged_weights(entry).is_file()
+    return no_torch or (means_cpu(device) and precision != "bf16")
 
 
 def licence_notice(entry: ModelEntry) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,29 @@ from openeo_cloudmask.errors import (
     WeightsError,
 )
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.devices import means_cpu
 from openeo_cloudmask.models.onnx_card import OnnxCard, parse_card
 from openeo_cloudmask.models.onnx_session import open_session
-from openeo_cloudmask.models.weights import OWN_FOLDER, WEIGHTS_VARIABLE, cache_folder
+from openeo_cloudmask.models.openvino_session import OpenVinoSession
+from openeo_cloudmask.models.pool import MAX_WORKERS, call_each, plain_pool, share_threads
+from openeo_cloudmask.models.processor import count_threads, read_processor
+from openeo_cloudmask.models.weights import (
+    OWN_FOLDER,
+    WEIGHTS_VARIABLE,
+    cache_folder,
+    sha256_of,
+)
 from openeo_cloudmask.sensors import ANY_SENSOR, find_common
 
 if TYPE_CHECKING:
     from openeo_cloudmask.models.entry import LoadRequest, ModelEntry
 
 ONNX_SUFFIX = ".onnx"
+INT8_SUFFIX = f".int8{ONNX_SUFFIX}"
+EXPORTED_RUNTIMES = ("onnx", "openvino")
+"""What runs exported files: onnxruntime, or OpenVINO, which is faster on CPUs."""
+LEAST_EQUAL = 0.995
+"""``auto`` takes an int8 file only where at least this share of the guard's classes is equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +57,13 @@ class OnnxDetector:
     scheme: ClassScheme
     window: Window
     card: OnnxCard
+    workers: int = 1
+    """Windows that are computed side by side."""
+
+    @property
+    def precision(self) -> str:
+        """Number format of the file."""
+        return self.card.precision
 
     def predict_windows(
         self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
@@ -56,20 +77,30 @@ class OnnxDetector:
                 f"{len(self.band_names)} bands of {side} x {side}"
             )
         out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
-        present = np.array([[place is not None for place in self.planes]], np.float32)
-        chosen = np.zeros((1, len(self.planes), height, width), np.float32)
-        for index in range(count):  # one by one: the answer cannot depend on the batch
+
+        def run(index: int) -> None:  # one by one: the answer cannot depend on the batch
+            window = slice(index, index + 1)
+            out[index] = self._run(windows[window], valid[window])
+
+        call_each(plain_pool(self.workers), run, count)
+        return out
+
+    def _run(self, window: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(1, band, y, x) and (1, y, x) -> (class, y, x)."""
+        chosen = window
+        if self.planes != tuple(range(len(self.band_names))):
+            chosen = np.zeros((1, len(self.planes), *window.shape[2:]), np.float32)
             for plane, place in zip(chosen[0], self.planes, strict=True):
                 if place is not None:
-                    plane[:] = windows[index, place]
-            inputs = {
-                "windows": chosen,
-                "valid": np.ascontiguousarray(valid[index : index + 1]),
-                "present": present,
-            }
-            feed = {name: inputs[name] for name in self.input_names}
-            out[index] = self.session.run(None, feed)[0][0]
-        return out
+                    plane[:] = window[0, place]
+        inputs = {
+            "windows": np.ascontiguousarray(chosen),
+            "valid": np.ascontiguousarray(valid),
+            "present": np.array([[place is not None for place in self.planes]], np.float32),
+        }
+        feed = {name: inputs[name] for name in self.input_names}
+        answer: NDArray[np.float32] = self.session.run(None, feed)[0][0]
+        return answer
 
 
 def read_card(path: str | Path) -> OnnxCard:
@@ -82,43 +113,75 @@ def read_card(path: str | Path) -> OnnxCard:
     return open_exported(path)[1]
 
 
-def open_exported(path: str | Path, device: str = "cpu") -> tuple[Any, OnnxCard]:
+def open_exported(
+    path: str | Path, device: str = "cpu", *, threads: int = 1
+) -> tuple[Any, OnnxCard]:
     """Return the session and the card of an exported file; errors are those of ``read_card``."""
     path = Path(path)
-    session = _open_session(path, device)
+    session = _open_session(path, device, threads)
     return session, parse_card(session.get_modelmeta().custom_metadata_map, path)
 
 
-def packaged_onnx(entry: ModelEntry) -> Path:
+def packaged_onnx(entry: ModelEntry, suffix: str = ONNX_SUFFIX) -> Path:
     """Where the ONNX file of a model lies that comes with the package."""
-    return OWN_FOLDER / f"{entry.id}{ONNX_SUFFIX}"
+    return OWN_FOLDER / f"{entry.id}{suffix}"
 
 
 def is_exported(weights: str | Path | None, runtime: str = "auto") -> bool:
     """Whether these options ask for an exported file: by the runtime, or by the file's name."""
-    return runtime == "onnx" or str(weights or "").lower().endswith(ONNX_SUFFIX)
+    return runtime in EXPORTED_RUNTIMES or str(weights or "").lower().endswith(ONNX_SUFFIX)
 
 
-def find_onnx(entry: ModelEntry, override: str | Path | None = None) -> Path:
+def find_onnx(
+    entry: ModelEntry, override: str | Path | None = None, precision: str = "fp32"
+) -> Path:
     """Return the exported file of a model.
 
     In this order: the file or folder given, the one in ``OPENEO_CLOUDMASK_WEIGHTS``, the cache, the
-    package itself; in a folder the file is called after the model.
+    package itself; in a folder the file is called after the model, with ``.int8`` before the suffix
+    where it is of that precision. ``auto`` takes the int8 file where the processor is fast with it
+    and the file's card says that it changes next to no class.
 
     Raises:
         WeightsError: There is none.
     """
+    if precision == "auto" and read_processor().fast_int8:
+        path = _find(entry, override, INT8_SUFFIX)
+        if path is not None and path.name.endswith(INT8_SUFFIX) and _passes(entry, override, path):
+            return path
+    suffix = INT8_SUFFIX if precision == "int8" else ONNX_SUFFIX
+    path = _find(entry, override, suffix)
+    if path is None:
+        more = " --precision int8" if precision == "int8" else ""
+        name = f"{entry.id}{suffix}"
+        raise WeightsError(
+            f"no ONNX file of model {entry.id!r} at {_named_place(override) / name}; write one "
+            f"with `cloudmask export {entry.id} {name}{more}` and pass it as the option 'weights'"
+        )
+    return path
+
+
+def _named_place(override: str | Path | None) -> Path:
     named = override or os.environ.get(WEIGHTS_VARIABLE)
-    place = Path(named).expanduser() if named else cache_folder() / "onnx"
-    path = place / f"{entry.id}{ONNX_SUFFIX}" if place.is_dir() else place
+    return Path(named).expanduser() if named else cache_folder() / "onnx"
+
+
+def _find(entry: ModelEntry, override: str | Path | None, suffix: str) -> Path | None:
+    place = _named_place(override)
+    path = place / f"{entry.id}{suffix}" if place.is_dir() else place
     if path.suffix.lower() == ONNX_SUFFIX and path.is_file():
         return path
-    if override is None and packaged_onnx(entry).is_file():
-        return packaged_onnx(entry)
-    raise WeightsError(
-        f"no ONNX file of model {entry.id!r} at {path}; write one with "
-        f"`cloudmask export {entry.id} {entry.id}{ONNX_SUFFIX}` and pass it as the option 'weights'"
-    )
+    packaged = packaged_onnx(entry, suffix)
+    return packaged if override is None and packaged.is_file() else None
+
+
+def _passes(entry: ModelEntry, override: str | Path | None, path: Path) -> bool:
+    """Whether the guard lets an int8 file stand for the fp32 one it was made from."""
+    card = read_card(path)
+    exact = _find(entry, override, ONNX_SUFFIX)
+    if exact is not None and card.made_from != sha256_of(exact):
+        return False  # of older weights
+    return card.equal_classes is not None and card.equal_classes >= LEAST_EQUAL
 
 
 def load_onnx(request: LoadRequest) -> OnnxDetector:
@@ -128,15 +191,24 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
         WeightsError: The file cannot be read, carries no card, or is of another model.
         SensorError: It was exported for another sensor.
         BandError: The data lacks bands it was exported for.
-        OptionError: Another precision than fp32 was asked for.
-        MissingExtraError: onnxruntime is not installed.
+        OptionError: Another precision than the file's was asked for.
+        MissingExtraError: The runtime is not installed.
     """
     if request.weights is None:
         raise OptionError(f"model {request.entry.id!r} is no network; leave the option runtime out")
-    if request.precision == "bf16":
-        raise OptionError("the runtime 'onnx' computes in fp32; precision 'bf16' needs torch")
+    if request.runtime == "openvino" and not means_cpu(request.device):
+        raise OptionError(
+            f"the device was {request.device!r}, but the runtime 'openvino' computes on the "
+            "CPU; use device 'cpu', or the runtime 'onnx' or 'torch'"
+        )
     path = request.weights
-    session, card = open_exported(path, request.device)
+    workers, threads = share_threads(count_threads())
+    session, card = open_exported(path, request.device, threads=threads)
+    if request.precision not in ("auto", card.precision):
+        raise OptionError(
+            f"precision is {request.precision!r}, but {path} computes in {card.precision}; bf16 "
+            "needs the runtime torch, int8 a file that `cloudmask export --precision int8` wrote"
+        )
     if card.model != request.entry.id:
         raise WeightsError(
             f"{path} holds model {card.model!r}, but {request.entry.id!r} was asked for"
@@ -155,20 +227,38 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
             f"{path} takes {', '.join(card.bands)}; the data lacks {', '.join(missing)}. Load "
             "them, or export the model anew for the bands there are"
         )
+    input_names = tuple(item.name for item in session.get_inputs())
+    on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
+    if request.runtime == "openvino":
+        session = _compile(path)
+    elif not on_cpu:
+        workers = 1
     return OnnxDetector(
         session=session,
-        input_names=tuple(item.name for item in session.get_inputs()),
+        input_names=input_names,
+        workers=workers,
         planes=tuple(places.get(name) for name in card.bands),
         band_names=names,
         scheme=card.class_scheme,
-        window=card.window,
+        window=replace(card.window, batch=MAX_WORKERS),
         card=card,
     )
 
 
-def _open_session(path: Path, device: str) -> Any:  # noqa: ANN401 - the package has no types
+def _compile(path: Path) -> OpenVinoSession:
     try:
-        return open_session(path, device)
+        return OpenVinoSession(path)
+    except ModuleNotFoundError as err:
+        raise MissingExtraError.for_extra("openvino", "The runtime 'openvino'") from err
+    except RuntimeError as err:
+        raise WeightsError(
+            f"OpenVINO cannot compile {path}: {str(err).splitlines()[0]}; use the runtime 'onnx'"
+        ) from err
+
+
+def _open_session(path: Path, device: str, threads: int) -> Any:  # noqa: ANN401 - no types
+    try:
+        return open_session(path, device, threads=threads)
     except ModuleNotFoundError as err:
         raise MissingExtraError.for_extra("onnx", "Running an ONNX file") from err
     except OptionError:

@@ -68,7 +68,7 @@ def export_onnx(
         OutputError: The file cannot be written, or its name is not that of an ONNX file.
     """
     path = Path(path)
-    _check_output(path)
+    check_onnx_output(path)
     entry = get_model(model) if isinstance(model, str) else model
     if entry.kind.export is None:
         kinds = [kind.id for kind in KINDS.values() if kind.export is not None]
@@ -95,7 +95,7 @@ def export_onnx(
     return card
 
 
-def _check_output(path: Path) -> None:
+def check_onnx_output(path: Path) -> None:
     """See before the work that ``path`` can be written and will be known for what it is."""
     if path.suffix.lower() != ONNX_SUFFIX:
         raise OutputError(f"the output is {path.name!r}; expected a name that ends in .onnx")

@@ -1,8 +1,4 @@
-"""Windows side by side on a CPU.
-
-Threads that share a window wait for each other at the end of every layer. Threads with a window
-each do not, and a core's cache holds one window's rows.
-"""
+"""Windows side by side in threads of torch."""
 
 from __future__ import annotations
 
@@ -12,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-MAX_WORKERS = 4
-"""Windows at a time at most; each takes memory of its own."""
+from openeo_cloudmask.models.pool import call_each, share_threads
 
 
 def for_each(run: Callable[[int], None], count: int) -> None:
@@ -25,17 +19,12 @@ def for_each(run: Callable[[int], None], count: int) -> None:
     alone: kernels are chosen by the number of threads, and with it the order of their sums. An
     exception of ``run`` is raised here, once no call is under way any more.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, MAX_WORKERS)
+    workers, threads = share_threads(torch.get_num_threads())
     if workers == 1:
         for index in range(count):
             run(index)
-        return
-    pool = _workers(workers, threads // workers)
-    calls = [pool.submit(run, index) for index in range(count)]
-    failures = [failure for call in calls if (failure := call.exception()) is not None]
-    if failures:
-        raise failures[0]
+    else:
+        call_each(_workers(workers, threads), run, count)
 
 
 @lru_cache
@@ -47,6 +36,8 @@ def _workers(count: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _take_share(threads: int) -> None:
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
     # torch.set_num_threads would set the number for threads to come as well. OpenMP's own call
     # holds for this thread alone, once torch has set what it sets at a thread's first use.
     torch.get_num_threads()

@@ -1,6 +1,7 @@
 """The contract of ``predict``: invariance to chunks and batches, no-data, errors, progress."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -202,3 +203,48 @@ def test_scaled_integers_are_refused_with_the_factor_to_pass(
 def test_stride_larger_than_the_window(make_detector, reflectance):
     with pytest.raises(OptionError, match="stride 384 px does not fit a window of 64 px"):
         predict(reflectance(9, (3, 40, 40)), make_detector(), stride=384)
+
+
+def test_the_next_rows_are_read_while_the_network_is_at_these(make_detector, reflectance):
+    """Without that, the first window would wait for rows that are read after it."""
+    pixels = reflectance(1, (3, 200, 64))
+    read = threading.Event()
+
+    class Rows:
+        shape = pixels.shape
+
+        def __getitem__(self, key):
+            if key[1].stop > 100:
+                read.set()
+            return pixels[key]
+
+    class Waiting:
+        def __init__(self, detector):
+            self._detector = detector
+
+        def __getattr__(self, name):
+            return getattr(self._detector, name)
+
+        def predict_windows(self, windows, valid):
+            assert read.wait(timeout=20)
+            return self._detector.predict_windows(windows, valid)
+
+    where = {"stride": 64, "origin_yx": (-64, 0)}
+    answer = predict(Rows(), Waiting(make_detector()), **where)
+    np.testing.assert_array_equal(answer, predict(pixels, make_detector(), **where))
+
+
+def test_an_error_of_the_network_is_raised_and_nothing_goes_on(make_detector, reflectance):
+    detector = make_detector()
+
+    class Failing:
+        def __getattr__(self, name):
+            return getattr(detector, name)
+
+        def predict_windows(self, windows, valid):
+            raise RuntimeError("the network is broken")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="the network is broken"):
+        predict(reflectance(1, (3, 90, 90)), Failing(), stride=64)
+    assert threading.active_count() == before

@@ -166,8 +166,8 @@ def test_weights_of_another_model_are_refused(
 def test_options_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="runtime is 'tensorflow'"):
         load_detector("hollstein", runtime="tensorflow")
-    with pytest.raises(OptionError, match="precision is 'int8'"):
-        load_detector("hollstein", precision="int8")
+    with pytest.raises(OptionError, match="precision is 'int4'"):
+        load_detector("hollstein", precision="int4")
     with pytest.raises(OptionError, match="no weights of its own"):
         load_detector("hollstein", weights=tmp_path)
 

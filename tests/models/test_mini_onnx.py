@@ -10,8 +10,8 @@ import pytest
 
 from openeo_cloudmask.errors import BandError, OptionError
 from openeo_cloudmask.inference import predict
-from openeo_cloudmask.models import get_model, load, load_detector
-from openeo_cloudmask.models.onnx_detector import packaged_onnx, read_card
+from openeo_cloudmask.models import LoadRequest, get_model, load, load_detector, select_input
+from openeo_cloudmask.models.onnx_detector import load_onnx, packaged_onnx, read_card
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 pytestmark = pytest.mark.slow
@@ -60,6 +60,53 @@ def test_only_models_with_common_bands_are_exported_for_any_sensor(tmp_path):
 
     with pytest.raises(OptionError, match="'cloudsen12' is exported for one sensor at a time"):
         export_onnx("cloudsen12", tmp_path / "x.onnx", sensor="any")
+
+
+def test_on_a_cpu_it_starts_without_torch():
+    code = (
+        "import sys; from openeo_cloudmask.models import load_detector; "
+        "load_detector('mini', device='cpu', sensor='sentinel-2-l1c'); "
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_threads_and_batches_change_nothing_bit_for_bit(runtime, monkeypatch):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    request = LoadRequest(
+        entry=MINI,
+        model_input=select_input(MINI, sensor="sentinel-2-l2a"),
+        weights=packaged_onnx(MINI),
+        runtime=runtime,
+    )
+    bands = len(request.model_input.band_names)
+    windows = np.random.default_rng(2).random((3, bands, 512, 512), np.float32) * 0.4
+    valid = np.ones((3, 512, 512), bool)
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        detector = load_onnx(request)
+        found.append(detector.predict_windows(windows, valid))
+    alone = detector.predict_windows(windows[2:], valid[2:])
+    for answer in found:
+        np.testing.assert_array_equal(answer, found[0])
+    np.testing.assert_array_equal(alone, found[0][2:])
+
+
+def test_openvino_gives_the_same_classes():
+    pytest.importorskip("openvino")
+    scene = simulate_scene(6, size=256, sensor="landsat-7-l1", nodata_fraction=0.1)
+    options = {"sensor": "landsat-7-l1", "bands": scene.band_names, "device": "cpu"}
+    found = []
+    for runtime in ("onnx", "openvino"):
+        detector = load_detector("mini", runtime=runtime, precision="fp32", **options)
+        cube = scene.cube[[scene.band_names.index(name) for name in detector.band_names]]
+        found.append(predict(cube, detector, stride=256))
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-4)
+    with pytest.raises(OptionError, match="'openvino' computes on the CPU"):
+        load_detector("mini", runtime="openvino", **(options | {"device": "cuda"}))
 
 
 WITHOUT_TORCH = """

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from openeo_cloudmask.models import threads
+from openeo_cloudmask.models.pool import MAX_WORKERS
 from openeo_cloudmask.models.threads import for_each
 
 
@@ -35,7 +35,7 @@ def test_calls_share_the_threads_and_leave_the_caller_its_own(thread_count, coun
         shares[index] = torch.get_num_threads()
 
     for_each(run, count)
-    workers = min(thread_count, threads.MAX_WORKERS)
+    workers = min(thread_count, MAX_WORKERS)
     assert set(shares.values()) == {thread_count // workers}
     assert torch.get_num_threads() == thread_count
     fresh = []

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of logits (n, class, y, x), plane by plane.
+
+    onnxruntime transposes the tensor twice for the operator Softmax over classes; for a small
+    network that is a quarter of its time.
+    """
+    raised = (logits - logits.amax(dim=1, keepdim=True)).exp()
+    return raised / raised.sum(dim=1, keepdim=True)
 
 
 class ExportedForm(nn.Module):
@@ -24,7 +33,7 @@ class ExportedForm(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return probabilities, (n, class, y, x)."""
         out: Tensor = self.network(*inputs)
-        return torch.softmax(out, dim=1) if self.softmax else out
+        return softmax(out) if self.softmax else out
 
 
 class ScriptForm(nn.Module):
@@ -36,4 +45,4 @@ class ScriptForm(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return probabilities, (n, class, y, x)."""
-        return torch.softmax(self.network(windows), dim=1)
+        return softmax(self.network(windows))

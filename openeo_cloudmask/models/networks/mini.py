@@ -9,15 +9,17 @@ from its cloud.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openeo_cloudmask.errors import BandError, InputError, OptionError
+from openeo_cloudmask.models.networks.prepare import fold_batch_norms
 
 PLANES = ("blue", "green", "red", "nir", "cirrus", "swir16", "swir22")
 """What the network sees, in its order: reflectance, 0-1."""
@@ -26,6 +28,7 @@ WIDTHS = (24, 40, 64, 104, 144)
 """Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
 MULTIPLE_PX = 2 ** len(WIDTHS)
 
+_PLANES_MULTIPLE = 4
 _CONTEXT_BLOCKS = 3
 _CONTEXT_KERNEL = 3
 _FINE = 8
@@ -108,14 +111,22 @@ class MiniNet(nn.Module):
                 f"the image has {height} x {width} pixels; mini takes multiples of {MULTIPLE_PX}. "
                 "Mirror its borders and cut the result"
             )
-        seen = (planes != 0).any(dim=1, keepdim=True)
+        x = torch.cat(self.tell(planes, present), dim=1)
+        return self.decide(x.contiguous(memory_format=torch.channels_last), far)
+
+    def tell(self, planes: Tensor, present: Tensor) -> list[Tensor]:
+        """What the network is told of each pixel, in parts that are joined along the planes."""
+        # The largest size, not ``any``: runtimes have no fast form of that.
+        seen = (planes.abs().amax(dim=1, keepdim=True) > 0).to(planes.dtype)
         flags = present[:, :, None, None]
         log = torch.log(planes.clamp(0, 4) + _FLOOR)
         curved = (log + 1.75) * (flags * seen)
         hue = torch.tanh(5 * (log[:, :_HUES] - log[:, 1 : _HUES + 1])) * seen
         told = flags[:, len(NEEDED_PLANES) :].expand(-1, -1, *planes.shape[2:])
-        x = torch.cat([curved, planes, told, seen.to(planes.dtype), hue], dim=1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        return [curved, planes, told, seen, hue]
+
+    def decide(self, x: Tensor, far: Tensor | None = None) -> Tensor:
+        """Logits of what ``tell`` told, joined."""
         fine = F.relu(self.spectral(x))
         x = self.stem(x)
         skips = [x]
@@ -150,15 +161,32 @@ class PickBands(nn.Module):
 
 
 class AnyBands(nn.Module):
-    """The network for any choice of planes: those that are missing are zero and flagged so."""
+    """The network for any choice of planes: those that are missing are zero and flagged so.
+
+    It is arranged for onnxruntime, whose fast convolutions take multiples of 4 planes: some that
+    are zero, and weigh nothing, join those that the network is told.
+    """
 
     def __init__(self, network: MiniNet) -> None:
         super().__init__()
-        self.network = network
+        self.network: MiniNet = fold_batch_norms(copy.deepcopy(network).eval())  # type: ignore[assignment]
+        told = self.network.spectral.in_channels
+        self._more = -told % _PLANES_MULTIPLE
+        self.network.spectral = _widen(self.network.spectral, self._more)
+        self.network.stem[0] = _widen(cast("nn.Conv2d", self.network.stem[0]), self._more)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         """(n, plane, y, x) and (n, plane) 0 or 1 -> logits."""
-        return self.network.classify(x, present)
+        more = present.new_zeros(()).expand(x.shape[0], self._more, *x.shape[2:])
+        return self.network.decide(torch.cat([*self.network.tell(x, present), more], dim=1))
+
+
+def _widen(conv: nn.Conv2d, planes: int) -> nn.Conv2d:
+    """The same convolution, which also takes ``planes`` that weigh nothing."""
+    wide = copy.copy(conv)
+    wide.in_channels += planes
+    wide.weight = nn.Parameter(F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, planes)))
+    return wide
 
 
 def _conv(

@@ -8,8 +8,6 @@ an arrangement of its own.
 from __future__ import annotations
 
 import copy
-from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Literal
 
@@ -19,22 +17,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.models.devices import choose_device
-from openeo_cloudmask.options import PRECISIONS
+from openeo_cloudmask.models.processor import read_processor, warn_of_slow_bf16
 
 Precision = Literal["fp32", "bf16"]
 
-_CPU_FLAGS = Path("/proc/cpuinfo")
 
-
-@lru_cache(maxsize=1)
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX; Linux only)."""
-    try:
-        text = _CPU_FLAGS.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    """Whether bfloat16 is faster than fp32 on this CPU."""
+    return read_processor().fast_bf16
 
 
 def resolve_device(device: str) -> torch.device:
@@ -55,18 +45,22 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> Precision:
-    """``"auto"`` is bf16 where the hardware has it, else fp32.
+    """``"auto"`` is bf16 where the hardware is fast with it, else fp32.
 
     Raises:
         OptionError: Not one of auto, fp32, bf16.
     """
     match precision:
-        case "fp32" | "bf16":
-            return precision
+        case "fp32":
+            return "fp32"
+        case "bf16":
+            if device.type == "cpu":
+                warn_of_slow_bf16()
+            return "bf16"
         case "auto":
             has_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
             return "bf16" if has_bf16 else "fp32"
-    raise OptionError(f"The precision was {precision!r}; expected one of: {', '.join(PRECISIONS)}.")
+    raise OptionError(f"The precision was {precision!r}; torch runs auto, fp32 and bf16.")
 
 
 class _ExactArithmetic:

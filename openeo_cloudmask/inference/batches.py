@@ -1,0 +1,215 @@
+"""Batches of windows: cut from rows of a cube, and given to a network that works meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openeo_cloudmask.errors import InputError
+from openeo_cloudmask.inference.detector import Detector
+from openeo_cloudmask.inference.windows import AxisPlan, fill_window
+from openeo_cloudmask.sensors import find_layer
+
+DN_MEDIAN_LIMIT = 3.0
+"""Reflectance and normalised temperatures lie in 0-1; a median above this is another unit."""
+
+
+class Cube(Protocol):
+    """Pixels that can be read in parts: a NumPy array, a dask array, or a lazy reader."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(band, y, x)."""
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:  # noqa: ANN401
+        """Return the part as something ``numpy.asarray`` takes: NaN where unseen."""
+
+
+class Batch(NamedTuple):
+    """Windows of one row of windows that the network has, or will have, looked at."""
+
+    windows: int
+    """How many there are; those of which nothing is seen are not in the rest."""
+    top: int
+    bottom: int
+    """Rows of the cube that they cover, ``top`` to ``bottom``."""
+    above: int
+    """Rows of the windows that lie above the cube."""
+    starts: list[int]
+    """First columns of the windows; may be negative."""
+    own: list[float]
+    """The share of each that is seen in the scene, 0-1."""
+    pixels: NDArray[np.float32]
+    """(window, band, y, x)."""
+    seen: NDArray[np.bool_]
+    """(window, y, x)."""
+    answer: Future[NDArray[np.float32]] | None
+    """None where there is no window."""
+    complete: NDArray[np.bool_]
+    """(y, x), what is valid in the rows from ``top`` on that no later window touches."""
+
+
+def start_batches(
+    cube: Cube, network: Network, rows: AxisPlan, columns: AxisPlan, batch_size: int | None
+) -> Iterator[Batch]:
+    """Yield batches, each when the network has got it."""
+    height = cube.shape[1]
+    size = len(rows.weights)
+    images = [find_layer(name) is None for name in network.detector.band_names]
+    reader = _RowReader(cube, max(rows.starts[0], 0), size, images)
+    for index, start in enumerate(rows.starts):
+        top, bottom = max(start, 0), min(start + size, height)
+        final = bottom if index + 1 == len(rows.starts) else min(rows.starts[index + 1], height)
+        block, valid = reader.read(top, bottom)
+        left = list(columns.starts)
+        while left:
+            # Asked for anew: a detector that loads on first use knows its device only then.
+            count = batch_size or network.detector.window.batch
+            taken, left = left[:count], left[count:]
+            batch = network.start(block, valid, start, taken)
+            done = 0 if left else max(final - top, 0)
+            yield batch._replace(complete=valid[:done].copy())
+
+
+def one_behind(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield each batch once the next one is there."""
+    before = next(batches)
+    for batch in batches:
+        yield before
+        before = batch
+    yield before
+
+
+class Network:
+    """A detector at work in a thread of its own, on two batches in turn."""
+
+    def __init__(self, detector: Detector, shape: tuple[int, int, int]) -> None:
+        """Take the shape (band, y, x) of its windows."""
+        self.detector = detector
+        self._shape = shape
+        self._rooms = [self._room(0), self._room(0)]
+        self._context = copy_context()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="network")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _room(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Memory for ``count`` windows."""
+        return np.empty((count, *self._shape), np.float32), np.empty(
+            (count, *self._shape[1:]), bool
+        )
+
+    def start(
+        self, block: NDArray[np.float32], valid: NDArray[np.bool_], row: int, starts: list[int]
+    ) -> Batch:
+        """Return the windows at ``starts``, once the network has them.
+
+        Args:
+            block: (band, y, x), the cube's rows from ``row`` on, or from its first.
+            valid: (y, x).
+            row: first row of the windows in the cube; may be negative.
+            starts: first columns of the windows in the cube; may be negative.
+        """
+        size = self._shape[-1]
+        pixels, seen = self._rooms.pop(0)
+        if len(pixels) < len(starts):
+            pixels, seen = self._room(len(starts))
+        self._rooms.append((pixels, seen))
+        filled: list[int] = []
+        for start in starts:
+            if fill_window(
+                block,
+                valid,
+                row=min(row, 0),
+                column=start,
+                size_px=size,
+                mirrored=self.detector.window.mirrored,
+                out=(pixels[len(filled)], seen[len(filled)]),
+            ):
+                filled.append(start)
+        pixels, seen = pixels[: len(filled)], seen[: len(filled)]
+        answer = None
+        if filled:
+            work = self.detector.predict_windows
+            answer = self._pool.submit(self._context.run, work, pixels, seen)
+        return Batch(
+            windows=len(starts),
+            top=max(row, 0),
+            bottom=max(row, 0) + len(valid),
+            above=-min(row, 0),
+            starts=filled,
+            own=[
+                float(np.count_nonzero(valid[:, max(start, 0) : start + size])) / size**2
+                for start in filled
+            ],
+            pixels=pixels,
+            seen=seen,
+            answer=answer,
+            complete=np.empty((0, valid.shape[1]), bool),
+        )
+
+
+class _RowReader:
+    """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
+
+    def __init__(self, cube: Cube, first: int, most_rows: int, images: list[bool]) -> None:
+        """Read ``cube`` from row ``first``; ``images`` says which bands are no quality layers."""
+        bands, height, width = cube.shape
+        rows = min(most_rows, height)
+        self._cube, self._images = cube, images
+        self._first, self._end = first, first
+        self._pixels = np.empty((bands, rows, width), np.float32)
+        self._valid = np.empty((rows, width), bool)
+
+    def read(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool.
+
+        They are views, good until the next call.
+        """
+        gone, kept = top - self._first, self._end - top
+        if gone:
+            for plane in (*self._pixels, self._valid):
+                plane[:kept] = plane[gone : gone + kept]
+        if bottom > self._end:
+            bands, _, width = self._cube.shape
+            new = np.asarray(self._cube[:, self._end : bottom, 0:width])
+            new = _check_pixels(new, (bands, bottom - self._end, width), self._images)
+            self._pixels[:, kept : bottom - top] = new
+            self._valid[kept : bottom - top] = np.isfinite(new).all(axis=0)
+        self._first, self._end = top, max(bottom, self._end)
+        return self._pixels[:, : bottom - top], self._valid[: bottom - top]
+
+
+def _check_pixels(
+    pixels: NDArray[Any], shape: tuple[int, int, int], images: list[bool]
+) -> NDArray[np.float32]:
+    if pixels.shape != shape:
+        raise InputError(f"reading gave an array of shape {pixels.shape}; expected {shape}")
+    if pixels.dtype.kind not in "fiub":
+        raise InputError(
+            f"the cube holds values of type {pixels.dtype}; expected floating point reflectance"
+        )
+    values = pixels.astype(np.float32, copy=False)
+    sample = values[images, ::8, ::8]  # enough for a median, and cheap
+    medians = [
+        float(np.median(seen)) for plane in sample if (seen := plane[np.isfinite(plane)]).size
+    ]
+    high = sum(median > DN_MEDIAN_LIMIT for median in medians)
+    if medians and high > len(medians) / 2:
+        worst = max(medians)
+        factor = 0.01 if worst <= 150 else 0.0001
+        raise InputError(
+            f"the pixels do not look like reflectance: a band's median is {worst:.4g}, expected "
+            f"0 to 1. If these are scaled integers, pass scale={factor} (and offset=-0.1 for "
+            "Sentinel-2 products of baseline 04.00 or later whose offset is not applied yet)"
+        )
+    return values
