@@ -172,6 +172,13 @@ def score(
     weighted: Annotated[
         bool, typer.Option("--weighted", help="Also weighted by the reference's confidence.")
     ] = False,
+    protocol: Annotated[
+        bool,
+        typer.Option(
+            "--protocol",
+            help="With --output: also strata, clouds as objects, a text on methods, BibTeX.",
+        ),
+    ] = False,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Leave out and list what fails.")
     ] = False,
@@ -185,6 +192,8 @@ def score(
     from openeo_cloudmask.evaluation.report_html import write_report
     from openeo_cloudmask.evaluation.score_files import ScoreRequest, score_files
 
+    if protocol and output is None:
+        raise OptionError("--protocol writes files; say where to with --output")
     cases = plan_cases(
         dilate=parse_distance(dilate) if dilate else None,
         ignore_rim=parse_distance(ignore_rim) if ignore_rim else None,
@@ -200,6 +209,7 @@ def score(
         reference_format=reference_format,
         split=split,
         keep_going=keep_going,
+        protocol=output if protocol else None,
         error_maps=output / "error_maps" if output is not None else None,
     )
     report = score_files(request, on_scene=lambda item: typer.echo(f"scored {item.name}", err=True))

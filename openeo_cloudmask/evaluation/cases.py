@@ -213,7 +213,7 @@ def score_pair(pair: Pair, cases: tuple[Case, ...]) -> tuple[CaseResult, ...]:
             "expected one grid. Bring the mask to the reference's grid first"
         )
     schemes = (pair.reference_scheme, pair.mask_scheme)
-    views = [view for view in VIEWS if all(_has_view(scheme, view) for scheme in schemes)]
+    views = [view for view in VIEWS if all(has_view(scheme, view) for scheme in schemes)]
     results = tuple(_score(pair, case) for case in cases if case.view in views)
     if not results:
         raise ReferenceDataError(
@@ -309,7 +309,8 @@ def _weights(pair: Pair) -> NDArray[np.float64]:
     return pair.confidence.astype(np.float64) / 255.0
 
 
-def _has_view(scheme: ClassScheme, view: OutputStyle) -> bool:
+def has_view(scheme: ClassScheme, view: OutputStyle) -> bool:
+    """Return whether masks of ``scheme`` can be shown in ``view``."""
     try:
         mapping(scheme, SCHEMES[view.value])
     except OptionError:

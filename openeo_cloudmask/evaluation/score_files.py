@@ -24,6 +24,8 @@ from openeo_cloudmask.evaluation.evaluate import (
 )
 from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.evaluation.points import Points, score_points
+from openeo_cloudmask.evaluation.protocol import SceneDetail, detail_scene
+from openeo_cloudmask.evaluation.protocol_report import write_protocol
 from openeo_cloudmask.evaluation.reference_format import (
     ReferenceFormat,
     ReferenceScene,
@@ -57,6 +59,8 @@ class ScoreRequest:
     """Only this scene of the archive, by its old or new name."""
     keep_going: bool = False
     """True: what fails is left out and listed. False: the first failure is raised."""
+    protocol: Path | None = None
+    """Folder for the tables by strata and objects, the text on methods and BibTeX."""
     error_maps: Path | None = None
     """Folder for an error map of each scene, or None for none."""
 
@@ -72,6 +76,7 @@ def score_files(
     from openeo_cloudmask.evaluation.report_html import scene_pictures
 
     results: list[SceneResult] = []
+    details: list[SceneDetail] = []
     pictures: dict[str, tuple[Picture, ...]] = {}
     failures: list[Failure] = []
     with ExitStack() as stack:
@@ -86,11 +91,15 @@ def score_files(
             results.append(result)
             if evaluation is not None:
                 pictures[result.name] = scene_pictures(evaluation)
+                if request.protocol is not None:
+                    details.append(detail_scene(result.name, evaluation.pair))
             if on_scene is not None:
                 on_scene(result)
     if not results:
         reasons = "; ".join(item.reason for item in failures)
         raise ReferenceDataError(f"no scene of {request.reference} could be scored: {reasons}")
+    if request.protocol is not None:
+        _write_protocol(request, details)
     return make_report(
         f"Scores of {request.mask.name}",
         request.settings,
@@ -98,6 +107,16 @@ def score_files(
         left_out=failures,
         pictures=pictures,
     )
+
+
+def _write_protocol(request: ScoreRequest, details: list[SceneDetail]) -> None:
+    if request.protocol is None or not details:
+        raise ReferenceDataError(
+            f"{request.reference} is points; strata and objects need masks. Leave the protocol out"
+        )
+    found = find_scenes(request.reference, name=request.reference_format, split=request.split)
+    form = None if found is None else found[0]
+    write_protocol(request.protocol, details, request.settings, form)
 
 
 def find_mask(folder: Path, scene: str) -> Path:

@@ -30,7 +30,7 @@ SUMMARY = (
     "cover_error",
 )
 """Numbers of a whole comparison."""
-PER_CLASS = ("precision", "recall", "f1", "iou", "specificity", "balanced_accuracy")
+PER_CLASS = ("precision", "recall", "f1", "f2", "iou", "specificity", "balanced_accuracy")
 """Numbers of one class."""
 
 
@@ -47,6 +47,8 @@ class ClassScore:
     recall: float
     """Share of the reference's pixels of this class that are found; the producer's accuracy."""
     f1: float
+    f2: float
+    """As F1, with recall weighted twice as much as precision."""
     iou: float
     """Intersection over union."""
     specificity: float
@@ -208,6 +210,7 @@ def measure(counts: NDArray[np.float64], scheme: ClassScheme) -> dict[str, NDArr
         "precision": _divide(hit, chosen),
         "recall": recall,
         "f1": _divide(2.0 * hit, support + chosen),
+        "f2": _divide(5.0 * hit, 4.0 * support + chosen),
         "iou": _divide(hit, support + chosen - hit),
         "specificity": specificity,
         "balanced_accuracy": (recall + specificity) / 2.0,

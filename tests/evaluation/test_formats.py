@@ -407,6 +407,27 @@ def test_score_takes_a_folder_of_references_and_points(tmp_path: Path) -> None:
     assert cloud["confusion"] == [[0, 3], [0, 2]]
 
 
+def test_the_protocol_comes_with_words_and_bibtex(tmp_path: Path) -> None:
+    labels = write_cloudsen12(tmp_path / "reference")
+    for name, codes in labels.items():
+        tif(tmp_path / "masks" / f"{name}.tif", np.roll(mapped(codes, CLOUDSEN12), 1, axis=1))
+    out = tmp_path / "out"
+    words = ["score", tmp_path / "masks", tmp_path / "reference", "--split", "all", "--protocol"]
+    run = CliRunner().invoke(build_app(), [*map(str, words), "--output", str(out)])
+    assert run.exit_code == 0, run.output
+    (view,) = json.loads((out / "protocol.json").read_text())["views"]
+    assert view["scenes"] == 3
+    whole, *strata = view["strata"]
+    for kind in ("distance to the border of cloud", "cover of the scene"):
+        parts = [item["pixels"] for item in strata if item["kind"] == kind]
+        assert sum(parts) == whole["pixels"]
+    assert "2 (thin cloud) as thin-cloud" in (out / "methods.md").read_text()
+    assert "doi = {10.1038/s41597-022-01878-2}" in (out / "references.bib").read_text()
+    assert "| all | 3 |" in (out / "protocol.md").read_text()
+    run = CliRunner().invoke(build_app(), [*map(str, words)])
+    assert "say where to with --output" in str(run.exception)
+
+
 def test_formats_are_listed_and_shown() -> None:
     run = CliRunner().invoke(build_app(), ["references", "formats"])
     assert [line.split("\t")[0] for line in run.output.splitlines()] == list(formats())

@@ -65,6 +65,9 @@ def test_every_number_equals_scikit_learn(name: str, *, weighted: bool) -> None:
         precision, recall, f1, support = metrics.precision_recall_fscore_support(
             truth, guess, labels=labels, zero_division=np.nan, **options
         )
+        f2 = metrics.fbeta_score(
+            truth, guess, beta=2, labels=labels, average=None, zero_division=0, **options
+        )
         jaccard = metrics.jaccard_score(
             truth, guess, labels=labels, average=None, zero_division=0, **options
         )
@@ -86,6 +89,7 @@ def test_every_number_equals_scikit_learn(name: str, *, weighted: bool) -> None:
         occurs = ((truth == index) | (guess == index)).any()
         _same(item.iou, jaccard[index] if occurs else math.nan)
         _same(item.f1, f1[index] if occurs else math.nan)
+        _same(item.f2, f2[index] if occurs else math.nan)
         if (truth == index).any() and not (truth == index).all():
             one, other = truth == index, guess == index
             _same(item.specificity, metrics.recall_score(~one, ~other, **options))
