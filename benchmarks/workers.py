@@ -1,0 +1,127 @@
+"""What workers share out: windows computed twice, bytes moved; and whether memory stays flat.
+
+    python benchmarks/workers.py                    # counts for 1, 2, 4 and 8 workers: no pixels
+    python benchmarks/workers.py --scenes 1000      # many small scenes, one after the other
+    python benchmarks/workers.py --sparse 40000     # one large file that is mostly empty
+
+The counts follow the strips that the back end hands out and the windows that each strip needs, as
+``predict_strips`` plans them. A window that two strips need is computed by both. Moved are the
+pixels that a worker reads (7 bands, 32 bit) and the mask it gives back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window as RasterWindow
+
+from openeo_cloudmask.inference.windows import Layout, plan_axis
+from openeo_cloudmask.lazy import plan_strips
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
+from openeo_cloudmask.products.mask import ReadOptions, mask_product
+
+SIZES_PX = (10980, 40000)
+WORKERS = (1, 2, 4, 8)
+WINDOW_PX = 512
+BANDS = ("B02", "B03", "B04", "B08", "B10", "B11", "B12")
+_SMALL_PX = 64
+
+
+def count_shared(size: int, workers: int) -> dict[str, float]:
+    """Windows, those computed twice, and bytes moved, for a square scene of ``size`` pixels."""
+    plan = plan_axis(size, size_px=WINDOW_PX, stride_px=DEFAULT_STRIDE_PX, layout=Layout.ANCHORED)
+    strips = plan_strips(size, step_px=DEFAULT_STRIDE_PX, origin_px=0, count=workers)
+    rows = pixels = 0
+    for first, stop in strips:
+        touching = [at for at in plan.starts if at < stop and at + WINDOW_PX > first]
+        rows += len(touching)
+        pixels += min(touching[-1] + WINDOW_PX, size) - max(touching[0], 0)
+    across = len(plan.starts)
+    return {
+        "size_px": size,
+        "workers": workers,
+        "windows": across**2,
+        "twice": across * (rows - len(plan.starts)),
+        "twice_share": rows / len(plan.starts) - 1,
+        "read_gb": pixels * size * len(BANDS) * 4 / 1e9,
+        "written_gb": size * size / 1e9,
+    }
+
+
+def memory_mb() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def write_scene(path: Path, size: int, *, sparse: bool = False) -> None:
+    """Write counts; a sparse file has pixels in its upper left corner alone."""
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=len(BANDS), dtype="uint16",
+        crs="EPSG:32632", transform=from_origin(499980, 5300040, 10, 10), tiled=True,
+        blockxsize=512, blockysize=512, compress="deflate", nodata=0, bigtiff="YES",
+        SPARSE_OK=True,
+    ) as dataset:  # fmt: skip
+        dataset.descriptions = BANDS
+        side = min(size, 1024 if sparse else size)
+        part = rng.integers(500, 4000, (len(BANDS), side, side)).astype(np.uint16)
+        dataset.write(part, window=RasterWindow(0, 0, side, side))
+
+
+def mask(path: Path) -> int:
+    """Mask a scene; return the windows that were planned."""
+    seen = 0
+
+    def progress(_done: int, total: int) -> None:
+        nonlocal seen
+        seen = total
+
+    read = ReadOptions(scale=1e-4)
+    options = MaskOptions(sensor="sentinel-2-l1c")
+    mask_product(path, path.with_name("mask.tif"), options, read=read, overwrite=True,
+                 progress=progress)  # fmt: skip
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, help="so many small scenes")
+    parser.add_argument("--sparse", type=int, help="pixels a side of one large file")
+    parser.add_argument("--json", type=Path, help="where to write the counts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.tif"
+        if options.scenes:
+            write_scene(path, _SMALL_PX)
+            for number in range(1, options.scenes + 1):
+                mask(path)
+                if number in (1, 10) or number % max(options.scenes // 5, 1) == 0:
+                    print(f"after {number:5} scenes of {_SMALL_PX} px: {memory_mb():7.0f} MB")
+        if options.sparse:
+            for size in (options.sparse // 4, options.sparse):
+                write_scene(path, size, sparse=True)
+                windows = mask(path)
+                print(f"{size} x {size} px, {windows} windows: {memory_mb():7.0f} MB")
+    if options.scenes or options.sparse:
+        return
+    rows = [count_shared(size, workers) for size in SIZES_PX for workers in WORKERS]
+    for row in rows:
+        print(
+            f"{row['size_px']:6} px, {row['workers']} workers: {row['windows']:6} windows, "
+            f"{row['twice']:5} of them twice ({row['twice_share']:.1%}), "
+            f"{row['read_gb']:6.2f} GB read, {row['written_gb']:5.2f} GB written"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
