@@ -74,7 +74,7 @@ def export(
                 f"  {block.name:<28}{'int8' if block.int8 else 'fp32':<6}{block.products:8.0f} "
                 f"million products, alone in int8 changes {block.changed:.3%}"
             )
-        typer.echo(f"  classes equal in the worst of the guard's windows: {card.equal_classes:.3%}")
+        typer.echo(f"  classes of the guard's scenes that stay: {card.equal_classes:.3%}")
     else:
         card = export_onnx(model, output, **options)
     typer.echo(

@@ -46,8 +46,8 @@ class OnnxCard:
     precision: str = "fp32"
     """Number format of its products: ``fp32`` or ``int8``."""
     equal_classes: float | None = None
-    """Of an int8 file: the least share of pixels, over the guard's scenes, whose class is that of
-    the file it was made from, 0-1."""
+    """Of an int8 file: the share of the pixels of the guard's scenes whose class is that of the
+    file it was made from, 0-1."""
     made_from: str | None = None
     """Of an int8 file: SHA-256 of the file it was made from."""
     scaling: str

@@ -4,7 +4,7 @@ Weights get a scale for each output channel, tensors between layers one each, fr
 the largest value they take on the calibration's windows: ranges are fixed, so that an answer
 depends on its window alone. What the network is asked for are classes; so each block is tried as
 the only one in int8 on windows that the calibration has not seen, and blocks stay in fp32, those
-first that change most classes for the products they have, until next to none changes.
+first that change most classes, until next to none changes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Block:
     products: float
     """How many products of numbers a window takes there, in millions."""
     changed: float
-    """Largest share of a window's classes that changes where this block alone is in int8, 0-1."""
+    """Share of the guard's pixels whose class changes where this block alone is in int8, 0-1."""
     int8: bool = True
     """Whether it is in int8 in the file."""
 
@@ -154,7 +154,7 @@ def _choose(
     work: _Work, blocks: list[Block], guard: list[Feed], wanted: list[NDArray[np.intp]]
 ) -> tuple[list[Block], float]:
     """Leave blocks in fp32, the most sensitive first, until the guard is content."""
-    order = sorted(blocks, key=lambda block: block.changed / block.products, reverse=True)
+    order = sorted(blocks, key=lambda block: block.changed, reverse=True)
     for left_out in range(len(blocks)):
         kept = {block.name for block in order[left_out:]}
         nodes = [node for block in blocks if block.name in kept for node in block.nodes]
@@ -255,9 +255,9 @@ class _Work:
     def changed(
         self, nodes: Sequence[str], guard: Sequence[Feed], wanted: list[NDArray[np.intp]]
     ) -> float:
-        """The largest share of a window's classes that change with these nodes in int8."""
+        """The share of all pixels whose class changes with these nodes in int8."""
         given = self.classes(self.write(nodes), guard)
-        return max(float((a != b).mean()) for a, b in zip(given, wanted, strict=True))
+        return float(np.mean([(a != b).mean() for a, b in zip(given, wanted, strict=True)]))
 
 
 def _block_name(weight: str) -> str:
