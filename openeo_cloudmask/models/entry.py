@@ -58,6 +58,8 @@ class WeightsSource:
     size_bytes: int | None = None
     host: str = "huggingface"
     """A key of ``WEIGHTS_URLS``."""
+    also_named: tuple[str, ...] = field(default=(), compare=False)
+    """Other names by which the file was published; in folders they are found too."""
 
     def __post_init__(self) -> None:
         """Check that the parts are names, since they become paths of the cache."""
@@ -66,7 +68,7 @@ class WeightsSource:
                 f"the weights are on the host {self.host!r}; expected one of "
                 f"{', '.join(WEIGHTS_URLS)}"
             )
-        parts = [*self.repo.split("/"), *self.file.split("/"), self.revision]
+        parts = [*self.repo.split("/"), *self.file.split("/"), self.revision, *self.also_named]
         if self.repo.count("/") != 1 or not all(map(_NAME.fullmatch, parts)):
             raise WeightsError(
                 f"the weights are {self.repo!r}, {self.revision!r}, {self.file!r}; expected an "

@@ -41,8 +41,12 @@ def load_state_dict_strict(
             are not the network's, or it holds values that are no finite numbers.
     """
     path = Path(path)
-    given = {published_key(key): tensor for key, tensor in read_tensors(path).items()}
-    given = _strip_prefixes(given, set(network.state_dict()))
+    own = set(network.state_dict())
+    given = {
+        key if key in own else published_key(key): tensor
+        for key, tensor in read_tensors(path).items()
+    }
+    given = _strip_prefixes(given, own)
     if training_only is not None:
         given = {key: item for key, item in given.items() if not key.startswith(training_only)}
     load_tensors_strict(network, given, path)

@@ -63,9 +63,10 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
         if found is not None:
             return found
     cached = cache_folder() / "weights" / source.repo / source.file
-    if cached.is_file():
-        verify_digest(cached, source, record=True)
-        return cached
+    for path in (cached, *(cached.with_name(name) for name in source.also_named)):
+        if path.is_file():
+            verify_digest(path, source, record=True)
+            return path
     fetch = _from_hub if source.host == "huggingface" else _from_url
     return fetch(entry, source, cached)
 
@@ -107,7 +108,8 @@ def _candidates(folder: Path, source: WeightsSource) -> tuple[Path, ...]:
     places = [folder / source.repo / published, folder / published, folder / short]
     if folder.name == published.parent.name:  # the model's own folder was named
         places.append(folder / published.name)
-    return tuple(dict.fromkeys(places))
+    others = [path.with_name(name) for path in places for name in source.also_named]
+    return tuple(dict.fromkeys([*places, *others]))
 
 
 def _in_folder(folder: Path, source: WeightsSource) -> Path | None:

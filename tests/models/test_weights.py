@@ -123,6 +123,18 @@ def test_wrong_digest_is_refused(
         find_weights(entry, tmp_path if where == "folder" else None)
 
 
+@pytest.mark.parametrize("where", ["folder", "cache"])
+def test_a_file_is_found_by_any_name_it_was_published_under(
+    cache: Path, tmp_path: Path, where: str
+) -> None:
+    entry = get_model("cloudsen12l2a")
+    path = (tmp_path if where == "folder" else cache / "weights") / entry.weights.repo
+    path = path / "cloudsen12-s2-l2a-1.0.0.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    assert find_weights(entry, tmp_path if where == "folder" else None) == path
+
+
 def test_first_download_is_recorded_and_later_ones_have_to_match(
     entry: ModelEntry, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,11 @@ UNET = ModelKind(
 
 
 def _weights(
-    file: str, *, sha256: str | None = None, size_bytes: int | None = None
+    file: str,
+    *,
+    sha256: str | None = None,
+    size_bytes: int | None = None,
+    also_named: tuple[str, ...] = (),
 ) -> WeightsSource:
     # No commit of this repository is known to us, so the branch is named and the digest decides.
     return WeightsSource(
@@ -56,6 +60,7 @@ def _weights(
         revision="main",
         sha256=sha256,
         size_bytes=size_bytes,
+        also_named=also_named,
     )
 
 
@@ -117,7 +122,8 @@ _MODELS = (
         "CloudSEN12, 12 bands, Level-2A",
         "Network on the 12 bands of Sentinel-2 Level-2A (no B10), published as TorchScript.",
         {"sentinel-2-l2a": _L2A},
-        _weights("cloudsen12l2a.pt"),
+        # The package cloudsen12-models 1.0.2 has it by the second name.
+        _weights("cloudsen12l2a.pt", also_named=("cloudsen12-s2-l2a-1.0.0.pt",)),
     ),
     _script(
         "dtacs4bands",

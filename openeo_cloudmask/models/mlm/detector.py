@@ -88,7 +88,9 @@ class MlmDetector:
             place += plane
         # Where the model finds its no-data more likely than all classes together, so do we.
         total = found.sum(axis=0)
-        return np.where(none >= total, np.nan, found / np.where(total > 0, total, 1))
+        found /= np.where(total > 0, total, 1)
+        found[:, none >= total] = np.nan
+        return found
 
 
 def answer_tile(run: Run, tile: NDArray[Any], recipe: Recipe) -> NDArray[np.float32]:
@@ -120,7 +122,8 @@ def answer_tile(run: Run, tile: NDArray[Any], recipe: Recipe) -> NDArray[np.floa
             f"{recipe.artifact.path} answers with {answer.shape}; expected {expected} planes of "
             f"{tile.shape[1]} x {tile.shape[2]} pixels"
         )
-    return answer.astype(np.float32, copy=False)
+    planes: NDArray[np.float32] = answer.astype(np.float32, copy=False)
+    return planes
 
 
 def activate(answer: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
@@ -131,7 +134,8 @@ def activate(answer: NDArray[np.float32], activation: str) -> NDArray[np.float32
     if activation != "softmax":
         return answer
     raised = np.exp(answer - answer.max(axis=0))
-    return (raised / raised.sum(axis=0)).astype(np.float32)
+    shares: NDArray[np.float32] = (raised / raised.sum(axis=0)).astype(np.float32)
+    return shares
 
 
 def load_mlm(request: LoadRequest) -> Detector:

@@ -94,9 +94,9 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def _parse_step(entry: object, place: str) -> tuple[Step, ...]:
-    kind = entry.get("type") if isinstance(entry, Mapping) else None
-    if entry is None or (isinstance(entry, Mapping) and kind is None):
+    if entry is None or (isinstance(entry, Mapping) and entry.get("type") is None):
         return ()
+    kind = str(entry.get("type")) if isinstance(entry, Mapping) else ""
     if not isinstance(entry, Mapping) or kind not in _NAMES:
         raise CatalogError(f"{place}.type is {kind!r}; expected one of {', '.join(_NAMES)}")
     numbers = [entry.get(name) for name in _NAMES[kind]]

@@ -1,0 +1,142 @@
+"""OmniCloudMask: the answers of its authors' package 1.8.1 on made-up weights.
+
+``benchmarks/omnicloudmask.py --golden`` wrote what the package answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from openeo_cloudmask.errors import InputError, OptionError, WeightsError
+from openeo_cloudmask.models import load_detector
+from openeo_cloudmask.models.families.omnicloudmask import _FILES
+from openeo_cloudmask.models.networks.omnicloudmask import build, normalise
+from openeo_cloudmask.models.omnicloudmask_layout import fit_patches, mask_scene, ramp
+
+SEED, SHAPE = 11, (3, 96, 128)
+SCENE_SEED, SCENE_SHAPE, PATCH_PX, OVERLAP_PX = 12, (3, 230, 190), 96, 32
+
+
+@pytest.fixture(scope="module")
+def case() -> dict[str, np.ndarray]:
+    path = Path(__file__).parents[1] / "data" / "golden" / "omnicloudmask.npz"
+    with np.load(path) as found:
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def network(case: dict[str, np.ndarray], fill: ModuleType) -> Any:
+    ensemble = build({})
+    for member, bias in zip(ensemble.members, case["biases"], strict=True):
+        fill.fill_state_dict(member)
+        member.segmentation_head[0].bias.data = torch.from_numpy(bias)
+    return ensemble
+
+
+def _logits(network: Any, pixels: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return network(torch.from_numpy(pixels)[None])[0].numpy()
+
+
+def test_logits_are_those_of_the_package(
+    network: Any, case: dict[str, np.ndarray], fill: ModuleType
+) -> None:
+    window = fill.reflectance(SEED, SHAPE)
+    window[:, 40:50, 60:70] = 0
+    expected = case["logits"]
+    found = _logits(network, window)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+def test_a_scenes_mask_is_that_of_the_package(
+    network: Any, case: dict[str, np.ndarray], fill: ModuleType
+) -> None:
+    scene = fill.reflectance(SCENE_SEED, SCENE_SHAPE) + np.float32(0.01)
+    scene[:, :25], scene[:, :, -15:] = 0, 0
+    scene[:, 100:112, 50:70], scene[1, 150:155, 80:90] = 0, 0
+    found = mask_scene(
+        scene, lambda pixels: _logits(network, pixels), patch_px=PATCH_PX, overlap_px=OVERLAP_PX
+    )
+    seen = (scene != 0).any(axis=0)
+    np.testing.assert_array_equal(found == 255, ~seen)
+    assert len(np.unique(case["mask"][seen])) == 4
+    assert (found[seen] == case["mask"][seen]).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("shape", "missing", "size", "overlap"),
+    [
+        ((3000, 2000), 0.0, 1000, 300),
+        ((800, 900), 0.0, 800, 300),
+        ((500, 900), 0.0, 500, 250),
+        ((1800, 1900), 0.4, 900, 300),
+        ((3000, 3000), 0.4, 1000, 300),
+        ((50, 60), 0.4, 32, 16),
+    ],
+)
+def test_patches_fit_the_scene(
+    shape: tuple[int, int], missing: float, size: int, overlap: int
+) -> None:
+    patches = fit_patches(shape, missing, 1000, 300)
+    assert (patches.size_px, patches.overlap_px) == (size, overlap)
+    weights = ramp(patches)
+    assert weights.shape == (size, size)
+    assert weights.max() == 1
+    assert weights[0, 0] == pytest.approx(overlap**-2)
+
+
+def test_scenes_below_32_pixels_are_refused() -> None:
+    with pytest.raises(InputError, match="20 x 90 pixels; expected 32"):
+        mask_scene(np.ones((3, 20, 90), np.float32), lambda pixels: pixels)
+
+
+def test_bands_are_normalised_by_what_was_seen() -> None:
+    pixels = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(1)) + 0.1
+    pixels[:, :, :10] = 0
+    pixels[1, 2] = 0.5
+    found = normalise(pixels)
+    assert (found[:, :, :10] == 0).all()
+    seen = found[0, :, 10:].flatten(1)
+    np.testing.assert_allclose(seen.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(seen.std(1, unbiased=False), 1, atol=1e-5)
+    np.testing.assert_allclose(normalise(10000 * pixels), found, atol=1e-4)
+    assert torch.isfinite(found).all()
+
+
+def test_both_files_are_loaded_and_strictly(network: Any, tmp_path: Path, fill: ModuleType) -> None:
+    from safetensors.torch import save_file
+
+    for member, name in zip(network.members, _FILES.values(), strict=True):
+        save_file(member.state_dict(), tmp_path / name)
+    detector = load_detector(
+        "omnicloudmask",
+        sensor="sentinel-2-l2a",
+        bands=["B03", "B04", "B8A"],
+        weights=tmp_path,
+        device="cpu",
+        precision="fp32",
+    )
+    assert detector.band_names == ("B04", "B03", "B8A")
+    window = fill.reflectance(3, (3, 96, 96))[np.newaxis]
+    found = detector.predict_windows(window, np.ones((1, 96, 96), bool))
+    expected = torch.softmax(torch.from_numpy(_logits(network, window[0])), 0).numpy()
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    names = list(_FILES.values())
+    (tmp_path / names[1]).write_bytes((tmp_path / names[0]).read_bytes())
+    with pytest.raises(WeightsError, match="keys are missing"):
+        load_detector(
+            "omnicloudmask", bands=["B03", "B04", "B8A"], weights=tmp_path / names[0],
+            sensor="sentinel-2-l1c", device="cpu", precision="fp32",
+        )  # fmt: skip
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(OptionError, match="expected nothing, or"):
+        build({"encoder": "resnet"})
