@@ -146,6 +146,7 @@ def mask_lazily(
     origin_yx = (pixel_origin(named, "y"), pixel_origin(named, "x"))
     pixel_m = pixel_size_m(named)
     masker.cleaning(pixel_m)  # what cannot be done is told now, not when a strip is computed
+    masker.check_pixels(pixel_m)
     count = strips or math.ceil(height / masker.step_px / STRIP_WINDOWS)
     rows = plan_strips(height, step_px=masker.step_px, origin_px=origin_yx[0], count=count)
     parts = len(rows) * named.sizes.get("t", 1)

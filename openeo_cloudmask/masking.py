@@ -24,7 +24,8 @@ from openeo_cloudmask.classes import (
     style_scheme,
 )
 from openeo_cloudmask.cleaning import Cleaning, SizeM, plan_cleaning
-from openeo_cloudmask.guard import BrightGuard
+from openeo_cloudmask.errors import SensorError
+from openeo_cloudmask.guard import BrightGuard, OffsetGuard
 from openeo_cloudmask.inference import Cube, Detector, Progress, predict, predict_strips
 from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
@@ -78,7 +79,9 @@ class Masker:
             self._load,
             exported=is_exported(options.weights, runtime),
         )
-        self._guard = BrightGuard(inputs.sensor, inputs.band_names, self.detector.scheme)
+        self._bright = BrightGuard(inputs.sensor, inputs.band_names, self.detector.scheme)
+        self._offset = OffsetGuard(inputs.sensor, inputs.band_names)
+        self._told: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -140,6 +143,26 @@ class Masker:
         """
         return plan_cleaning(self.options, self.scheme, pixel_m)
 
+    def check_pixels(self, pixel_m: SizeM | None) -> None:
+        """Note a doubt where pixels of this size (height and width, metres) are not the sensor's.
+
+        Raises:
+            SensorError: the sensor is only assumed, and they speak against it.
+        """
+        sensor = self.inputs.sensor
+        low, high = sensor.pixel_range_m
+        if pixel_m is None or low <= min(pixel_m) <= max(pixel_m) <= high:
+            return
+        size = " x ".join(f"{side:g}" for side in dict.fromkeys(pixel_m))
+        what = f"pixels of {size} m are not those of {sensor.id} ({low:g} to {high:g} m)"
+        if self.inputs.assumed:
+            raise SensorError(
+                f"{what}, which the names of the bands fit: pass sensor (--sensor), an id, or a "
+                f"file that describes the real one; with --sensor {sensor.id} they are masked "
+                "all the same"
+            )
+        self._told = (f"{what}: the model knows no images of that size",)
+
     def load(self) -> Masker:
         """Load the weights now; return itself."""
         self.detector = self._load()
@@ -179,6 +202,7 @@ class Masker:
         """
         before = Counter(getattr(cube, "fills", {}))
         cleaning = self.cleaning(pixel_m)
+        self.check_pixels(pixel_m)
         wanted, margin = (rows, columns), cleaning.margin_px
         wider = [
             _widen(part, length, margin)
@@ -192,7 +216,7 @@ class Masker:
             part=wider[0],
             part_columns=wider[1],
             progress=progress,
-            watch=self._guard.look,
+            watch=self._look,
         )
         if cleaning.active:
             yield from self._clean(strips, cleaning, wanted, wider, counts)
@@ -249,7 +273,17 @@ class Masker:
 
     def warnings(self) -> tuple[str, ...]:
         """Return what makes the masks so far doubtful."""
-        return self._guard.warnings()
+        return (*self._told, *self._bright.warnings(), *self._offset.warnings())
+
+    def _look(
+        self,
+        window: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        probabilities: NDArray[np.float32],
+        own_share: float,
+    ) -> None:
+        self._bright.look(window, valid, probabilities, own_share)
+        self._offset.look(window, valid)
 
     def attributes(self) -> dict[str, Any]:
         """Return what an array of the mask says of itself: CF flags, colours, model, provenance."""
@@ -281,6 +315,7 @@ class Masker:
             "PRECISION": options.precision,
             **{name.upper(): getattr(options, name) for name in UNITS if options.amounts(name)},
             "SENSOR": self.inputs.sensor.id,
+            **({"SENSOR_ASSUMED": "from the names of the bands"} if self.inputs.assumed else {}),
             "BANDS": ",".join(self.inputs.band_names),
         }
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme
 from openeo_cloudmask.datacube import mask_datacube
-from openeo_cloudmask.guard import DOUBT, BrightGuard
+from openeo_cloudmask.guard import DOUBT, OFFSET_MISSING, BrightGuard, OffsetGuard
 from openeo_cloudmask.inference import Window, predict_strips
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import get_sensor
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 BANDS = ("B08", "B04", "B03", "B02")
 
@@ -104,7 +105,7 @@ def test_a_mask_on_disk_says_its_doubt(tmp_path: Path, caplog: pytest.LogCapture
 
     from openeo_cloudmask.products import ReadOptions, mask_product
 
-    for name, value, doubtful in (("white", 6000, True), ("dark", 1000, False)):
+    for name, value, doubtful in (("white", 6000, True), ("dark", 500, False)):
         path = tmp_path / f"{name}.tif"
         profile = {"driver": "GTiff", "width": 70, "height": 70, "count": 4, "dtype": "int16"}
         place = rasterio.transform.from_origin(500000, 5000000, 10, 10)
@@ -123,7 +124,7 @@ def test_a_mask_on_disk_says_its_doubt(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_a_datacube_says_its_doubt(caplog: pytest.LogCaptureFixture) -> None:
-    for value, doubtful in ((0.6, True), (0.1, False)):
+    for value, doubtful in ((0.6, True), (0.05, False)):
         cube = xr.DataArray(
             np.full((4, 150, 150), value, np.float32),
             dims=("bands", "y", "x"),
@@ -133,3 +134,27 @@ def test_a_datacube_says_its_doubt(caplog: pytest.LogCaptureFixture) -> None:
         mask = mask_datacube(cube, options, load=lambda *_, **__: Blind())
         assert mask.attrs.get("warning") == (DOUBT if doubtful else None)
     assert caplog.text.count("neither cloud nor snow") == 1
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("bands", [("B03", "B04", "B08"), ("B02", "B04", "B10", "B11")])
+def test_a_missing_offset_shows_at_the_dark_end(seed: int, bands: tuple[str, ...]) -> None:
+    scene = simulate_scene(seed, size=96, bands=bands)
+    valid = np.isfinite(scene.cube).all(axis=0)
+
+    def doubts(sensor: str, names: tuple[str, ...], offset: float) -> tuple[str, ...]:
+        guard = OffsetGuard(get_sensor(sensor), names)
+        for _ in range(2):
+            guard.look(scene.cube + np.float32(offset), valid)
+        return guard.warnings()
+
+    assert doubts("sentinel-2-l1c", bands, 0.0) == ()
+    if "B10" in bands or seed in (
+        3,
+        4,
+        7,
+        10,
+        11,
+    ):  # the dark end of bright deserts, snow and overcast skies shows there alone
+        assert doubts("sentinel-2-l1c", bands, 0.1) == (OFFSET_MISSING,)
+    assert doubts("landsat-8-9-l1", ("B3", "B4", "B5", "B6")[: len(bands)], 0.1) == ()

@@ -14,6 +14,7 @@ from openeo_cloudmask.cli.scenes import mask_scenes, plan_outputs, summarise_sce
 from openeo_cloudmask.options import MaskOptions
 
 if TYPE_CHECKING:
+    from openeo_cloudmask.masking import Masker
     from openeo_cloudmask.products import MaskReport
 
 
@@ -121,7 +122,20 @@ def run(
     )
     into_folder = len(sources) > 1 or output.is_dir()
     pairs = plan_outputs(sources, output)
-    typer.echo(f"Model {licence_notice(get_model(chosen.model))}", err=True)
+    get_model(chosen.model)  # a wrong name is told before anything is read
+    said: set[str] = set()
+
+    def tell(masker: Masker) -> None:
+        """Say what runs on what, each once."""
+        lines = [f"Model {licence_notice(masker.entry)}"]
+        if masker.inputs.assumed:
+            lines.append(
+                f"Assumed {masker.inputs.sensor.id} from the names of the bands; --sensor to change"
+            )
+        for line in lines:
+            if line not in said:
+                typer.echo(line, err=True)
+        said.update(lines)
 
     def work(source: Path, target: Path, progress: Advance) -> MaskReport | None:
         if into_folder and not overwrite and is_done(target, source, chosen, read):
@@ -134,6 +148,7 @@ def run(
             runtime=runtime,
             overwrite=overwrite,
             progress=progress,
+            opened=tell,
         )
 
     outcome = mask_scenes(pairs, work, skip_errors=skip_errors)

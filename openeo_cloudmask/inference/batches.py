@@ -209,7 +209,8 @@ def _check_pixels(
         factor = 0.01 if worst <= 150 else 0.0001
         raise InputError(
             f"the pixels do not look like reflectance: a band's median is {worst:.4g}, expected "
-            f"0 to 1. If these are scaled integers, pass scale={factor} (and offset=-0.1 for "
-            "Sentinel-2 products of baseline 04.00 or later whose offset is not applied yet)"
+            f"0 to 1. If these are scaled integers, pass scale={factor} (--scale {factor}), and "
+            "offset=-0.1 (--offset -0.1) for Sentinel-2 products of baseline 04.00 or later whose "
+            "offset is not applied yet"
         )
     return values

@@ -91,6 +91,8 @@ class ModelInput:
     """Gives the aliases of the band names."""
     band_names: tuple[str, ...]
     """Bands in the order the model takes them, as the sensor calls them."""
+    assumed: bool = field(default=False, compare=False)
+    """Whether the sensor is concluded from the names of the bands alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

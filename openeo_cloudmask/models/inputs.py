@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from openeo_cloudmask.errors import BandError, SensorError
 from openeo_cloudmask.models.entry import ModelEntry, ModelInput
-from openeo_cloudmask.sensors import SENSORS, Sensor, resolve_bands, resolve_sensor
+from openeo_cloudmask.sensors import (
+    SENSORS,
+    Sensor,
+    common_name,
+    resolve_bands,
+    resolve_sensor,
+)
+
+_FOREIGN = frozenset({"coastal_blue", "green_i", "greeni", "yellow"})
+"""Bands of PlanetScope that no known sensor has; its others bear common names."""
+_Fit = tuple[ModelInput, list[int]]
+"""What a model is fed with, and where these bands stand in the data."""
 
 
 def select_input(
@@ -40,6 +52,25 @@ def select_input(
     if bands is None:
         chosen = named or SENSORS[next(iter(entry.inputs))]
         return ModelInput(sensor=chosen, band_names=entry.inputs.get(chosen.id, chosen.band_names))
+    if named is None:
+        _refuse_foreign(bands)
+    return replace(_select(entry, named, bands), assumed=named is None)
+
+
+def smallest_set(entry: ModelEntry, sensor: Sensor | None = None) -> ModelInput:
+    """Return the fewest bands that the model can do with, of ``sensor`` or of its first one."""
+    chosen = sensor or SENSORS[next(iter(entry.inputs))]
+    sets = [entry.inputs.get(chosen.id, chosen.band_names)]
+    sets += entry.alternatives.get(chosen.id, ())
+    fewest = min(sets, key=len)
+    if entry.sensor_independent and not entry.alternatives:
+        fewest = fewest[: entry.min_bands]
+    return ModelInput(sensor=chosen, band_names=fewest)
+
+
+def _select(entry: ModelEntry, named: Sensor | None, bands: Sequence[str]) -> ModelInput:
+    if named is None and entry.sensor_independent:
+        named = _better_known(entry, bands)
     # A model with stated sets of bands for the sensors it knows takes these; any other sensor's
     # bands are all offered to it.
     if entry.sensor_independent and not (
@@ -50,7 +81,7 @@ def select_input(
 
 
 def _known(sensor: Sensor, labels: Sequence[str]) -> int:
-    return sum(sensor.find_band(str(label)) is not None for label in labels)
+    return sum(sensor.knows(str(label)) for label in labels)
 
 
 def _is_complete(sensor: Sensor, labels: Sequence[str]) -> bool:
@@ -66,8 +97,9 @@ def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]
     full = [(item, entry.inputs[item.id]) for item in sensors]
     smaller = [(item, names) for item in sensors for names in entry.alternatives.get(item.id, ())]
     first_error: BandError | None = None
+    tiers: list[list[_Fit]] = []
     for tier in (full, smaller):
-        fits: list[tuple[ModelInput, list[int]]] = []
+        fits: list[_Fit] = []
         for item, names in tier:
             if any(fit.sensor is item for fit, _ in fits):
                 continue  # a better set of this sensor's bands is there
@@ -77,24 +109,57 @@ def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]
                 first_error = first_error or err
             else:
                 fits.append((ModelInput(sensor=item, band_names=names), places))
-        if fits:
-            return _best_fit(fits, labels)
-    raise first_error or BandError(f"model {entry.id!r} names no bands")
+        tiers.append(fits)
+    every = [fit for fits in tiers for fit in fits]
+    if not every:
+        raise first_error or BandError(f"model {entry.id!r} names no bands")
+    most = max(_known(fit.sensor, labels) for fit, _ in every)
+    known = [[fit for fit in fits if _known(fit[0].sensor, labels) == most] for fits in tiers]
+    alike = [fit for fits in known for fit in fits]
+    used = sorted({place for _, places in alike for place in places})
+    if not _agree([fit.sensor for fit, _ in alike], labels, used):
+        # A sensor all of whose bands are there goes before one that lacks some.
+        complete = [
+            item
+            for item in SENSORS.values()
+            if _is_complete(item, labels) and _known(item, labels) == most
+        ]
+        known = [[fit for fit in fits if fit[0].sensor in complete] for fits in known]
+        if not any(known) or not _agree(complete, labels, used):
+            raise _untold(labels, list(dict.fromkeys(fit.sensor.id for fit, _ in alike)))
+    return _best_fit([fit for fit, _ in next(fits for fits in known if fits)], labels)
 
 
-def _best_fit(fits: list[tuple[ModelInput, list[int]]], labels: Sequence[str]) -> ModelInput:
-    most = _known(fits[0][0].sensor, labels)
-    fits = [fit for fit in fits if _known(fit[0].sensor, labels) == most]
-    if any(places != fits[0][1] for _, places in fits):
-        raise _untold(labels, [fit.sensor.id for fit, _ in fits])
+def _best_fit(fits: list[ModelInput], labels: Sequence[str]) -> ModelInput:
     # Level-2A has no B10: where all of its bands are there and B10 is not, Level-2A it is.
-    instrument = fits[0][0].sensor.instrument
+    instrument = fits[0].sensor.instrument
     complete = [
         fit
-        for fit, _ in fits
+        for fit in fits
         if fit.sensor.instrument == instrument and _is_complete(fit.sensor, labels)
     ]
-    return max(complete, key=lambda fit: len(fit.sensor.bands)) if complete else fits[0][0]
+    return max(complete, key=lambda fit: len(fit.sensor.bands)) if complete else fits[0]
+
+
+def _better_known(entry: ModelEntry, labels: Sequence[str]) -> Sensor | None:
+    """Return the sensor that knows more of the labels than all for which the model states bands."""
+    known = {sensor: _known(sensor, labels) for sensor in SENSORS.values()}
+    most = max(known.values())
+    if most <= max(known[SENSORS[name]] for name in entry.inputs):
+        return None
+    found = [sensor for sensor, count in known.items() if count == most]
+    if not _agree(found, labels, range(len(labels))):
+        raise _untold(labels, [item.id for item in found])
+    return found[0]
+
+
+def _agree(sensors: Sequence[Sensor], labels: Sequence[str], used: Sequence[int]) -> bool:
+    """Return whether each label in the places ``used`` is one kind of band for all ``sensors``."""
+    for place in used:
+        bands = [item.find_band(str(labels[place])) for item in sensors]
+        if len({common_name(band) for band in bands if band is not None}) > 1:
+            return False
+    return True
 
 
 def _select_any(entry: ModelEntry, sensor: Sensor, labels: Sequence[str]) -> ModelInput:
@@ -122,7 +187,18 @@ def _tell_sensor(entry: ModelEntry, labels: Sequence[str]) -> Sensor:
     ]
     if not complete:
         raise _untold(labels, list(SENSORS))
+    if not _agree(complete, labels, range(len(labels))):
+        raise _untold(labels, [item.id for item in complete])
     return max(complete, key=lambda sensor: len(sensor.bands))
+
+
+def _refuse_foreign(labels: Sequence[str]) -> None:
+    if foreign := [str(label) for label in labels if str(label).strip().lower() in _FOREIGN]:
+        raise SensorError(
+            f"of the bands {', '.join(map(str, labels))} no known sensor has {', '.join(foreign)} "
+            "(PlanetScope does): pass sensor, a file that describes your own, or the one to take "
+            f"it for, of {', '.join(SENSORS)}"
+        )
 
 
 def _untold(labels: Sequence[str], sensors: list[str]) -> SensorError:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
-from openeo_cloudmask.errors import BandError, OutputError, ProductError
+from openeo_cloudmask.errors import BandError, OutputError, ProductError, SensorError
 from openeo_cloudmask.inference import Detector, Progress
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_input
+from openeo_cloudmask.models.inputs import smallest_set
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.ahead import ReadAhead
 from openeo_cloudmask.products.cog import check_output, write_cog
@@ -70,7 +71,7 @@ REQUEST_TAG = "REQUEST"
 _log = logging.getLogger(__name__)
 
 
-def mask_product(
+def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
     path: str | Path,
     output: str | Path,
     options: MaskOptions | None = None,
@@ -80,6 +81,7 @@ def mask_product(
     overwrite: bool = False,
     progress: Progress | None = None,
     detector: Detector | None = None,
+    opened: Callable[[Masker], None] | None = None,
 ) -> MaskReport:
     """Mask the product at ``path`` and write the mask to ``output`` as a COG.
 
@@ -96,6 +98,7 @@ def mask_product(
         progress: called with (done, total) windows; an exception it raises stops the work.
         detector: a detector that is loaded already, instead of the one ``options`` name; its
             bands are then looked up by name.
+        opened: called when the input is found to be fit for the model, before it is read.
 
     Raises:
         CloudMaskError: one of its leaves: the input cannot be read, lacks bands, or is not
@@ -111,7 +114,11 @@ def mask_product(
         if detector is not None:
             inputs = ModelInput(sensor=inputs.sensor, band_names=detector.band_names)
         masker = Masker(options, inputs, runtime=runtime, detector=detector)
-        masker.cleaning(scene.grid.pixel_m)  # what cannot be done is told before anything is read
+        # What cannot be done is told before anything is read.
+        masker.cleaning(scene.grid.pixel_m)
+        masker.check_pixels(scene.grid.pixel_m)
+        if opened is not None:
+            opened(masker)
         counts = np.zeros(256, np.int64)
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
         with ReadAhead(pixels, masker.step_px) as cube:
@@ -253,11 +260,28 @@ def _choose_bands(
     sensor: Sensor | str | None = scene.sensor or options.sensor
     try:
         chosen = select_input(entry, sensor=sensor, bands=scene.band_labels)
-    except BandError as err:
+    except (BandError, SensorError) as err:
         hint = f". {scene.missing_hint}" if scene.missing_hint else ""
-        raise BandError(f"{err}{hint}") from err
+        raise type(err)(f"{err}{hint}{_way_out(scene, entry)}") from err
     _check_complete(scene, entry, read)
     return chosen
+
+
+def _way_out(scene: Scene, entry: ModelEntry) -> str:
+    """Return the fewest bands that would do, and how to name those of a raster."""
+    if scene.metadata.get("product_type") is not None:
+        return ""
+    least = smallest_set(entry, scene.sensor)
+    named, have = list(least.band_names), list(scene.band_labels)
+    text = f". The fewest bands that {entry.id} takes are {', '.join(named)} of {least.sensor.id}"
+    if len(have) < len(named):
+        return f"{text}; there are {len(have)}"
+    # Which layer is which nobody but the user knows: those beyond the fewest keep their names.
+    names = ",".join((*named, *have[len(named) :]))
+    return (
+        f"{text}. If the first layers are these in this order: --bands {names} --sensor "
+        f"{least.sensor.id}, and --scale 0.0001 (--offset -0.1) where they hold counts"
+    )
 
 
 def _check_complete(scene: Scene, entry: ModelEntry, read: ReadOptions) -> None:

@@ -84,6 +84,8 @@ class Sensor:
     resolution_m: float
     """Pixel size of the output grid, metres."""
     bands: tuple[Band, ...]
+    unread: tuple[str, ...] = ()
+    """Labels of bands that the sensor has besides, which no model here takes."""
     layers: tuple[Band, ...] = ()
     """Quality layers that come with its products; they are no bands, and are read only where they
     are asked for by name."""
@@ -105,6 +107,11 @@ class Sensor:
         """Names of all bands in the sensor's order."""
         return tuple(band.name for band in self.bands)
 
+    @property
+    def pixel_range_m(self) -> tuple[float, float]:
+        """Smallest and largest pixels on which the sensor's bands still are what they are."""
+        return self.resolution_m / 2, 2 * max(band.resolution_m for band in self.bands)
+
     def find_band(self, label: str) -> Band | None:
         """Return the band that ``label`` names, by name, alias or common name, or None."""
         wanted = str(label).strip().lower()
@@ -114,6 +121,11 @@ class Sensor:
         """Return the quality layer that ``label`` names, by name or alias, or None."""
         wanted = str(label).strip().lower()
         return next((layer for layer in self.layers if wanted in _labels(layer)), None)
+
+    def knows(self, label: str) -> bool:
+        """Return whether ``label`` names a band that the sensor has, read or not."""
+        wanted = str(label).strip().lower()
+        return self.find_band(label) is not None or wanted in map(str.lower, self.unread)
 
     def band(self, label: str) -> Band:
         """Return the band or quality layer that ``label`` names.

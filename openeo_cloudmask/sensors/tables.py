@@ -7,6 +7,8 @@ USGS gives for the Thematic Mapper and the Enhanced Thematic Mapper Plus.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from openeo_cloudmask.errors import SensorError
 from openeo_cloudmask.sensors.bands import Band, BandKind, Sensor
 from openeo_cloudmask.sensors.layers import (
@@ -62,10 +64,30 @@ _ETM_ROWS = (
     ("B7", 2090.0, 2350.0, 30, "swir22", ("B07", "swir2")),
 )
 
+# How providers call bands of surface reflectance: Earth Engine (SR_B2), Digital Earth Australia.
+_DEA_S2 = {
+    "B01": "coastal_aerosol", "B02": "blue", "B03": "green", "B04": "red", "B05": "red_edge_1",
+    "B06": "red_edge_2", "B07": "red_edge_3", "B08": "nir_1", "B8A": "nir_2", "B11": "swir_2",
+    "B12": "swir_3",
+}  # fmt: skip
+_DEA_OLI = {
+    "B1": "coastal_aerosol", "B2": "blue", "B3": "green", "B4": "red", "B5": "nir",
+    "B6": "swir_1", "B7": "swir_2",
+}  # fmt: skip
+_DEA_TM = {"B1": "blue", "B2": "green", "B3": "red", "B4": "nir", "B5": "swir_1", "B7": "swir_2"}
+
 _Row = tuple[str, float, float, float, str, tuple[str, ...]]
 
 
-def _bands(rows: tuple[_Row, ...], *, without: tuple[str, ...] = ()) -> tuple[Band, ...]:
+def _bands(
+    rows: tuple[_Row, ...],
+    *,
+    without: tuple[str, ...] = (),
+    forms: tuple[str, ...] = (),
+    dea: Mapping[str, str] | None = None,
+) -> tuple[Band, ...]:
+    """Return the bands; ``forms`` are aliases with ``{}`` for the band's name."""
+    nbart = dea or {}
     return tuple(
         Band(
             name=name,
@@ -74,13 +96,19 @@ def _bands(rows: tuple[_Row, ...], *, without: tuple[str, ...] = ()) -> tuple[Ba
             max_nm=high,
             resolution_m=resolution,
             common_name=common,
-            aliases=aliases,
+            aliases=(
+                *aliases,
+                *(form.format(name) for form in forms),
+                *(f"{kind}_{nbart[name]}" for kind in ("nbart", "nbar") if name in nbart),
+            ),
         )
         for name, low, high, resolution, common, aliases in rows
         if name not in without
     )
 
 
+_S2_FORMS = ("S2A.{}", "S2B.{}", "S2C.{}")
+_SR_FORMS = ("SR_{}",)
 _S2_PLATFORMS = ("sentinel-2a", "sentinel-2b", "sentinel-2c")
 
 SENSORS: dict[str, Sensor] = {
@@ -93,7 +121,7 @@ SENSORS: dict[str, Sensor] = {
             instrument="msi",
             level="L1C",
             resolution_m=10,
-            bands=_bands(_S2_ROWS),
+            bands=_bands(_S2_ROWS, forms=_S2_FORMS),
             layers=SENTINEL_2_LAYERS,
         ),
         Sensor(
@@ -103,7 +131,7 @@ SENSORS: dict[str, Sensor] = {
             instrument="msi",
             level="L2A",
             resolution_m=10,
-            bands=_bands(_S2_ROWS, without=("B10",)),
+            bands=_bands(_S2_ROWS, without=("B10",), forms=_S2_FORMS, dea=_DEA_S2),
             layers=(*SENTINEL_2_LAYERS, *SENTINEL_2_L2A_LAYERS, *HLS_LAYERS),
         ),
         Sensor(
@@ -123,7 +151,9 @@ SENSORS: dict[str, Sensor] = {
             instrument="oli_tirs",
             level="L2",
             resolution_m=30,
-            bands=_bands(_OLI_ROWS, without=("B8", "B9", "B10", "B11")),
+            bands=_bands(
+                _OLI_ROWS, without=("B8", "B9", "B10", "B11"), forms=_SR_FORMS, dea=_DEA_OLI
+            ),
             layers=(*LANDSAT_LAYERS, *HLS_LAYERS),
         ),
         Sensor(
@@ -134,6 +164,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1",
             resolution_m=30,
             bands=_bands(_ETM_ROWS),
+            unread=("B6", "B06", "B6_VCID_1", "B6_VCID_2", "B8", "B08"),
             layers=LANDSAT_LAYERS,
         ),
         Sensor(
@@ -143,7 +174,8 @@ SENSORS: dict[str, Sensor] = {
             instrument="etm",
             level="L2",
             resolution_m=30,
-            bands=_bands(_ETM_ROWS),
+            bands=_bands(_ETM_ROWS, forms=_SR_FORMS, dea=_DEA_TM),
+            unread=("B6", "B06", "ST_B6"),
             layers=LANDSAT_LAYERS,
         ),
         Sensor(
@@ -154,6 +186,7 @@ SENSORS: dict[str, Sensor] = {
             level="L1",
             resolution_m=30,
             bands=_bands(_TM_ROWS),
+            unread=("B6", "B06"),
             layers=LANDSAT_LAYERS,
         ),
         Sensor(
@@ -163,7 +196,8 @@ SENSORS: dict[str, Sensor] = {
             instrument="tm",
             level="L2",
             resolution_m=30,
-            bands=_bands(_TM_ROWS),
+            bands=_bands(_TM_ROWS, forms=_SR_FORMS, dea=_DEA_TM),
+            unread=("B6", "B06", "ST_B6"),
             layers=LANDSAT_LAYERS,
         ),
     )

@@ -69,6 +69,77 @@ def test_a_mask_with_its_summary(command, scene, tmp_path):
         assert set(np.unique(dataset.read(1)[6:])) <= {0, 1, 2, 3}
 
 
+def rewrite(source, target, *, pixel_m=10, add=0, names=None):
+    with rasterio.open(source) as dataset:
+        counts, profile = dataset.read() + np.uint16(add), dataset.profile
+    profile |= {"transform": from_origin(499980, 5300040, pixel_m, pixel_m)}
+    if names is not None:
+        profile["count"], counts = len(names), counts[: len(names)]
+    with rasterio.open(target, "w", **profile) as dataset:
+        dataset.write(counts)
+        for number, name in enumerate(names or (), start=1):
+            dataset.set_band_description(number, name)
+    return target
+
+
+def test_an_assumed_sensor_is_said(command, scene, tmp_path):
+    arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
+    status, _, err = command(*arguments, "--scale", "0.0001")
+    assert status == 0
+    said = "Assumed sentinel-2-l1c from the names of the bands; --sensor to change"
+    assert err.count(said) == 1
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        assert dataset.tags()["SENSOR_ASSUMED"] == "from the names of the bands"
+    given = ("--scale", "0.0001", "--sensor", "sentinel-2-l1c", "--overwrite")
+    status, _, err = command(*arguments, *given)
+    assert (status, "Assumed" in err) == (0, False)
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        assert "SENSOR_ASSUMED" not in dataset.tags()
+
+
+def test_pixels_that_are_not_the_sensors_are_told(command, scene, tmp_path):
+    """Four bands of PlanetScope have the common names that Sentinel-2 has."""
+    planet = rewrite(scene, tmp_path / "p.tif", pixel_m=3, names=("blue", "green", "red", "nir"))
+    arguments = ("run", planet, tmp_path / "mask.tif", "--scale", "0.0001")
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert "pixels of 3 m are not those of sentinel-2-l1c (5 to 120 m)" in err
+    assert "Model" not in err  # the licence of a model that did not run
+    status, _, err = command(*arguments, "--sensor", "sentinel-2-l1c")
+    assert status == 0
+    assert "Warning: pixels of 3 m are not those of sentinel-2-l1c" in err
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        assert "pixels of 3 m" in dataset.tags()["WARNING"]
+
+
+@pytest.mark.parametrize("names", [("Band 1 (Gray)", "b", "c", "d"), None])
+def test_unknown_names_end_with_what_to_pass(command, scene, tmp_path, names):
+    four = rewrite(scene, tmp_path / "four.tif", names=names or ("", "", "", ""))
+    status, _, err = command("run", four, tmp_path / "mask.tif")
+    assert status == 2
+    assert "The fewest bands that mini takes are B02, B03, B04, B08 of sentinel-2-l1c" in err
+    way = "--bands B02,B03,B04,B08 --sensor sentinel-2-l1c, and --scale 0.0001"
+    assert way in err
+    options = way.replace(", and", "").split()
+    assert command("run", four, tmp_path / "mask.tif", *options)[0] == 0
+
+
+def test_a_missing_offset_is_told(command, scene, tmp_path):
+    arguments = (tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS, "--overwrite")
+    later = rewrite(scene, tmp_path / "later.tif", add=1000)
+    status, _, err = command("run", later, *arguments, "--scale", "0.0001")
+    assert status == 0
+    assert "hardly a pixel is darker than reflectance 0.1" in err
+    status, _, err = command("run", later, *arguments, "--scale", "0.0001", "--offset", "-0.1")
+    assert (status, "hardly a pixel" in err) == (0, False)
+
+
+def test_counts_are_refused_with_the_option_to_pass(command, scene, tmp_path):
+    arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
+    status, _, err = command(*arguments)
+    assert (status, "--scale 0.0001" in err) == (2, True)
+
+
 def test_a_buffer_is_written_into_the_file(command, scene, tmp_path):
     arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
     arguments += ("--scale", "0.0001", "--threshold", "cloud=0.4", "--min-area", "5px")

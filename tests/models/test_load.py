@@ -105,6 +105,51 @@ def test_labels_tell_the_sensor(model: str, labels: list[str], sensor: str, firs
     assert chosen.band_names[0] == first
 
 
+@pytest.mark.parametrize(
+    ("labels", "sensor", "band_names"),
+    [
+        ("SR_B1 SR_B2 SR_B3 SR_B4 SR_B5 SR_B6 SR_B7", "landsat-8-9-l2", "B1 B2 B3 B4 B5 B6 B7"),
+        (
+            "nbart_blue nbart_green nbart_red nbart_nir nbart_swir_1 nbart_swir_2",
+            "landsat-8-9-l2",
+            "B2 B3 B4 B5 B6 B7",
+        ),
+        (
+            "nbart_blue nbart_green nbart_red nbart_nir_1 nbart_swir_2 nbart_swir_3",
+            "sentinel-2-l2a",
+            "B02 B03 B04 B08 B11 B12",
+        ),
+        ("S2A.B02 S2A.B03 S2A.B04 S2A.B08", "sentinel-2-l1c", "B02 B03 B04 B08"),
+        ("coastal blue green red nir08 swir16 swir22", "landsat-8-9-l1", "B2 B3 B4 B5 B6 B7"),
+    ],
+)
+def test_names_of_providers_are_known(labels: str, sensor: str, band_names: str) -> None:
+    chosen = select_input(get_model("mini"), bands=labels.split())
+    assert (chosen.sensor.id, chosen.band_names) == (sensor, tuple(band_names.split()))
+    assert chosen.assumed
+    assert not select_input(get_model("mini"), sensor=sensor, bands=labels.split()).assumed
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        # Landsat 4 to 7, where B1 is blue and B6 thermal, or Landsat 8 Level-2
+        ("B1 B2 B3 B4 B5 B6 B7", "do not tell which sensor they are from; pass sensor"),
+        ("SR_B1 SR_B2 SR_B3 SR_B4 SR_B5", "do not tell which sensor"),
+        (
+            "coastal_blue blue green_i green yellow red rededge nir",
+            r"no known sensor has coastal_blue, green_i, yellow \(PlanetScope does\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["mini", "senseiv2"])
+def test_names_that_mean_something_else_are_asked_for(
+    model: str, labels: str, message: str
+) -> None:
+    with pytest.raises(SensorError, match=message):
+        select_input(get_model(model), bands=labels.split())
+
+
 def test_labels_that_fit_two_sensors_are_an_error() -> None:
     with pytest.raises(SensorError, match="do not tell which sensor"):
         select_input(get_model("ukis-csmask"), bands=["B02", "B03", "B04", "B05", "B08"])
