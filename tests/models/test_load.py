@@ -49,7 +49,8 @@ def test_entries_are_consistent() -> None:
         assert entry.id == name
         assert KINDS[entry.kind.id].id == entry.kind.id
         for sensor, bands in entry.inputs.items():
-            assert set(bands) <= set(SENSORS[sensor].band_names)
+            layers = {layer.name for layer in SENSORS[sensor].layers}
+            assert set(bands) <= {*SENSORS[sensor].band_names, *layers}
             assert len(set(bands)) == len(bands)
         if "bands" in entry.config:
             assert all(len(bands) == entry.config["bands"] for bands in entry.inputs.values())
