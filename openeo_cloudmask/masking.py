@@ -172,7 +172,7 @@ class Masker:
         """Return the native class probabilities of a whole cube, as ``inference.predict`` does."""
         return predict(cube, self.detector, stride=self.options.stride)
 
-    def strips(
+    def strips(  # noqa: PLR0913 - the whole and its parts go one way
         self,
         cube: Cube,
         *,
@@ -182,6 +182,7 @@ class Masker:
         pixel_m: SizeM | None = None,
         progress: Progress | None = None,
         counts: NDArray[np.int64] | None = None,
+        keep: Callable[[Strip], None] | None = None,
         tell: Callable[[str], None] = _log.warning,
     ) -> Iterator[Strip]:
         """Yield the mask from the top of the cube to its bottom.
@@ -195,6 +196,8 @@ class Masker:
             pixel_m: height and width of a pixel in metres, where they are known.
             progress: called with (done, total) windows.
             counts: (256,) int64, gets the number of pixels of each class added, 255 no-data.
+            keep: gets the percentages of the same run, before threshold, smallest area and buffer,
+                strip by strip, of all that is computed.
             tell: told at the end how many pixels are no-data though nobody declared it.
 
         Raises:
@@ -218,6 +221,8 @@ class Masker:
             progress=progress,
             watch=self._look,
         )
+        if keep is not None:
+            strips = self._keep(strips, keep)
         if cleaning.active:
             yield from self._clean(strips, cleaning, wanted, wider, counts)
         else:
@@ -226,6 +231,14 @@ class Masker:
         found.subtract(before)
         if text := _describe_fills(found):
             tell(text)
+
+    def _keep(
+        self, strips: Iterator[_Probabilities], keep: Callable[[Strip], None]
+    ) -> Iterator[_Probabilities]:
+        native, style = self.detector.scheme, self.options.output_style
+        for row, strip in strips:
+            keep((row, apply_style(strip, native, style, categorise=False)))
+            yield row, strip
 
     def _style(
         self, strips: Iterator[_Probabilities], counts: NDArray[np.int64] | None

@@ -100,6 +100,35 @@ def write_cog(
 
 
 @contextmanager
+def open_percentages(
+    path: Path, *, grid: Grid, scheme: ClassScheme, metadata: Mapping[str, Any]
+) -> Iterator[Callable[[Strip], None]]:
+    """Yield what takes strips of percentages in any order; they become the COG ``path`` at the end.
+
+    Args:
+        path: the file to write; an existing one is replaced.
+        grid: size and georeference.
+        scheme: a band of percentages for each of its classes.
+        metadata: written to the file's tags, values as text.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    check_output(path, overwrite=True)
+    with (
+        _as_output_error(path),
+        publish_cog(path, _profile(grid, len(scheme.classes)), average=True) as dataset,
+    ):
+        _describe(dataset, scheme, categorise=False, metadata=metadata)
+
+        def put(strip: Strip) -> None:
+            row, values = strip
+            dataset.write(values, window=Window(0, row, values.shape[2], values.shape[1]))
+
+        yield put
+
+
+@contextmanager
 def publish_cog(
     path: Path, profile: Mapping[str, Any], *, average: bool, level: int | None = None
 ) -> Iterator[Any]:

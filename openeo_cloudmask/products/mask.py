@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_in
 from openeo_cloudmask.models.inputs import smallest_set
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.ahead import ReadAhead
-from openeo_cloudmask.products.cog import check_output, write_cog
+from openeo_cloudmask.products.cog import check_output, open_percentages, write_cog
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
@@ -82,6 +83,7 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
     progress: Progress | None = None,
     detector: Detector | None = None,
     opened: Callable[[Masker], None] | None = None,
+    percentages: str | Path | None = None,
 ) -> MaskReport:
     """Mask the product at ``path`` and write the mask to ``output`` as a COG.
 
@@ -99,6 +101,8 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
         detector: a detector that is loaded already, instead of the one ``options`` name; its
             bands are then looked up by name.
         opened: called when the input is found to be fit for the model, before it is read.
+        percentages: name of a second GeoTIFF, which gets the percentages that the classes of the
+            mask were chosen from (before threshold, smallest area and buffer); replaced if there.
 
     Raises:
         CloudMaskError: one of its leaves: the input cannot be read, lacks bands, or is not
@@ -121,7 +125,14 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
             opened(masker)
         counts = np.zeros(256, np.int64)
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
-        with ReadAhead(pixels, masker.step_px) as cube:
+        tags = masker.tags() | _source_tags(scene) | {REQUEST_TAG: asked}
+        with ExitStack() as stack:
+            keep = percentages and stack.enter_context(
+                open_percentages(
+                    Path(percentages), grid=scene.grid, scheme=masker.scheme, metadata=tags
+                )
+            )
+            cube = stack.enter_context(ReadAhead(pixels, masker.step_px))
             write_cog(
                 target,
                 masker.strips(
@@ -130,11 +141,12 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
                     pixel_m=scene.grid.pixel_m,
                     progress=progress,
                     counts=counts,
+                    keep=keep or None,
                 ),
                 grid=scene.grid,
                 scheme=masker.scheme,
                 categorise=options.categorise,
-                metadata=masker.tags() | _source_tags(scene) | {REQUEST_TAG: asked},
+                metadata=tags,
                 overwrite=overwrite,
                 closing=lambda: {"WARNING": "; ".join(masker.warnings())},
             )

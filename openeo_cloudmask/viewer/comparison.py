@@ -28,7 +28,7 @@ from openeo_cloudmask.evaluation.report_html import scene_pictures
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.products import Grid
 from openeo_cloudmask.products.cog import write_cog
-from openeo_cloudmask.viewer.probabilities import how_made
+from openeo_cloudmask.viewer.probabilities import how_made, values_at
 from openeo_cloudmask.viewer.scenes import pixel_at
 
 _ALCD_COLORS = {
@@ -99,6 +99,15 @@ def class_at(
     value = int(labels[place])
     titles = {item.value: item.title for item in scheme.classes}
     return titles.get(value, "no data") if value != NODATA else "no data"
+
+
+def title_at(path: Path, scheme: ClassScheme, longitude: float, latitude: float) -> str:
+    """Return what ``class_at`` does of a file, of which one block is read."""
+    found = values_at(path, longitude, latitude)
+    if found is None:
+        return "outside"
+    titles = {item.value: item.title for item in scheme.classes}
+    return titles.get(found[0], "no data")
 
 
 def read_reference(path: Path) -> Reference:

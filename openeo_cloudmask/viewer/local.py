@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from openeo_cloudmask.classes import style_scheme
 from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
 
@@ -25,6 +27,9 @@ class State(StrEnum):
     CANCELED = "canceled"
     ERROR = "error"
 
+
+KEPT_VALUES = 600_000_000
+"""Percentages kept beside a mask at most: those of four classes of a full Sentinel-2 scene."""
 
 _log = logging.getLogger(__name__)
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/:,;'\"()]+/)+(?=[^\s/:,;'\"()])")
@@ -49,6 +54,8 @@ class Task:
     classes: bool = True
     """Whether it makes a mask of classes; percentages can only be downloaded."""
     output: Path | None = None
+    percentages: Path | None = None
+    """What the classes of the mask were chosen from, where it is kept."""
     state: State = State.RUNNING
     share: float = 0.0
     """Of the work done, 0-1."""
@@ -109,13 +116,30 @@ def start_mask(
     *,
     sensor: str | None = None,
     read: ReadOptions | None = None,
+    pixels: int = 0,
 ) -> Task:
-    """Return the task that masks ``scene`` into ``output``, as ``cloudmask run`` does."""
+    """Return the task that masks ``scene`` into ``output``, as ``cloudmask run`` does.
+
+    Beside a mask of classes their percentages are kept, unless they are more than
+    ``KEPT_VALUES``.
+
+    Args:
+        scene: its file.
+        output: the GeoTIFF to write.
+        options: model, style and so on.
+        sensor: id of the sensor, where the file does not say it.
+        read: what else the file does not say of itself.
+        pixels: of the scene, as far as they are known.
+    """
     from dataclasses import replace
 
     from openeo_cloudmask.products import mask_product
 
     chosen = options if sensor is None else replace(options, sensor=sensor)
+
+    classes = len(style_scheme(chosen.output_style, get_model(chosen.model).scheme).classes)
+    keeps = chosen.categorise and pixels * classes <= KEPT_VALUES
+    kept = output.with_name(f"{output.stem}-percent.tif") if keeps else None
 
     def work(task: Task) -> Path:
         report = mask_product(
@@ -124,9 +148,10 @@ def start_mask(
             chosen,
             read=read,
             overwrite=True,
+            percentages=kept,
             progress=lambda done, total: task.report(done / max(total, 1)),
         )
-        task.message = "; ".join(report.warnings)
+        task.message, task.percentages = "; ".join(report.warnings), kept
         return output
 
     task = start_task(f"{options.model} on {scene.name}", work)

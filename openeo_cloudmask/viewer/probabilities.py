@@ -8,7 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from rasterio.windows import Window
 
+from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.inference import predict_strips
 from openeo_cloudmask.masking import Masker
@@ -16,6 +18,7 @@ from openeo_cloudmask.models.registry import MODELS, other_models
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.stack import raster_grid
 from openeo_cloudmask.viewer.scenes import open_scene, pixel_at
 
 
@@ -55,6 +58,45 @@ def how_made(path: Path) -> tuple[str, int] | None:
     if tags.get("MODEL") not in {*MODELS, *other_models()}:
         return None
     return tags["MODEL"], int(stride) if stride.isdecimal() else DEFAULT_STRIDE_PX
+
+
+def values_at(path: Path, longitude: float, latitude: float) -> tuple[int, ...] | None:
+    """Return what a raster of uint8 holds at a place, band by band, or None outside of it.
+
+    Only the block that holds the pixel is read.
+
+    Raises:
+        ProductError: the file cannot be read.
+    """
+    with open_raster(path) as source:
+        place = pixel_at(raster_grid(source), longitude, latitude)
+        if place is None:
+            return None
+        row, column = place
+        return tuple(map(int, source.read(window=Window(column, row, 1, 1)).ravel()))
+
+
+def kept_probabilities(
+    path: Path, scheme: ClassScheme, longitude: float, latitude: float
+) -> tuple[ClassProbability, ...] | None:
+    """Return the percentages of a pixel that were kept beside a mask, or None where it has none.
+
+    Args:
+        path: the file of percentages, a band for each class.
+        scheme: classes of the mask.
+        longitude: degrees.
+        latitude: degrees.
+
+    Raises:
+        ProductError: the file cannot be read.
+    """
+    found = values_at(path, longitude, latitude)
+    if found is None or NODATA in found:
+        return None
+    return tuple(
+        ClassProbability(title=item.title, color=item.color, share=value / 100)
+        for item, value in zip(scheme.classes, found, strict=True)
+    )
 
 
 @lru_cache(maxsize=2)

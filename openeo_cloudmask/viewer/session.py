@@ -14,15 +14,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Reference
-from openeo_cloudmask.evaluation.grids import GridMask, read_mask
+from openeo_cloudmask.evaluation.grids import read_mask
+from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products import ReadOptions
+from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.stack import raster_grid
 from openeo_cloudmask.viewer.comparison import (
     Comparison,
     compare_masks,
@@ -91,6 +93,8 @@ class MaskEntry:
     """Title of the scene it was made from, where that is known."""
     day: str | None = None
     """Of what day it is a mask, where the file says it."""
+    percentages: Path | None = None
+    """The percentages its classes were chosen from, where they were kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +174,16 @@ class Session:
         return entry
 
     def add_mask(
-        self, path: Path, *, title: str | None = None, scene: str | None = None
+        self,
+        path: Path,
+        *,
+        title: str | None = None,
+        scene: str | None = None,
+        percentages: Path | None = None,
     ) -> MaskEntry:
         """Open a mask of class values, whose file says what they mean.
+
+        ``percentages`` is the file of those that its classes were chosen from, if there is one.
 
         Raises:
             ProductError: it cannot be read or has no georeference.
@@ -183,8 +194,9 @@ class Session:
         scheme = read_mask(path).scheme
         layer = open_layer(path, title=name, colors=class_colors(scheme))
         entry = MaskEntry(
-            title=name, path=path, layer=layer, scheme=scheme, scene=scene, day=tags.day
-        )
+            title=name, path=path, layer=layer, scheme=scheme, scene=scene, day=tags.day,
+            percentages=percentages,
+        )  # fmt: skip
         self.masks[name] = entry
         return entry
 
@@ -234,10 +246,10 @@ class Session:
                 self.comparisons[key] = compare_masks(path, other, folder, name=mask)
         return self.comparisons[key]
 
-    def read_mask(self, title: str) -> GridMask:
-        """Return the classes of a mask; the last few read are kept."""
-        path = self.masks[title].path
-        return _read_mask(path, path.stat().st_mtime_ns)
+    def mask_grid(self, title: str) -> Grid:
+        """Return the grid of a mask."""
+        with open_raster(self.masks[title].path) as source:
+            return raster_grid(source)
 
     def error_layer(self, mask: str, yardstick: str) -> Layer:
         """Return the error map of a comparison, in colours that all eyes tell apart."""
@@ -305,7 +317,7 @@ class Session:
         """
         if task.output is None or not task.classes or task.id in self.opened_jobs:
             return
-        self.add_mask(task.output, title=task.title, scene=task.scene)
+        self.add_mask(task.output, title=task.title, scene=task.scene, percentages=task.percentages)
         self.opened_jobs.add(task.id)
 
     def running(self) -> list[Task]:
@@ -336,11 +348,6 @@ def begin_session(data: Path) -> Session:
     own = root / secrets.token_urlsafe(16)
     own.mkdir(mode=0o700)
     return Session(folder=own)
-
-
-@lru_cache(maxsize=4)
-def _read_mask(path: Path, _modified_ns: int) -> GridMask:
-    return read_mask(path)
 
 
 class SessionStore:

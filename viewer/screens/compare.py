@@ -28,10 +28,11 @@ from openeo_cloudmask.viewer.comparison import (
     class_at,
     differing_days,
     shown_scheme,
+    title_at,
 )
 from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.panels import Look, classes_data, draw_panels, image_data, map_data
-from openeo_cloudmask.viewer.probabilities import how_made
+from openeo_cloudmask.viewer.probabilities import how_made, kept_probabilities
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
 from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
 from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
@@ -202,6 +203,8 @@ def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None
     latitude, longitude = point
     st.caption(f"{latitude:.5f}, {longitude:.5f} (latitude, longitude)")
     st.table(pixel_rows(masks, yardstick, longitude, latitude), border="horizontal")
+    with told():
+        draw_models(scene, masks, longitude, latitude)
     if scene is None:
         return
     with told():
@@ -213,7 +216,6 @@ def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None
         chart = draw_spectrum(spectrum)
         if chart is not None:
             st.altair_chart(chart)
-        draw_models(scene, masks, longitude, latitude)
     with st.expander("Values of the bands"):
         st.dataframe(
             {
@@ -233,36 +235,54 @@ def pixel_rows(
     current = session()
     rows = []
     for name in masks:
-        mask = current.read_mask(name)
-        said = class_at(mask.labels, mask.scheme, mask.grid, longitude, latitude)
-        rows.append((name, said, pixel_text(mask.grid), "", ""))
+        entry = current.masks[name]
+        said = title_at(entry.path, entry.scheme, longitude, latitude)
+        verdict = ""
         comparison = current.comparisons.get((name, yardstick or ""))
         if comparison is not None:
             cell = comparison.evaluation.reference.grid
-            verdict = comparison.classes_at(longitude, latitude)["Verdict"]
-            rows[-1] = (*rows[-1][:3], verdict, f"{pixel_text(cell)} cell")
-    entry = current.references.get(yardstick or "")
-    if entry is not None:
-        given = entry.reference
-        reference = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
-        sure = entry.confidence_at(longitude, latitude)
+            judged = title_at(comparison.error_path, ERROR_CLASSES, longitude, latitude)
+            verdict = f"{judged} ({pixel_text(cell)} cell)"
+        rows.append((name, said, pixel_text(current.mask_grid(name)), verdict))
+    reference = current.references.get(yardstick or "")
+    if reference is not None:
+        given = reference.reference
+        said = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
+        sure = reference.confidence_at(longitude, latitude)
         text = "" if sure is None else f"confidence {sure:.0%}"
-        rows.append(("Reference", reference, pixel_text(given.grid), text, ""))
-    columns = ["layer", "class", "of a pixel of", "verdict", "of a"]
+        rows.append(("Reference", said, pixel_text(given.grid), text))
+    columns = ["layer", "class", "pixel", "verdict"]
     return pd.DataFrame(rows, columns=columns).set_index("layer")
 
 
-def draw_models(scene: SceneEntry, masks: list[str], longitude: float, latitude: float) -> None:
-    """Draw the probabilities of the pixel by the models that made the masks."""
+def draw_models(scene: SceneEntry | None, masks: list[str], lon: float, lat: float) -> None:
+    """Draw the probabilities of the pixel: those kept beside the masks, or else computed anew."""
+    current = session()
+    without = []
+    for name in masks:
+        entry = current.masks[name]
+        if entry.percentages is None:
+            without.append(name)
+            continue
+        found = kept_probabilities(entry.percentages, entry.scheme, lon, lat)
+        if found is not None:
+            st.markdown(f"**{name}**")
+            st.altair_chart(draw_probabilities(found))
+            st.caption("Kept when the mask was made, whole percents; before any post-processing.")
+    if without and scene is not None:
+        compute_models(scene, without, lon, lat)
+
+
+def compute_models(scene: SceneEntry, masks: list[str], lon: float, lat: float) -> None:
+    """Draw the probabilities of masks beside which none were kept: the models run once more."""
     current = session()
     made = [how_made(current.masks[name].path) for name in masks]
     models = list(dict.fromkeys(how for how in made if how))
     if not models:
-        if masks:
-            st.caption("The masks do not say which model made them: no probabilities.")
+        st.caption("These masks do not say which model made them: no probabilities.")
         return
     asked = {
-        f"{how[0]}, stride {how[1]}": current.ask_probabilities(scene, how, longitude, latitude)
+        f"{how[0]}, stride {how[1]}": current.ask_probabilities(scene, how, lon, lat)
         for how in models
     }
     pending = any(not future.done() for future in asked.values())

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,8 +105,9 @@ def here() -> None:
         entry = current.scenes[name]
         output = current.folder / f"{options.model}-{len(current.tasks)}-{entry.path.stem}.tif"
         task = start_mask(
-            entry.path, output, options, sensor=entry.picture.sensor_id, read=entry.read
-        )
+            entry.path, output, options, sensor=entry.picture.sensor_id, read=entry.read,
+            pixels=math.prod(entry.picture.grid.shape_yx),
+        )  # fmt: skip
         task.title, task.scene = f"{options.model} on {name}", name
         current.tasks.append(task)
     follow_tasks()
