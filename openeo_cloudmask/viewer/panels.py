@@ -30,6 +30,8 @@ export default async function (component) {
 }
 """
 _ORDER = ("mask", "reference", "errors")
+CELLS = "cells"
+"""Id of the layer of one cell of a confusion matrix, which lies over all panels."""
 """Kinds of layers, by which the first word of an id names them."""
 Json = dict[str, Any]
 
@@ -50,8 +52,6 @@ class Look:
     """Latitude and longitude of the pixel looked at."""
     go: tuple[int, Bounds] | None = None
     """A place to go to, and the number of the wish: the same number is one wish."""
-    lit: tuple[str, tuple[int, ...]] | None = None
-    """Id of a layer and the values of it that are shown alone."""
 
 
 def image_data(layer: Layer, picture: Picture) -> Json:
@@ -117,13 +117,15 @@ def plan_panels(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """
     image = [layer["id"] for layer in layers if layer["kind"] == "image"]
     names = [layer["id"] for layer in reversed(layers) if layer["kind"] == "classes"]
+    lit = [name for name in names if name == CELLS]
+    names = [name for name in names if name != CELLS]
     # A stable sort: masks keep the order of the list, the topmost first.
     names.sort(key=lambda name: _ORDER.index(name.partition(" ")[0]))
     if len(names) > 1 and (other := next((n for n in names if n == "reference"), None)):
         names.remove(other)
         names.insert(1, other)
-    shown = [[*image, name] for name in names]
-    return [*shown, image] if shown else [image]
+    shown = [[*image, name, *lit] for name in names]
+    return [*shown, [*image, *lit]]
 
 
 def map_data(key: str, layers: Sequence[Json], look: Look | None = None) -> Json:
@@ -142,7 +144,6 @@ def map_data(key: str, layers: Sequence[Json], look: Look | None = None) -> Json
         "panels": plan_panels(layers),
         "point": None if look.point is None else list(look.point),
         "go": None if look.go is None else {"number": look.go[0], "bounds": list(look.go[1])},
-        "lit": None if look.lit is None else {"id": look.lit[0], "values": list(look.lit[1])},
         "streets": {"url": url, "credit": credit.replace("&copy;", "©")},
     }
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.evaluation.cases import Case, CaseResult
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.grids import read_mask
@@ -33,6 +34,7 @@ from openeo_cloudmask.viewer.comparison import (
     shown_scheme,
     write_reference_map,
 )
+from openeo_cloudmask.viewer.explorer import write_cells
 from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.local import Task
 from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
@@ -142,6 +144,7 @@ class Session:
         tuple[Path, tuple[str, int], tuple[float, float]],
         tuple[Future[Probabilities], threading.Event],
     ] = field(default_factory=OrderedDict)
+    _cell_layers: dict[tuple[str, str, Case], Layer] = field(default_factory=dict)
     _error_layers: dict[tuple[str, str], Layer] = field(default_factory=dict)
 
     def add_scene(
@@ -260,6 +263,15 @@ class Session:
                 path, title=f"Errors of {mask}", colors=class_colors(ERROR_CLASSES)
             )
         return self._error_layers[key]
+
+    def cells_layer(self, mask: str, yardstick: str, result: CaseResult) -> Layer:
+        """Return the layer that says of each pixel in which cell of a confusion matrix it is."""
+        key = (mask, yardstick, result.case)
+        if key not in self._cell_layers:
+            evaluation = self.compare(mask, yardstick).evaluation
+            path = write_cells(evaluation, result, self._subfolder("cells"))
+            self._cell_layers[key] = open_layer(path, title="Cell", colors={})
+        return self._cell_layers[key]
 
     def ask_probabilities(
         self, scene: SceneEntry, made: tuple[str, int], longitude: float, latitude: float

@@ -77,9 +77,8 @@ def test_layers_are_told_without_paths(layer, demo_session):
     scene = next(iter(demo_session.scenes.values()))
     image = image_data(next(iter(scene.layers.values())), scene.picture)
     mask = classes_data(layer, FOUR_CLASS, identity="mask one", title="one")
-    told = map_data("a scene", [image, mask], Look(point=(45.0, 3.0), lit=("mask one", (2,))))
+    told = map_data("a scene", [image, mask], Look(point=(45.0, 3.0)))
     assert told["point"] == [45.0, 3.0]
-    assert told["lit"] == {"id": "mask one", "values": [2]}
     assert len(image["bands"]) == 13
     assert "B04 red" in [band["title"] for band in image["bands"]]
     text = repr(told)
@@ -96,4 +95,6 @@ def test_panels_begin_with_mask_reference_errors_and_image():
         ["image"],
     ]  # fmt: skip
     assert plan_panels(layers[:1]) == [["image"]]
+    lit = [*layers[:2], {"id": "cells", "kind": "classes"}]
+    assert plan_panels(lit) == [["image", "errors a", "cells"], ["image", "cells"]]
     assert plan_panels([]) == [[]]

@@ -30,8 +30,16 @@ from openeo_cloudmask.viewer.comparison import (
     shown_scheme,
     title_at,
 )
+from openeo_cloudmask.viewer.explorer import cell_class, largest_errors, list_cells
 from openeo_cloudmask.viewer.layers import Layer
-from openeo_cloudmask.viewer.panels import Look, classes_data, draw_panels, image_data, map_data
+from openeo_cloudmask.viewer.panels import (
+    CELLS,
+    Look,
+    classes_data,
+    draw_panels,
+    image_data,
+    map_data,
+)
 from openeo_cloudmask.viewer.probabilities import how_made, kept_probabilities
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
 from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
@@ -156,7 +164,19 @@ def collect(
     shown = dict.fromkeys([*masks, *([yardstick] if yardstick in current.masks else [])])
     for name in reversed(shown):
         add(current.masks[name].layer, current.masks[name].scheme, "mask", name)
+    if (lit := st.session_state.get("lit")) and lit[0] in errors:
+        layers.append(lit_layer(*lit, str(yardstick)))
     return layers
+
+
+def lit_layer(mask: str, view: str, cell: tuple[int, int], yardstick: str) -> dict[str, Any]:
+    """Return the layer of one cell of the confusion matrix of a mask."""
+    current = session()
+    result = current.compare(mask, yardstick).case(OutputStyle(view), dilated=False)
+    shown = cell_class(result.confusion.scheme, *cell)
+    scheme = ClassScheme(name="cells", title=shown.title, classes=(shown,))
+    layer = current.cells_layer(mask, yardstick, result)
+    return classes_data(layer, scheme, identity=CELLS, title=shown.title)
 
 
 @st.fragment
@@ -169,7 +189,7 @@ def look(
         return
     left, right = st.columns([3.1, 1])
     with left:
-        wish = Look(point=st.session_state.get("point"))
+        wish = Look(point=st.session_state.get("point"), go=st.session_state.get("go"))
         key = scene.title if scene is not None else ", ".join(masks)
         clicked = draw_panels(map_data(key, layers, wish), key="compare_map")
     point = None if clicked is None else (clicked.latitude, clicked.longitude)
@@ -311,7 +331,8 @@ def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None
 
 def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
     """Draw the numbers of the masks that were compared."""
-    tabs = st.tabs(["Scores", "Confusion matrix", "Classes", "All scenes", "Report"])
+    titles = ["Scores", "Confusion matrix", "Largest errors", "Classes", "All scenes", "Report"]
+    tabs = st.tabs(titles)
     with tabs[0]:
         rows = score_rows([(name, yardstick, item) for name, item in found.items()])
         st.dataframe(rows, hide_index=True, column_config=NUMBERS)
@@ -334,23 +355,100 @@ def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
             with written:
                 st.caption("Pixels; rows are classes of the reference, columns of the mask")
                 st.table(confusion_table(result), border="horizontal")
+            if not dilated:
+                choose_cell(name, view, result)
             skipped = result.excluded
             st.caption(
                 f"{skipped.compared:,} pixels compared; left out: {skipped.reference_nodata:,} "
                 f"without data in the reference, {skipped.mask_nodata:,} in the mask."
             )
     with tabs[2]:
+        draw_errors(found)
+    with tabs[3]:
         name, view, dilated = choose_case(found, "classes")
         result = found[name].case(view, dilated=dilated)
         if result is not None:
             rows = class_rows(result, found[name].untold)
             st.dataframe(rows, hide_index=True, column_config=NUMBERS)
-    with tabs[3]:
+    with tabs[4]:
         done = [(*key, item) for key, item in session().comparisons.items()]
         st.dataframe(score_rows(done), hide_index=True, column_config=NUMBERS)
         st.caption("Everything compared since the page was opened, scene by scene.")
-    with tabs[4]:
+    with tabs[5]:
         draw_report(found)
+
+
+def choose_cell(mask: str, view: OutputStyle, result: CaseResult) -> None:
+    """Draw the choice of a cell of the confusion matrix that lights up on the map."""
+    cells = {(row, column): pixels for row, column, pixels in list_cells(result)}
+    key = f"lit_{mask}_{view.value}"
+
+    def take() -> None:
+        cell = st.session_state[key]
+        st.session_state.lit = (mask, view.value, cell) if cell else None
+
+    st.selectbox(
+        "Light up on the map",
+        [None, *cells],
+        format_func=lambda cell: (
+            f"{cell_class(result.confusion.scheme, *cell).title}: {cells[cell]:,} pixels"
+            if cell
+            else "nothing"
+        ),
+        key=key,
+        on_change=take,
+        help="The pixels of one cell of the matrix, errors first",
+    )
+
+
+def draw_errors(found: dict[str, Comparison]) -> None:
+    """Draw the largest omissions and commissions; the map goes to the one that is chosen."""
+    name = st.selectbox("Mask", list(found), key="errors_mask")
+    spots = largest_errors(found[name].evaluation)
+    if not spots:
+        st.success("No pixel is wrong.")
+        return
+
+    def jump(place: int) -> None:
+        state = st.session_state
+        state.error_at = place % len(spots)
+        spot = spots[state.error_at]
+        state.point, state.go = spot.point, (state.get("go", (0,))[0] + 1, spot.bounds)
+
+    def chosen() -> None:
+        rows = st.session_state[f"errors_{name}"].selection.rows
+        if rows:
+            jump(rows[0])
+
+    at = min(st.session_state.get("error_at", -1), len(spots) - 1)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Previous error", on_click=jump, args=(at - 1,), icon=":material/chevron_left:")
+        st.button("Next error", on_click=jump, args=(at + 1,), icon=":material/chevron_right:")
+        if at >= 0:
+            spot = spots[at]
+            st.write(f"{at + 1} of {len(spots)}: {spot.kind}, {spot.pixels:,} pixels")
+    st.dataframe(
+        [
+            {
+                "": place,
+                "error": spot.kind,
+                "pixels": spot.pixels,
+                "km²": spot.area_km2,
+                "latitude": spot.point[0],
+                "longitude": spot.point[1],
+            }
+            for place, spot in enumerate(spots, start=1)
+        ],
+        key=f"errors_{name}",
+        on_select=chosen,
+        selection_mode="single-row",
+        hide_index=True,
+        column_config={"km²": st.column_config.NumberColumn(format="%.2f")},
+    )
+    st.caption(
+        "Wrong pixels that touch each other, the largest first. Omission: cloud or shadow of the "
+        "reference that the mask lacks; commission: the mask has it, the reference not."
+    )
 
 
 def confusion_table(result: CaseResult) -> pd.DataFrame:

@@ -213,12 +213,7 @@ export class Panels {
   private source(layer: LayerData, entry: Entry, state: State): Tiles {
     const image = layer.kind === "image";
     const query = image ? `?bands=${(entry.bands ?? [1, 1, 1]).join(",")}` : "?raw=1";
-    const lit = this.data.lit;
-    const style = {
-      hideClear: state.hideClear,
-      outlines: state.outlines,
-      lit: lit && lit.id === layer.id ? lit.values : null,
-    };
+    const style = { hideClear: state.hideClear, outlines: state.outlines };
     const look = image ? `${entry.low} ${entry.high}` : JSON.stringify([style, layer.classes]);
     const paint = image ? stretch(entry.low ?? 0, entry.high ?? 255) : colour(layer, style);
     const key = `${layer.url} ${query}`;

@@ -147,8 +147,6 @@ export function stretch(low: number, high: number): Paint {
 export interface ClassStyle {
   hideClear: boolean;
   outlines: boolean;
-  /** Values that are lit up; null draws all. */
-  lit: number[] | null;
 }
 
 /** Gives classes their colours, hides some, or draws only the lines between them. */
@@ -156,7 +154,7 @@ export function colour(layer: LayerData, style: ClassStyle): Paint {
   const table = new Uint8Array(256 * 4);
   for (const item of layer.classes ?? []) {
     const rgb = parseInt(item.color, 16);
-    const shown = style.lit ? style.lit.includes(item.value) : !(style.hideClear && item.clear);
+    const shown = !(style.hideClear && item.clear);
     table.set([rgb >> 16, (rgb >> 8) & 255, rgb & 255, shown ? 255 : 0], item.value * 4);
   }
   return (values, out) => {

@@ -46,8 +46,6 @@ export interface MapData {
   go: { number: number; bounds: [number, number, number, number] } | null;
   /** A map of another host, asked only once the user turns it on. */
   streets: { url: string; credit: string };
-  /** The class values of a layer that are lit up, all others being hidden. */
-  lit: { id: string; values: number[] } | null;
 }
 
 export interface Entry {
