@@ -71,6 +71,25 @@ def find_weights(entry: ModelEntry, override: str | Path | None = None) -> Path:
     return fetch(entry, source, cached)
 
 
+def weights_here(entry: ModelEntry) -> bool:
+    """Return whether the published weights of ``entry`` lie on this machine; none are fetched."""
+    source = entry.weights
+    if source is None:
+        return False
+    if variable := os.environ.get(WEIGHTS_VARIABLE):
+        named = Path(variable).expanduser()
+        if named.is_file() or any(path.is_file() for path in _candidates(named, source)):
+            return True
+    if (cache_folder() / "weights" / source.repo / source.file).is_file():
+        return True
+    if source.host != "huggingface":
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    kept = try_to_load_from_cache(source.repo, source.file, revision=source.revision)
+    return isinstance(kept, str)
+
+
 def packaged_weights(entry: ModelEntry) -> Path:
     """Where the weights of a model lie that come with the package."""
     return OWN_FOLDER / f"{entry.id}{OWN_SUFFIX}"

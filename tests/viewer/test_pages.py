@@ -9,6 +9,7 @@ import pytest
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.viewer import backends, catalogs, names
 from openeo_cloudmask.viewer.backends import JobRow
 from openeo_cloudmask.viewer.session import begin_session
@@ -46,12 +47,24 @@ def test_start_says_how_to_begin(app):
 
 def test_models_are_filtered(go):
     page = go("models")
-    every = len(page.subheader)
+    every = len(page.dataframe[0].value)
     assert every >= 15
     page.toggle[0].set_value(True).run()
-    assert 0 < len(page.subheader) < every
+    assert 0 < len(page.dataframe[0].value) < every
     page.selectbox[0].set_value("landsat-8-9-l1").run()
     assert not page.exception
+
+
+def test_one_model_is_drawn_at_a_time_and_the_table_says_what_runs_here(go):
+    page = go("models", chosen_model="hollstein")
+    table = page.dataframe[0].value.set_index("model")
+    assert table.loc["hollstein", "runs here"] == "yes"
+    assert table.loc["mini", "runs here"] == "yes"
+    assert table.loc["kristollari-cnn", "runs here"] == "needs weights that you train"
+    assert table.loc["s2cloudless", "tells"] == "clear, thick cloud"
+    assert len(page.subheader) == 1
+    next(box for box in page.selectbox if box.key == "card").set_value("mini").run()
+    assert [head.value for head in page.subheader] == [MODELS["mini"].title]
 
 
 def test_a_catalog_that_is_none_is_told(go, tmp_path, monkeypatch):

@@ -1,11 +1,15 @@
 """Models, from the STAC catalog and nothing else."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 import streamlit as st
 
+from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.viewer.cards import ModelCard
 from openeo_cloudmask.viewer.charts import swatches
+from openeo_cloudmask.viewer.readiness import readiness
 from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 
 PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 2}
@@ -63,10 +67,12 @@ def draw_card(card: ModelCard) -> None:
         else:
             st.markdown(f"Licence {licence}")
         draw_classes(card)
-        with st.expander("Bands, scores, citation"):
-            for sensor, title in card.sensors:
-                st.markdown(f"**{title}**")
-                draw_bands(card, sensor)
+        with st.expander("Bands, scores, citation", expanded=True):
+            chosen = st.selectbox(
+                "Bands of", [key for key, _ in card.sensors], format_func=dict(card.sensors).get,
+                key=f"bands_of_{card.id}",
+            )  # fmt: skip
+            draw_bands(card, chosen)
             if card.sensor_independent:
                 st.write("Sensor-independent: any described sensor will do.")
             if card.scores:
@@ -77,6 +83,52 @@ def draw_card(card: ModelCard) -> None:
                 st.write(f"{card.parameters:,} parameters")
             cite = f" [{card.doi_url}]({card.doi_url})" if card.doi_url else ""
             st.markdown(f"{card.citation}{cite}")
+
+
+def draw_table(shown: list[ModelCard]) -> None:
+    """Draw a row for each model, to be sorted by a click on a heading; a row opens its card."""
+
+    def take() -> None:
+        rows = st.session_state.models_table.selection.rows
+        if rows:
+            st.session_state.card = shown[rows[0]].id
+
+    st.dataframe(
+        [model_row(card) for card in shown],
+        key="models_table",
+        on_select=take,
+        selection_mode="single-row",
+        hide_index=True,
+        height="content",
+        column_config={
+            "balanced accuracy": st.column_config.NumberColumn(
+                format="%.3f",
+                help="The lowest of those measured; on what data, the model's card says",
+            ),
+            "parameters": st.column_config.NumberColumn(format="localized"),
+        },
+    )
+
+
+def model_row(card: ModelCard) -> dict[str, Any]:
+    """Return what the table says of a model."""
+    measured = [
+        score["metrics"]["balanced_accuracy"]
+        for score in card.scores
+        if "balanced_accuracy" in score.get("metrics", {})
+    ]
+    least = min((len(bands) for _, bands in card.bands), default=0)
+    return {
+        "model": card.id,
+        "runs here": readiness(MODELS[card.id]) if card.id in MODELS else "not in this version",
+        "bands": card.min_bands if card.sensor_independent else least,
+        "sensors": "any" if card.sensor_independent else str(len(card.sensors)),
+        "tells": ", ".join(item.title.lower() for item in card.classes),
+        "balanced accuracy": min(measured, default=None),
+        "parameters": card.parameters,
+        "licence": card.licence,
+        "commercial use": not card.non_commercial,
+    }
 
 
 st.title("Models")
@@ -111,5 +163,12 @@ shown = [
 st.caption(f"{len(shown)} of {len(known)} models")
 if not shown:
     st.info("No model fits. Take away a condition: fewer limits, or more bands at hand.")
-for card in shown:
-    draw_card(card)
+else:
+    names = [card.id for card in shown]
+    draw_table(shown)
+    wanted = st.session_state.get("card") or st.session_state.get("chosen_model")
+    st.session_state.card = wanted if wanted in names else names[0]
+    chosen = st.selectbox(
+        "Model", names, key="card", help="Or choose it in the table: the box left of its name"
+    )
+    draw_card(shown[names.index(chosen)])
