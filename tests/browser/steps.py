@@ -26,9 +26,10 @@ def make_demo(page, url: str) -> None:
 def choose_model(page, model: str) -> None:
     """Press "Use this model" on its card; leads to the page New job."""
     open_page(page, "Models")
-    box = page.get_by_role("combobox", name="Model").last
-    box.fill(model, timeout=WAIT_MS)
-    box.press("Enter")
+    box = page.locator(".st-key-card input")
+    box.click(timeout=WAIT_MS)
+    box.press_sequentially(model)
+    page.get_by_role("option", name=model, exact=True).click(timeout=WAIT_MS)
     page.locator(f".st-key-use_{model} button").click(timeout=WAIT_MS)
     page.get_by_role("heading", name="New job", exact=True).wait_for(timeout=WAIT_MS)
 

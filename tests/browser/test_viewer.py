@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.cli.children import free_port
 from tests.browser import steps
-from tests.browser.conftest import start_viewer, stop_viewer
+from tests.browser.conftest import ROOT, start_viewer, stop_viewer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -213,6 +214,52 @@ def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     assert shown == next(item for item in pooled if item["case"] == "4-class")["confusion"]
 
 
+def check_errors(page, keep) -> None:
+    """The map goes to the largest error, and the pixel there is one."""
+    before = steps.read_map(page)["place"]
+    page.get_by_role("tab", name="Largest errors").click()
+    page.get_by_role("button", name="Next error").click()
+    page.get_by_text(re.compile("^1 of [0-9]+: (omission|commission)")).wait_for()
+    for _ in range(COLOR_TRIES):
+        if not np.allclose(steps.read_map(page)["place"], before, atol=1e-4):
+            break
+        page.wait_for_timeout(500)
+    assert not np.allclose(steps.read_map(page)["place"], before, atol=1e-4)
+    steps.wait_for_map(page)
+    verdicts = [row[-1] for row in read_table(page, "verdict")]
+    assert re.match("Omission|Commission", verdicts[0])
+    keep(page, "compare-error")
+
+
+def check_cell(page, keep) -> None:
+    """A cell of the confusion matrix lights up on the map."""
+    page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_role("combobox", name="Light up on the map").click()
+    page.get_by_role("option").nth(1).click()
+    page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
+    steps.set_layers(page, {"cells": 100})
+    page.locator("h1").scroll_into_view_if_needed()
+    picture = np.asarray(Image.open(keep(page, "compare-cell")).convert("RGB")).reshape(-1, 3)
+    lit = (picture == tuple(bytes.fromhex(LIT_COLOR))).all(axis=1)
+    assert lit.sum() > 100
+
+
+def check_access(page, name: str) -> None:
+    """A page keeps WCAG 2.1 AA as far as axe-core can tell; it comes with ``npm ci`` in webmap/."""
+    script = ROOT / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.is_file():
+        return
+    page.evaluate(script.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "axe.run(document, {runOnly: {type: 'tag',"
+        " values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}})"
+    )
+    said = [
+        (item["id"], [node["target"] for node in item["nodes"]]) for item in found["violations"]
+    ]
+    assert said == [], name
+
+
 def check_slow_line(page) -> None:
     """A page stays though timers of the page before it went off while it was on its way."""
     steps.open_page(page, "Jobs")
@@ -234,16 +281,19 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     steps.make_demo(page, viewer.url)
     page.wait_for_timeout(1000)
     keep(page, "start")
+    check_access(page, "Start")
     # The decision tree: fast wherever the tests run.
     steps.choose_model(page, "hollstein")
     page.get_by_role("button", name="Submit").wait_for()
     page.wait_for_timeout(1500)
     keep(page, "new-job")
+    check_access(page, "New job")
     steps.submit_job(page)
     keep(page, "jobs")
     page.reload()  # the job lives on the back end, what was opened in the session
     page.get_by_role("button", name="Open in Compare").wait_for()
     keep(page, "jobs-finished")
+    check_access(page, "Jobs")
     steps.open_results(page)
     mask = next(viewer.data.glob("sessions/*/j-*/*.tif"))
     reference = next(viewer.data.glob("sessions/*/demo-*/Reference_dataset/*"))
@@ -257,10 +307,14 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     check_export(page, tmp_path)
     check_pixel(page, keep, places)
     check_confusion(page, keep, mask, reference)
+    check_access(page, "Compare")
+    check_errors(page, keep)
+    check_cell(page, keep)
     for name in ("References", "Models"):
         steps.open_page(page, name)
         page.wait_for_timeout(2500)
         keep(page, name.lower().replace(" ", "-"))
+        check_access(page, name)
     check_slow_line(page)
     assert watch.foreign == []
     assert watch.errors == []

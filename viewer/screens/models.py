@@ -15,6 +15,7 @@ from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 2}
 
 THERMAL_FROM_NM = 3000
+TABLE_HEIGHT_PX = 420
 
 
 def draw_bands(card: ModelCard, sensor: str) -> None:
@@ -99,7 +100,7 @@ def draw_table(shown: list[ModelCard]) -> None:
         on_select=take,
         selection_mode="single-row",
         hide_index=True,
-        height="content",
+        height=TABLE_HEIGHT_PX,
         column_config={
             "balanced accuracy": st.column_config.NumberColumn(
                 format="%.3f",

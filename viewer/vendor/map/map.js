@@ -1,4 +1,4 @@
-/* Made from webmap, 828d9d5bb13cf8df2042f91861b099de642a1220a35ed1c1483cec1900fc1f93; see LICENSE. */
+/* Made from webmap, 01b347b51d799c9ffba27438711c54331b8818f845f2aa11770f6f1a2bba9bc0; see LICENSE. */
 var Lc=`:root,
 :host {
   --ol-background-color: white;
