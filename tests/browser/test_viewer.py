@@ -17,6 +17,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.cli.children import free_port
+from openeo_cloudmask.viewer.explorer import LIT_COLOR
 from tests.browser import steps
 from tests.browser.conftest import ROOT, start_viewer, stop_viewer
 

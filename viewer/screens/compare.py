@@ -45,7 +45,7 @@ from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
 from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
 from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
 
-PAGE = {"title": "Compare", "icon": ":material/compare:", "place": 5}
+PAGE = {"title": "Compare", "icon": ":material/compare:", "place": 6}
 
 NUMBERS = {
     name: st.column_config.NumberColumn(format="%.4f")

@@ -20,7 +20,7 @@ from openeo_cloudmask.viewer.web import (
     told,
 )
 
-PAGE = {"title": "Jobs", "icon": ":material/list:", "place": 4}
+PAGE = {"title": "Jobs", "icon": ":material/list:", "place": 5}
 
 LOOK_AGAIN_S = 2.0
 RUNNING = ("queued", "running")

@@ -12,7 +12,7 @@ from openeo_cloudmask.viewer.charts import swatches
 from openeo_cloudmask.viewer.readiness import readiness
 from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 
-PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 2}
+PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 3}
 
 THERMAL_FROM_NM = 3000
 TABLE_HEIGHT_PX = 420

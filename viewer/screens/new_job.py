@@ -30,7 +30,7 @@ from openeo_cloudmask.viewer.web import (
     told,
 )
 
-PAGE = {"title": "New job", "icon": ":material/add_circle:", "place": 3}
+PAGE = {"title": "New job", "icon": ":material/add_circle:", "place": 4}
 
 SIDES = ("west", "south", "east", "north")
 SENSOR_CHOICES = ["tell from the file", *SENSORS]

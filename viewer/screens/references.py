@@ -18,7 +18,7 @@ from openeo_cloudmask.viewer.session import ReferenceEntry
 from openeo_cloudmask.viewer.uploads import save_upload
 from openeo_cloudmask.viewer.web import make_demo, session, told
 
-PAGE = {"title": "References", "icon": ":material/public:", "place": 6}
+PAGE = {"title": "References", "icon": ":material/public:", "place": 7}
 
 MAP_HEIGHT_PX = 330
 AS_SAID, OWN_CODES = "as the file says", "values of its own"

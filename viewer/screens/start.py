@@ -19,9 +19,8 @@ with first, st.container(border=True):
     st.write("Simulate one in seconds, open a file, or pick one from a back end's collection.")
     if st.button("Make a demo scene", icon=":material/auto_awesome:", type="primary"):
         make_demo()
-    st.page_link(
-        "screens/new_job.py", label="Open a file or a collection", icon=":material/folder:"
-    )
+    st.page_link("screens/import_own.py", label="Open your own", icon=":material/upload_file:")
+    st.page_link("screens/new_job.py", label="A collection", icon=":material/folder:")
 with second, st.container(border=True):
     st.subheader("2. A mask")
     st.write("Choose a model and its parameters, and run it here or as a job.")

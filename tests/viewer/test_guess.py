@@ -1,0 +1,96 @@
+"""What is guessed of a raster, and that it is shown."""
+
+import numpy as np
+import pytest
+import rasterio
+
+from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.viewer.guess import guess_codes, guess_image, meaning_text, parse_names
+from openeo_cloudmask.viewer.meaning import parse_meaning
+from tests.viewer.conftest import TRANSFORM
+
+
+@pytest.fixture
+def write_image(tmp_path):
+    def write(values: np.ndarray, names: tuple[str, ...] = (), **profile):
+        path = tmp_path / "image.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", height=values.shape[1], width=values.shape[2],
+            count=len(values), dtype=values.dtype, crs="EPSG:32631", transform=TRANSFORM, **profile,
+        ) as out:  # fmt: skip
+            out.write(values)
+            if names:
+                out.descriptions = names
+        return path
+
+    return write
+
+
+def counts(count: int, low: int, high: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(low, high, (count, 64, 64)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "offset"),
+    [(1100, 9000, 1e-4, -0.1), (50, 9000, 1e-4, 0.0)],
+)
+def test_scale_and_offset_are_told_from_counts(write_image, low, high, scale, offset):
+    guess = guess_image(write_image(counts(4, low, high)))
+    assert (guess.scale, guess.offset) == (scale, offset)
+    assert "lie between" in guess.why
+    assert guess.names == ("B02", "B03", "B04", "B08")
+    assert guess.sensor_id == "sentinel-2-l1c"
+    assert not guess.named
+
+
+def test_reflectance_is_taken_as_it_is(write_image):
+    values = counts(13, 100, 9000).astype(np.float32) / 1e4
+    guess = guess_image(write_image(values))
+    assert (guess.scale, guess.offset) == (None, None)
+    assert guess.names == SENSORS["sentinel-2-l1c"].band_names
+
+
+def test_names_of_the_file_are_believed(write_image):
+    guess = guess_image(write_image(counts(3, 50, 9000), ("B03", "B8A", "B11")))
+    assert guess.names == ("B03", "B8A", "B11")
+    assert guess.named
+    assert guess.sensor_id is not None
+
+
+def test_a_rim_of_zeros_is_no_data_and_no_darkness(write_image):
+    values = counts(4, 1100, 9000)
+    values[:, :16] = 0
+    guess = guess_image(write_image(values))
+    assert guess.offset == -0.1
+    assert guess.nodata == "0 in all bands (25.0% of the pixels)"
+    assert (guess.preview[:16] == 0).all()
+    assert guess.preview[16:].any()
+
+
+def test_bands_of_an_unknown_number_stay_open(write_image):
+    assert guess_image(write_image(counts(5, 50, 9000))).names == ("?",) * 5
+
+
+def test_codes_are_listed_with_their_shares(write_classes):
+    labels = np.zeros((10, 10))
+    labels[:2], labels[2], labels[3] = 1, 3, 255
+    labels[4] = 9
+    codes = guess_codes(write_classes(labels))
+    assert [(code.value, round(code.share, 3)) for code in codes] == [
+        (0, 0.5), (1, 0.2), (3, 0.1), (9, 0.1), (255, 0.1),
+    ]  # fmt: skip
+    guesses = [code.guess.name if code.guess else None for code in codes]
+    assert guesses == ["clear", "thick-cloud", "cloud-shadow", None, None]
+
+
+def test_a_reference_is_no_picture(write_classes):
+    with pytest.raises(ReferenceDataError, match="64 different values"):
+        guess_codes(write_classes(np.arange(64).reshape(8, 8)))
+
+
+def test_what_is_chosen_is_understood():
+    chosen = {item.value: item.name for item in FOUR_CLASS.classes} | {9: None}
+    assert parse_meaning(meaning_text(chosen)) == {0: 0, 1: 1, 2: 2, 3: 3, 9: 255}
+    assert parse_names(" B02,B03  B04 ") == ("B02", "B03", "B04")

@@ -1,0 +1,179 @@
+"""Your own image, and your own reference, to a mask with scores: one page, one button."""
+
+import math
+import time
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES
+from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products import ReadOptions
+from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.viewer.charts import swatches
+from openeo_cloudmask.viewer.guess import (
+    Code,
+    ImageGuess,
+    guess_codes,
+    guess_image,
+    meaning_text,
+    parse_names,
+)
+from openeo_cloudmask.viewer.local import State, start_mask
+from openeo_cloudmask.viewer.meaning import read_tags
+from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
+from openeo_cloudmask.viewer.web import mask_form, session, told
+
+PAGE = {"title": "Import", "icon": ":material/upload_file:", "place": 2}
+
+PREVIEW_PX = 300
+FROM_FILE = "tell from the file"
+NOTHING = "no-data"
+LOOK_AGAIN_S = 0.2
+
+
+def keep(kind: str, upload: UploadedFile | None) -> Path | None:
+    """Return where an upload lies in the session's folder; it is written once."""
+    if upload is None:
+        return None
+    key = f"kept_{kind}"
+    if st.session_state.get(key, ("",))[0] != upload.file_id:
+        folder = session().folder / f"import-{kind}-{len(list(session().folder.glob('import-*')))}"
+        folder.mkdir()
+        with told():
+            path = save_upload(upload, upload.name, upload.size, folder)
+        st.session_state[key] = (upload.file_id, path)
+    path = st.session_state[key][1]
+    return path if isinstance(path, Path) else None
+
+
+def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
+    """Draw what a raster seems to be; return sensor and how it is read, as the user left it."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        st.caption("What it is, this file says itself.")
+        return None, ReadOptions()
+    with told():
+        guess = guess_image(path)
+    picture, fields = st.columns([1, 2.2])
+    picture.image(guess.preview, caption="First sight", width=PREVIEW_PX)
+    with fields:
+        names = st.text_input(
+            "Bands, in their order in the file",
+            ", ".join(guess.names),
+            help="Names as the sensor calls them. The file's own, or the usual order of so many",
+        )
+        sensors = [FROM_FILE, *SENSORS]
+        place = sensors.index(guess.sensor_id) if guess.sensor_id in sensors else 0
+        sensor = st.selectbox("Sensor", sensors, index=place)
+        left, right = st.columns(2)
+        scale = left.number_input("Scale, reflectance per count", value=guess.scale, format="%g")
+        offset = right.number_input("Offset, reflectance of 0", value=guess.offset, format="%g")
+        st.caption(f"Told from values: {guess.why}. No-data: {guess.nodata}.")
+    bands = parse_names(names)
+    show_wavelengths(sensor, bands, guess)
+    read = ReadOptions(bands=None if guess.named and bands == guess.names else bands,
+                       scale=scale, offset=offset)  # fmt: skip
+    return None if sensor == FROM_FILE else sensor, read
+
+
+def show_wavelengths(sensor: str, bands: tuple[str, ...], guess: ImageGuess) -> None:
+    """Say which wavelengths the bands have, and complain of those that the sensor lacks."""
+    if sensor == FROM_FILE:
+        return
+    known = [(name, SENSORS[sensor].find_band(name)) for name in bands]
+    if lacking := [name for name, band in known if band is None]:
+        st.warning(f"{SENSORS[sensor].title} has no bands called {', '.join(lacking)}.")
+    if len(bands) != len(guess.names):
+        st.warning(f"The file has {len(guess.names)} bands, and {len(bands)} are named.")
+    parts = [f"{name} {band.centre_nm:.0f} nm" for name, band in known if band and band.centre_nm]
+    st.caption(", ".join(parts))
+
+
+def choose_classes(path: Path) -> str | None:
+    """Draw what the values of a reference mean; return it as ``add_reference`` takes it."""
+    with told():
+        said = read_tags(path).scheme
+        if said is not None:
+            st.caption(f"Its classes, as the file says: {SCHEMES[said].title}.")
+            return None
+        codes = guess_codes(path)
+    st.caption("The file does not say what its values mean. A guess; put right what is wrong.")
+    st.html(swatches(FOUR_CLASS.classes))
+    chosen = {code.value: choose_class(code) for code in codes}
+    return meaning_text(chosen)
+
+
+def choose_class(code: Code) -> str | None:
+    """Draw the choice of the class of one value."""
+    names = {item.name: item.title for item in FOUR_CLASS.classes}
+    options = [*names, NOTHING]
+    guess = NOTHING if code.guess is None else code.guess.name
+    wanted = st.selectbox(
+        f"{code.value} ({code.share:.1%} of the pixels)", options, index=options.index(guess),
+        format_func=lambda name: names.get(name, NOTHING), key=f"code_{code.value}",
+    )  # fmt: skip
+    return None if wanted == NOTHING else wanted
+
+
+def run(image: Path, sensor: str | None, read: ReadOptions, options: MaskOptions) -> str:
+    """Open the image and mask it, with a progress bar; return the scene's name."""
+    current = session()
+    bar = st.progress(0.0, text="Drawing the scene")
+    entry = current.add_scene(image, sensor=sensor, read=read, report=bar.progress)
+    output = current.folder / f"{options.model}-{len(current.tasks)}-{image.stem}.tif"
+    task = start_mask(
+        image, output, options, sensor=entry.picture.sensor_id, read=read,
+        pixels=math.prod(entry.picture.grid.shape_yx),
+    )  # fmt: skip
+    task.title, task.scene = f"{options.model} on {entry.title}", entry.title
+    current.tasks.append(task)
+    while task.state is State.RUNNING:
+        bar.progress(task.share, text=f"{task.title}: {task.share:.0%}")
+        time.sleep(LOOK_AGAIN_S)
+    bar.empty()
+    if task.state is not State.FINISHED:
+        st.error(f"{task.title}: {task.message}", icon=":material/error:")
+        st.stop()
+    current.open_task(task)
+    return entry.title
+
+
+def main() -> None:
+    """Draw the page."""
+    st.title("Import")
+    one, two = st.columns(2)
+    image = keep("image", one.file_uploader(
+        "Your image", type=[suffix.lstrip(".") for suffix in SUFFIXES],
+        help="GeoTIFF, NetCDF, SAFE.zip",
+    ))  # fmt: skip
+    truth = keep("reference", two.file_uploader(
+        "Your reference (if you have one)", type=["tif", "tiff"],
+        help="A GeoTIFF of class values, on any grid",
+    ))  # fmt: skip
+    if image is None:
+        st.info(
+            "Choose your image, and a reference if you have one; press the button below: you get "
+            "to the mask beside them, with its scores.",
+            icon=":material/lightbulb:",
+        )
+        return
+    sensor, read = choose_image(image)
+    meaning = None
+    if truth is not None:
+        with st.container(border=True):
+            st.markdown(f"**Reference** {truth.name}")
+            meaning = choose_classes(truth)
+    with st.expander("Model and options"):
+        options = mask_form("import")
+    label = "Mask and score" if truth is not None else "Mask"
+    if not st.button(label, type="primary", icon=":material/play_arrow:"):
+        return
+    with told():
+        if truth is not None:  # told before the work begins, if something is wrong with it
+            session().add_reference(truth, title=truth.stem, meaning=meaning)
+        run(image, sensor, read, options)
+    st.switch_page("screens/compare.py")
+
+
+main()
