@@ -59,7 +59,7 @@ def start_viewer(data: Path, port: int, *options: str) -> tuple[subprocess.Popen
         if process.poll() is not None:
             pytest.fail(f"the viewer stopped: {log.read_text()}")
         try:
-            urllib.request.urlopen(f"{viewer.url}/_stcore/health", timeout=1).close()
+            urllib.request.urlopen(f"{viewer.url}/_stcore/health", timeout=5).close()
         except OSError:
             time.sleep(0.2)
         else:

@@ -15,8 +15,10 @@ from PIL import Image
 from rasterio.warp import transform as transform_points
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.classes import ALCD, FOUR_CLASS, map_labels
 from openeo_cloudmask.cli.children import free_port
+from openeo_cloudmask.simulator.products import make_reference, write_geotiff
+from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer.explorer import LIT_COLOR
 from tests.browser import steps
 from tests.browser.conftest import ROOT, start_viewer, stop_viewer
@@ -317,6 +319,56 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
         keep(page, name.lower().replace(" ", "-"))
         check_access(page, name)
     check_slow_line(page)
+    assert watch.foreign == []
+    assert watch.errors == []
+
+
+@pytest.fixture
+def own_files(tmp_path):
+    """An image of counts that names no band, and a reference that does not say its classes."""
+    scene = simulate_scene(5, size=256)
+    named = write_geotiff(scene, tmp_path / "named.tif")
+    image, reference = tmp_path / "image.tif", tmp_path / "reference.tif"
+    profile = {"driver": "GTiff", "height": 256, "width": 256}
+    with rasterio.open(named) as source:
+        profile |= {"crs": source.crs, "transform": source.transform}
+        counts = np.rint(source.read() * 10_000 + 1000).astype(np.uint16)
+        with rasterio.open(image, "w", count=len(counts), dtype="uint16", **profile) as out:
+            out.write(counts)
+    truth = make_reference(scene, "own")
+    labels = map_labels(truth.labels, ALCD, FOUR_CLASS)
+    profile |= {"height": labels.shape[0], "width": labels.shape[1], "crs": truth.grid.crs}
+    profile["transform"] = truth.grid.transform
+    with rasterio.open(reference, "w", count=1, dtype="uint8", nodata=255, **profile) as out:
+        out.write(labels, 1)
+    return image, reference
+
+
+def test_own_image_and_reference_come_to_a_score_in_three_steps(new_page, viewer, keep, own_files):
+    page, watch = new_page()
+    page.goto(viewer.url)
+    steps.open_page(page, "Import")
+    page.locator("input[type=file]").first.set_input_files(own_files[0])
+    page.get_by_text("counts of Sentinel-2 since baseline 04.00").wait_for()
+    page.locator("input[type=file]").last.set_input_files(own_files[1])
+    page.get_by_text("does not say what its values mean").wait_for()
+    check_access(page, "Import")
+    for width in (900, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)
+        keep(page, f"import-{width}")
+    page.get_by_role("button", name="Mask and score").click()
+    page.get_by_role("heading", name="Compare", exact=True).wait_for()
+    steps.wait_for_map(page)
+    page.get_by_role("tab", name="Confusion matrix").click()
+    shown = np.asarray([[int(cell) for cell in row[1:]] for row in read_table(page, "Thick cloud")])
+    with rasterio.open(own_files[1]) as source:
+        assert shown.sum() == (source.read(1) != 255).sum()
+    for width in (900, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.locator("h1").scroll_into_view_if_needed()
+        steps.wait_for_map(page)
+        keep(page, f"compare-{width}")
     assert watch.foreign == []
     assert watch.errors == []
 

@@ -1,10 +1,13 @@
 """Your own image, and your own reference, to a mask with scores: one page, one button."""
 
+import base64
+import io
 import math
 import time
 from pathlib import Path
 
 import streamlit as st
+from PIL import Image
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES
@@ -28,6 +31,7 @@ from openeo_cloudmask.viewer.web import mask_form, session, told
 PAGE = {"title": "Import", "icon": ":material/upload_file:", "place": 2}
 
 PREVIEW_PX = 300
+COLUMNS = 4
 FROM_FILE = "tell from the file"
 NOTHING = "no-data"
 LOOK_AGAIN_S = 0.2
@@ -56,7 +60,8 @@ def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
     with told():
         guess = guess_image(path)
     picture, fields = st.columns([1, 2.2])
-    picture.image(guess.preview, caption="First sight", width=PREVIEW_PX)
+    with picture:
+        show_preview(guess)
     with fields:
         names = st.text_input(
             "Bands, in their order in the file",
@@ -75,6 +80,17 @@ def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
     read = ReadOptions(bands=None if guess.named and bands == guess.names else bands,
                        scale=scale, offset=offset)  # fmt: skip
     return None if sensor == FROM_FILE else sensor, read
+
+
+def show_preview(guess: ImageGuess) -> None:
+    """Draw the first sight of an image; Streamlit's own pictures have no text for the blind."""
+    kept = io.BytesIO()
+    Image.fromarray(guess.preview).save(kept, "PNG")
+    content = base64.b64encode(kept.getvalue()).decode()
+    st.html(
+        f'<img alt="First sight of the image" style="width:100%;max-width:{PREVIEW_PX}px" '
+        f'src="data:image/png;base64,{content}">'
+    )
 
 
 def show_wavelengths(sensor: str, bands: tuple[str, ...], guess: ImageGuess) -> None:
@@ -100,7 +116,14 @@ def choose_classes(path: Path) -> str | None:
         codes = guess_codes(path)
     st.caption("The file does not say what its values mean. A guess; put right what is wrong.")
     st.html(swatches(FOUR_CLASS.classes))
-    chosen = {code.value: choose_class(code) for code in codes}
+    columns = st.columns(COLUMNS)
+    chosen = {}
+    for place, code in enumerate(codes):
+        with columns[place % COLUMNS]:
+            chosen[code.value] = choose_class(code)
+    if not any(chosen.values()):
+        st.warning("No value has a class yet: choose one for each above.")
+        st.stop()
     return meaning_text(chosen)
 
 
