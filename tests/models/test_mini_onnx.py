@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from openeo_cloudmask.errors import BandError, OptionError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import LoadRequest, get_model, load, load_detector, select_input
 from openeo_cloudmask.models.onnx_detector import load_onnx, packaged_onnx, read_card
+from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,21 @@ def test_on_a_cpu_it_starts_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
+def test_auto_on_torch_takes_fp32_on_a_cpu_that_has_bf16(monkeypatch):
+    pytest.importorskip("torch")
+    from openeo_cloudmask.models.networks import prepare
+
+    monkeypatch.setattr(prepare, "cpu_has_bf16", lambda: True)
+    request = LoadRequest(
+        entry=MINI,
+        model_input=select_input(MINI, sensor="sentinel-2-l2a"),
+        weights=find_weights(MINI),
+    )
+    for precision, taken in (("auto", "fp32"), ("bf16", "bf16")):
+        detector = MINI.kind.load(replace(request, precision=precision))
+        assert detector.network.network.precision == taken
+
+
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_threads_and_batches_change_nothing_bit_for_bit(runtime, monkeypatch):
     if runtime == "openvino":
@@ -117,6 +134,7 @@ import numpy as np
 import rasterio
 from openeo_cloudmask.products.mask import mask_product
 from openeo_cloudmask.simulator.products import write_product
+from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 folder = Path(sys.argv[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.inference import Window
@@ -41,8 +42,11 @@ def _read_network(request: LoadRequest) -> tuple[Any, tuple[int, ...]]:
 
 def _load(request: LoadRequest) -> Detector:
     from openeo_cloudmask.models.networks.mini import PickBands
+    from openeo_cloudmask.models.networks.prepare import resolve_device
     from openeo_cloudmask.models.torch_detector import prepare_detector
 
+    if request.precision == "auto" and resolve_device(request.device).type == "cpu":
+        request = replace(request, precision="fp32")  # faster there, even with bf16 in hardware
     network, places = _read_network(request)
     return prepare_detector(request, network, lambda prepared: PickBands(prepared, places))
 
