@@ -97,6 +97,14 @@ class Settings:
         object.__setattr__(self, "data_dir", Path(self.data_dir).resolve())
 
     @property
+    def known_url(self) -> str | None:
+        """The server's address as far as it knows: the public one, or where it listens."""
+        if self.public_url is not None or self.address is None:
+            return self.public_url
+        host, _, port = self.address.rpartition(":")
+        return f"http://{'localhost' if host in ('0.0.0.0', '::', '[::]') else host}:{port}"  # noqa: S104
+
+    @property
     def readable_hosts(self) -> tuple[str, ...]:
         """What ``load_stac`` may read although its address is private: ``stac_hosts``, ourselves.
 

@@ -42,7 +42,7 @@ SENSEI_CONFIGS: dict[str, dict[str, Any]] = {
         "descriptors": _DESCRIPTORS,
         "blocks": [
             _STATISTICS,
-            {"type": "FCL", "layer_sizes": [128, 128, 128], "skips": "add"},
+            {"type": "FCL", "layer_sizes": [128, 128, 128], "skips": True},
             {
                 "type": "ATTENTION",
                 "num_transformerencoders": 2,
@@ -65,7 +65,7 @@ SENSEI_CONFIGS: dict[str, dict[str, Any]] = {
         "descriptors": _DESCRIPTORS,
         "blocks": [
             _STATISTICS,
-            {"type": "FCL", "layer_sizes": [128, 32], "skips": "add"},
+            {"type": "FCL", "layer_sizes": [128, 32], "skips": True},
             {
                 "type": "BAND_EMBEDDING",
                 "embedding_dims": 32,

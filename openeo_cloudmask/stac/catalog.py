@@ -89,7 +89,8 @@ def build_catalog(models: Mapping[str, ModelEntry] = MODELS) -> pystac.Catalog:
                     entry,
                     scores=scores.get(entry.id, ()),
                     total_parameters=count_parameters(entry),
-                )
+                ),
+                title=entry.title,
             )
         catalog.add_child(collection)
     return catalog

@@ -523,3 +523,18 @@ def test_guessers_do_not_fill_the_queue() -> None:
     assert found[-1] == "token"
     assert users.checked <= 9
     assert found.count("TooManyRequests") >= 52
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"public_url": "https://a.example/x", "address": "127.0.0.1:80"}, "https://a.example/x"),
+        ({"address": "127.0.0.1:8080"}, "http://127.0.0.1:8080"),
+        ({"address": "0.0.0.0:8080"}, "http://localhost:8080"),
+        ({}, None),
+    ],
+)
+def test_results_refer_to_the_server_where_it_listens(
+    tmp_path: Path, given: dict[str, str], expected: str | None
+) -> None:
+    assert Settings(data_dir=tmp_path, **given).known_url == expected  # type: ignore[arg-type]

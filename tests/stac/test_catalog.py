@@ -52,6 +52,35 @@ def test_the_committed_examples_are_what_the_registry_gives() -> None:
 
 
 @pytest.mark.slow
+def test_every_item_is_listed_with_its_title(catalog: Path) -> None:
+    for path, content in walk_catalog(catalog):
+        for link in content["links"]:
+            if link["rel"] == "item":
+                item = json.loads((path.parent / link["href"]).read_text(encoding="utf-8"))
+                assert link["title"] == item["properties"]["title"]
+
+
+def test_a_field_has_one_type_in_all_items(catalog: Path) -> None:
+    """Tables (GeoParquet) need that: a column of texts and truth values is none."""
+    found: dict[str, set[str]] = {}
+
+    def walk(value: object, path: str) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}")
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner, f"{path}[]")
+        elif value is not None:
+            kind = "number" if type(value) in (int, float) else type(value).__name__
+            found.setdefault(path, set()).add(kind)
+
+    for _, content in walk_catalog(catalog):
+        if content["type"] == "Feature":
+            walk(content["properties"], "properties")
+    assert {path: kinds for path, kinds in found.items() if len(kinds) > 1} == {}
+
+
 def test_another_process_builds_the_same_catalog(planned: dict[str, str], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; "

@@ -91,7 +91,7 @@ class Planner:
             synchronous=synchronous,
             max_pixels=self._settings.sync_max_pixels if synchronous else None,
             log_level=log_level,
-            public_url=self._settings.public_url,
+            public_url=self._settings.known_url,
             tile=tile,
             margin_px=0 if tile is None else models_margin(parsed["process_graph"]),
         )

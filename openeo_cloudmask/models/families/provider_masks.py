@@ -27,8 +27,8 @@ _ELSE = 0
 class ProviderMaskDetector:
     """A ``Detector`` whose planes are quality layers; each pixel stands for itself.
 
-    ``rule["read"]`` is ``codes`` (a class per code), ``flags`` (the first of
-    ``[class, layer, bits]`` whose bits are all set, else clear) or ``share`` (cloud goes from 0 at
+    ``rule["read"]`` is ``codes`` (a class per code), ``flags`` (the first of those with ``class``,
+    ``layer`` and ``bits`` whose bits are all set, else clear) or ``share`` (cloud goes from 0 at
     ``clear`` to 1 at ``cloud``); ``rule["layer"]`` names the layer of codes or shares.
     """
 
@@ -69,7 +69,7 @@ class ProviderMaskDetector:
 
     def _flags(self, stored: Mapping[str, NDArray[np.float32]]) -> NDArray[np.intp]:
         bits = {}
-        for name in {layer for _, layer, _ in self.rule["flags"]}:
+        for name in {flag["layer"] for flag in self.rule["flags"]}:
             values = stored[name]
             if (strange := values[(values != np.rint(values)) | (values < 0)]).size:
                 raise InputError(
@@ -77,7 +77,10 @@ class ProviderMaskDetector:
                     "it resampled or scaled?"
                 )
             bits[name] = values.astype(np.int64)
-        rows = [(self.scheme.index(key), layer, mask) for key, layer, mask in self.rule["flags"]]
+        rows = [
+            (self.scheme.index(flag["class"]), flag["layer"], flag["bits"])
+            for flag in self.rule["flags"]
+        ]
         found: NDArray[np.intp] = np.select(
             [bits[layer] & mask == mask for _, layer, mask in rows],
             [np.intp(place) for place, _, _ in rows],
@@ -213,7 +216,8 @@ def _codes(layer: str) -> dict[str, Any]:
 
 def _flags(*rows: tuple[str, str, int]) -> dict[str, Any]:
     """Return a rule of rows (class, layer, number of the bit), the first that holds counting."""
-    return {"read": "flags", "flags": [[key, layer, 1 << bit] for key, layer, bit in rows]}
+    flags = [{"class": key, "layer": layer, "bits": 1 << bit} for key, layer, bit in rows]
+    return {"read": "flags", "flags": flags}
 
 
 def _share(layer: str, clear: float, cloud: float) -> dict[str, Any]:
