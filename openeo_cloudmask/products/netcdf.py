@@ -24,6 +24,7 @@ from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Floats, Scene
+from openeo_cloudmask.products.zarr_codecs import refuse_pickles
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
 
 if TYPE_CHECKING:
@@ -134,8 +135,7 @@ def _open(path: Path) -> xr.Dataset:
     import xarray as xr
 
     zarr = path.is_dir()
-    if not zarr:
-        _refuse_references(path)
+    (refuse_pickles if zarr else _refuse_references)(path)
     try:
         with warnings.catch_warnings():
             # Zarr without consolidated metadata is as good, only slower to open.

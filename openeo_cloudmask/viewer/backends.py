@@ -18,6 +18,7 @@ from openeo_cloudmask.grid import Bounds, overlap
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.publish import publish_file
+from openeo_cloudmask.viewer.public_web import check_public, public_session
 
 if TYPE_CHECKING:
     import openeo
@@ -81,17 +82,26 @@ def _as_backend_error(doing: str) -> Iterator[None]:
         raise BackendError(f"{doing}: {err}") from err
 
 
-def connect(url: str) -> openeo.Connection:
+def connect(url: str, *, public: bool = False) -> openeo.Connection:
     """Return a connection to the back end at ``url``.
 
+    Args:
+        url: its address.
+        public: whether a visitor named it, who may reach nothing but public https addresses.
+
     Raises:
-        BackendError: nothing there speaks openEO.
+        BackendError: nothing there speaks openEO, or a visitor may not reach it.
     """
     import openeo
 
-    _check_listening(url)
+    if public:
+        url = url if "//" in url else f"https://{url}"
+        check_public(url)
+    else:
+        _check_listening(url)
+    session = public_session() if public else None
     with _as_backend_error(f"connecting to {url}"):
-        return openeo.connect(url, default_timeout=TIMEOUT_S, auto_validate=False)
+        return openeo.connect(url, session=session, default_timeout=TIMEOUT_S, auto_validate=False)
 
 
 def _check_listening(url: str) -> None:
@@ -138,6 +148,7 @@ def log_in_oidc(
     *,
     client: str | None = None,
     provider: str | None = None,
+    public: bool = False,
 ) -> None:
     """Log in through OpenID Connect's device flow; returns when the user has agreed.
 
@@ -146,6 +157,7 @@ def log_in_oidc(
         show: called once, with the text that tells where to go and which code to type.
         client: id of the client at the provider; None takes the one that the back end names.
         provider: id of the identity provider; None takes the back end's first.
+        public: whether a visitor named the back end, as for ``connect``.
 
     Raises:
         BackendError: the back end or the provider refuses, or the back end names no client.
@@ -161,9 +173,15 @@ def log_in_oidc(
 
     own = "" if client else ", without a client id of your own"
     with _as_backend_error(f"logging in with OpenID Connect{own}"):
+        through: dict[str, Any] = {}
+        if public:
+            for item in connection.get("/credentials/oidc").json().get("providers", ()):
+                check_public(str(item.get("issuer")))
+            through["requests_session"] = public_session()
         connection.authenticate_oidc_device(
-            client_id=client, provider_id=provider, store_refresh_token=False, display=show_once
-        )
+            client_id=client, provider_id=provider, store_refresh_token=False, display=show_once,
+            **through,
+        )  # fmt: skip
 
 
 def list_collections(connection: openeo.Connection) -> dict[str, str]:

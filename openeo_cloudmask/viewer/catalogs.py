@@ -66,14 +66,14 @@ def _public_io() -> Any:  # noqa: ANN401 - pystac.StacIO
 
         left = MAX_DOCUMENTS
 
-        def read_text(self, source: Any, *_: Any, **__: Any) -> str:  # noqa: ANN401
+        def read_text(self, source: Any, *_: object, **__: object) -> str:  # noqa: ANN401
             """Return a document."""
             self.left -= 1
             if self.left < 0:
                 raise CatalogError(f"it has more than {MAX_DOCUMENTS} documents")
             return json.dumps(outside.read_json(str(source)))
 
-        def write_text(self, dest: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        def write_text(self, dest: Any, *_: object, **__: object) -> None:  # noqa: ANN401
             """Refuse to write."""
             raise CatalogError(f"{dest} cannot be written")
 

@@ -18,6 +18,7 @@ from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
 from openeo_cloudmask.products.cog import publish_cog
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
+from openeo_cloudmask.viewer.uploads import check_pixels
 
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # Name -> for red, green and blue on the screen: common names of bands, the first there is.
@@ -74,13 +75,18 @@ def open_scene(path: Path, *, sensor: str | None = None, read: ReadOptions | Non
 
     Raises:
         ProductError: nothing readable is there.
-        InputError: the sensor cannot be told.
+        InputError: the sensor cannot be told, or it has more pixels than the viewer takes.
     """
     read = read or ReadOptions()
     how: dict[str, Any] = {
         "scale": read.scale, "offset": read.offset, "bands": read.bands, "date": read.date,
     }  # fmt: skip
     scene = open_product(path, sensor=sensor, **how)
+    try:
+        check_pixels(scene.grid.shape_yx, path.name)
+    except InputError:
+        scene.close()
+        raise
     if scene.sensor is not None:
         return scene
     complete = [

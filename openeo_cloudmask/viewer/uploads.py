@@ -6,7 +6,10 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
+from rasterio.enums import Interleaving
 
 from openeo_cloudmask.errors import InputError, OptionError, ProductError
 from openeo_cloudmask.products import open_product
@@ -17,6 +20,10 @@ MAX_UPLOAD_BYTES = 2 * 1024**3
 MAX_UNPACKED_BYTES = 8 * 1024**3
 MAX_RATIO = 200
 """Unpacked by packed size of a zip; JPEG 2000 and GeoTIFF hardly shrink, a zip bomb does."""
+MAX_PIXELS = 2**30
+"""Of a scene or reference; a file of some kB can claim any number of them. Sentinel-2 has 2**27."""
+MAX_BLOCK_BYTES = 2**30
+"""Of a block of a raster, which is unpacked whole."""
 SUFFIXES = (".tif", ".tiff", ".nc", ".zip")
 _COPY_BYTES = 1 << 20
 
@@ -91,7 +98,9 @@ def check_raster(path: Path, name: str) -> None:
         if path.suffix.lower() == ".nc":
             open_product(path).close()
         else:
-            open_raster(path).close()
+            with open_raster(path) as dataset:
+                check_pixels(dataset.shape, name)
+                _check_blocks(dataset, name)
     except OptionError:
         return  # of several dates, one is chosen later
     except ProductError as err:
@@ -99,3 +108,29 @@ def check_raster(path: Path, name: str) -> None:
         raise InputError(
             f"{name} is no raster that can be read ({reason}); expected a GeoTIFF or NetCDF-4"
         ) from err
+
+
+def check_pixels(shape_yx: tuple[int, int], name: str) -> None:
+    """Make sure that a raster is not larger than the viewer shows.
+
+    Raises:
+        InputError: it is.
+    """
+    height, width = shape_yx
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"{name} has {height} x {width} pixels; the viewer takes {MAX_PIXELS}. Mask it with "
+            "`cloudmask run`, or cut out a part"
+        )
+
+
+def _check_blocks(dataset: Any, name: str) -> None:  # noqa: ANN401 - rasterio has no types
+    together = dataset.count if dataset.interleaving == Interleaving.pixel else 1
+    for (height, width), dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True):
+        size = height * width * np.dtype(dtype).itemsize * together
+        if size > MAX_BLOCK_BYTES:
+            raise InputError(
+                f"{name} has blocks of {height} x {width} pixels, {size / 2**20:.0f} MB each; "
+                f"expected at most {MAX_BLOCK_BYTES / 2**20:.0f} MB. Write it with tiles: "
+                f"gdal_translate -co TILED=YES {name} tiled.tif"
+            )

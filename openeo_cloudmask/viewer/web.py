@@ -214,11 +214,15 @@ def connect_form() -> openeo.Connection | None:
         if not st.form_submit_button("Connect", type="primary"):
             return None
     with told(), st.spinner("Connecting"):
-        connection = backends.connect(url)
+        public = url != default and not paths_allowed()
+        connection = backends.connect(url, public=public)
         if method == "OpenID Connect":
             place = st.empty()
             backends.log_in_oidc(
-                connection, lambda text: _tell(place, text), client=client.strip() or None
+                connection,
+                lambda text: _tell(place, text),
+                client=client.strip() or None,
+                public=public,
             )
         else:
             backends.log_in(connection, user, password)

@@ -277,6 +277,29 @@ def test_end_that_could_not_be_written_down(
     assert len(cluster.runs) == 2
 
 
+def test_a_job_that_is_slow_to_plan_keeps_nobody_waiting(
+    state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes may come from an address that answers slowly."""
+    real, go_on, slow = state.planner.validate, threading.Event(), make_job()
+
+    def validate(user_id: str, process: Any, *more: Any) -> Any:
+        if process["process_graph"].get("slow"):
+            go_on.wait(30)
+        return real(user_id, process, *more)
+
+    process = {"process_graph": {**mask_graph(), "slow": {"process_id": "pi", "arguments": {}}}}
+    state.jobs.change(slow.user_id, slow.id, {"process": process})
+    monkeypatch.setattr(state.planner, "validate", validate)
+    state.engine.submit(_now(state, slow))
+    quick = make_job()
+    state.engine.submit(quick)
+    assert _end(state, quick).status == "finished"
+    assert _now(state, slow).status == "queued"
+    go_on.set()
+    assert _end(state, slow).status == "finished"
+
+
 def test_job_stopped_and_started_again_at_once(
     state: State, cluster: PlayedCluster, make_job: Make
 ) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from typing import Any
 
 import pytest
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.graph.validate import parse_process, run_order, validate_process
+from openeo_cloudmask.backend.graph.validate import (
+    parse_parameters,
+    parse_process,
+    run_order,
+    schema_problem,
+    validate_process,
+)
+from openeo_cloudmask.backend.processes.plain import PLAIN
 from openeo_cloudmask.backend.processes.registry import predefined_specs
 from tests.backend.conftest import mask_graph
 
@@ -31,6 +39,35 @@ def test_valid_graph() -> None:
 def test_no_process(body: object) -> None:
     with pytest.raises(ApiError, match="process"):
         parse_process(body)
+
+
+def test_schemas_of_users_are_bounded() -> None:
+    def parse(schema: dict[str, Any]) -> Any:
+        return parse_parameters("mine", {"parameters": [{"name": "x", "schema": schema}]})
+
+    with pytest.raises(ApiError, match="schema of parameter 'x' has more than 500 values"):
+        parse({"enum": list(range(600))})
+    (unique,) = parse({"type": "array", "uniqueItems": True})
+    assert schema_problem(unique, [{"a": 1}, {"a": 1}]) is None
+    (listed,) = parse({"type": "array", "items": {"enum": list(range(400))}})
+
+    def lookup(*_: object) -> dict[str, Any]:
+        return {"parameters": [listed]}
+
+    nodes = {
+        str(number): {"process_id": "mine", "arguments": {"x": [-1] * 1500}} for number in range(90)
+    }
+    process = {"process_graph": {**nodes, "end": _node("mine", x=[1])}}
+    found = validate_process(process, lookup, max_nodes=100)
+    assert found[-1].code == "ProcessGraphComplexity"
+    assert "too many to be checked" in str(found[-1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_numbers_that_are_none_stay_so(value: float | None) -> None:
+    found = PLAIN["int"](value)
+    assert found is value or found == value
+    assert PLAIN["int"](-3.7) == -3
 
 
 def _node(process_id: str, **arguments: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +17,9 @@ import pytest
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes import outside
 from openeo_cloudmask.backend.cubes.outside import Outside, find_place
+from openeo_cloudmask.backend.graph import remote
+from openeo_cloudmask.backend.graph.remote import RemoteProcesses
+from openeo_cloudmask.backend.jobs.engine import NOT_THE_JOBS_FAULT
 from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
 from openeo_cloudmask.backend.processes.stac import find_items
 from tests.backend.conftest import make_spec
@@ -33,11 +38,17 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 206:
             headers = {"Content-Range": f"bytes {first}-{last}/{len(body)}", **headers}
             body = body[int(first) : int(last) + 1]
+        if self.path.startswith("/slow"):
+            time.sleep(5)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        step = 1 if self.path.startswith("/drip") else len(body) or 1
+        with contextlib.suppress(OSError):  # the client has gone
+            for at in range(0, len(body), step):
+                self.wfile.write(body[at : at + step])
+                time.sleep(0.1 if step == 1 else 0)
 
     def log_message(self, *_: object) -> None:
         return
@@ -90,6 +101,40 @@ def test_allowed_host_is_read(server: Any, reader: Outside) -> None:
     server.answers["/item.json?a=%20b"] = (200, {}, b'{"a": 1}')
     assert reader.read_json(f"{server.url}/item.json?a= b") == {"a": 1}
     assert server.asked == [(f"127.0.0.1:{server.server_port}", "/item.json?a=%20b")]
+
+
+@pytest.mark.parametrize("path", ["/slow", "/drip"])
+def test_patience_ends(server: Any, path: str) -> None:
+    """Of a host that says nothing, and of one that sends a byte at a time."""
+    server.answers[path] = (200, {}, b"[" * 60)
+    reader = Outside(allowed_hosts=("127.0.0.1",), patience_s=1)
+    begin = time.monotonic()
+    with pytest.raises(ApiError, match=r"cannot be read: ReadTimeoutError|takes too long"):
+        reader.read_json(server.url + path)
+    assert time.monotonic() - begin < 4
+
+
+def test_processes_at_addresses_are_few_and_soon_there(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = {"id": "mine", "process_graph": {"a": {"process_id": "pi", "arguments": {}}}}
+    found = RemoteProcesses(("127.0.0.1",))
+    for number in range(remote.MAX_ADDRESSES + 1):
+        server.answers[f"/{number}"] = (200, {}, json.dumps(process).encode())
+    for _ in range(2):
+        for number in range(remote.MAX_ADDRESSES):
+            assert found.get("mine", f"{server.url}/{number}") is not None
+    assert len(server.asked) == remote.MAX_ADDRESSES  # each once
+    with pytest.raises(ApiError, match="from more than 20 addresses"):
+        found.get("mine", f"{server.url}/{remote.MAX_ADDRESSES}")
+    found = RemoteProcesses(("127.0.0.1",), _left_s=0.5)
+    for expected in ("ReadTimeoutError", "took longer than"):
+        with pytest.raises(ApiError, match=expected):
+            found.get("mine", f"{server.url}/slow")
+    monkeypatch.setattr(remote, "_readers", threading.BoundedSemaphore(1))
+    with remote._readers, pytest.raises(ApiError, match="for others now") as caught:
+        RemoteProcesses(("127.0.0.1",)).get("mine", f"{server.url}/1")
+    assert caught.value.code in NOT_THE_JOBS_FAULT
 
 
 def test_connection_goes_to_the_address_that_was_checked(

@@ -255,6 +255,29 @@ def test_jobs_move_once(database: Database) -> None:
     jobs.add_logs([{"job_id": job.id, "time": 1.0, "level": "info", "message": "late"}])
 
 
+def test_users_take_turns(database: Database) -> None:
+    users, jobs = UserStore(database, token_hours=1), JobStore(database)
+
+    def queue(name: str, count: int) -> list[str]:
+        user_id = users.add(name, PASSWORD)
+        made = [
+            jobs.create(user_id, process={"process_graph": {}}, log_level="info", options={}).id
+            for _ in range(count)
+        ]
+        for job_id in made:
+            jobs.move(job_id, to="queued", allowed=("created",))
+        return made
+
+    ann, bob = queue("ann", 5), queue("bob", 1)
+    taken: list[str] = []
+    while job := jobs.next_queued(without=taken, only=(), per_user=3):
+        taken.append(job.id)
+    assert taken == [ann[0], *bob, *ann[1:3]]  # and no fourth one of ann's
+    alone = jobs.next_queued(without=taken, only=[ann[4]], per_user=3)
+    assert alone is not None
+    assert alone.id == ann[4]
+
+
 def test_twenty_writers_and_readers(database: Database) -> None:
     user_id = UserStore(database, token_hours=1).add("ann", PASSWORD)
     jobs, processes = JobStore(database), ProcessStore(database)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,28 @@ def _virtual(file: Any, secret: Path) -> None:
     layout = h5py.VirtualLayout((8, 8), "u1")
     layout[:] = h5py.VirtualSource(str(secret), "x", (8, 8))
     file.create_group("inner").create_virtual_dataset("B02", layout)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_arrays_that_unpickle_are_refused(tmp_path: Path, zarr_format: int) -> None:
+    """In place of a compressor or among the filters, in the root or in a group of EOPF."""
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    store = tmp_path / "a.zarr"
+    cube = xr.DataArray(np.ones((4, 5), np.float32), dims=("y", "x"), name="B02")
+    cube.to_dataset().to_zarr(store, consolidated=False, zarr_format=zarr_format)
+    for root in (store, tmp_path / "b.zarr"):
+        if root != store:
+            shutil.copytree(store, root / "measurements" / "reflectance" / "r10m")
+        file = next(root.rglob("B02")) / (".zarray" if zarr_format == 2 else "zarr.json")
+        text = file.read_text()
+        if zarr_format == 2:
+            content = {**json.loads(text), "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}]}
+        else:
+            content = {**json.loads(text), "codecs": [{"name": "numcodecs.pickle"}]}
+        file.write_text(json.dumps(content))
+        with pytest.raises(ProductError, match="asks for Python's pickle"):
+            open_product(root)
+        file.write_text(text)
 
 
 def test_groups_that_hold_each_other_end(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from openeo_cloudmask.errors import BackendError, OptionError
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.areas import check_area
 from openeo_cloudmask.viewer.cards import read_cards
+from openeo_cloudmask.viewer.public_web import public_session
 from openeo_cloudmask.viewer.session import begin_session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,6 +199,50 @@ def test_a_refused_connection_is_told_at_once():
 def test_an_address_that_is_none_is_told(url):
     with pytest.raises(BackendError, match="is none; expected"):
         backends.connect(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8080", "http://example.org", "https://10.0.0.1", "https://a@127.0.0.1/"]
+)
+def test_visitors_reach_public_back_ends_alone(url):
+    pytest.importorskip("fastapi", reason="needs the extra 'server'")
+    with pytest.raises(BackendError, match="Visitors of this viewer reach public https addresses"):
+        backends.connect(url, public=True)
+
+
+def test_a_public_back_end_leads_to_public_addresses_alone(monkeypatch):
+    """A redirect, and what answers under the name, are checked like the address itself."""
+    outside = pytest.importorskip(
+        "openeo_cloudmask.backend.cubes.outside", reason="needs the extra 'server'"
+    )
+    asked = []
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.headers["Host"], self.path))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/secret")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            return
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        find, here = outside.find_place, ("example.org", server.server_port, "127.0.0.1", "/")
+        place = outside.Place(**dict(zip(("host", "port", "address", "target"), here, strict=True)),
+                              scheme="http")  # fmt: skip
+        monkeypatch.setattr(
+            outside, "find_place",
+            lambda url, *more: place if "example.org" in url else find(url, *more),
+        )  # fmt: skip
+        with pytest.raises(requests.ConnectionError, match="expected a URL of https"):
+            public_session().get("https://example.org/openeo", timeout=10)
+        server.shutdown()
+        thread.join()
+    assert asked == [(f"example.org:{here[1]}", "/openeo")]
 
 
 def test_what_speaks_no_openeo_is_told_without_jargon():

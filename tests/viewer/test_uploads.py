@@ -5,8 +5,11 @@ import zipfile
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
 
 from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.viewer.scenes import open_scene
 from openeo_cloudmask.viewer.uploads import save_upload
 
 
@@ -86,6 +89,43 @@ def test_a_zip_bomb_is_refused(tmp_path):
         archive.writestr("zeros.tif", bytes(20_000_000))
     with pytest.raises(InputError, match=r"would unpack to 19 MB.* times its size"):
         save(buffer.getvalue(), "bomb.zip", tmp_path)
+
+
+@pytest.fixture
+def sparse_raster(tmp_path):
+    """Return a function that writes a raster of which no pixel is stored."""
+
+    def write(height, width, **profile):
+        path = tmp_path / "sparse.tif"
+        profile = {"driver": "GTiff", "count": 1, "dtype": "uint8", "sparse_ok": True, **profile}
+        with rasterio.open(path, "w", height=height, width=width, crs="EPSG:32633",
+                           transform=from_origin(6e5, 5e6, 10, 10), **profile):  # fmt: skip
+            pass
+        return path
+
+    return write
+
+
+def test_a_small_file_that_claims_many_pixels_is_refused(sparse_raster, tmp_path):
+    path = sparse_raster(60_000, 60_000, tiled=True, blockxsize=4096, blockysize=4096)
+    assert path.stat().st_size < 10_000
+    folder = tmp_path / "own"
+    folder.mkdir()
+    with pytest.raises(InputError, match="60000 x 60000 pixels; the viewer takes"):
+        save(path.read_bytes(), "many.tif", folder)
+    assert list(folder.iterdir()) == []
+    with pytest.raises(InputError, match=r"sparse\.tif has 60000 x 60000 pixels"):
+        open_scene(path, sensor="sentinel-2-l1c")
+
+
+def test_blocks_that_unpack_to_gigabytes_are_refused(sparse_raster, tmp_path):
+    side = 16_384
+    path = sparse_raster(
+        side, side, count=3, interleave="pixel", dtype="float64", tiled=True, blockxsize=side,
+        blockysize=side,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="blocks of 16384 x 16384 pixels, 6144 MB each"):
+        save(path.read_bytes(), "blocks.tif", tmp_path)
 
 
 @pytest.mark.parametrize("member", ["../outside.tif", "/etc/passwd", "a\\..\\..\\b.tif"])

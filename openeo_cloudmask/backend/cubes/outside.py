@@ -124,12 +124,29 @@ def _pool(scheme: str, host: str, port: int, address: str) -> Any:  # noqa: ANN4
     )  # fmt: skip
 
 
-def _request(place: Place, headers: dict[str, str]) -> Any:  # noqa: ANN401 - of urllib3
+def connect_to(place: Place) -> Any:  # noqa: ANN401 - a pool of urllib3
+    """Return connections to the address of ``place``; requests need its ``host_header``."""
+    return _pool(place.scheme, place.host, place.port, place.address)
+
+
+def host_header(place: Place) -> str:
+    """Return the header ``Host`` of requests to ``place``."""
     name = f"[{place.host}]" if ":" in place.host else place.host
-    return _pool(place.scheme, place.host, place.port, place.address).request(
-        "GET", place.target, redirect=False, preload_content=False, decode_content=False,
-        headers={"Host": f"{name}:{place.port}" if place.port not in (80, 443) else name,
-                 "User-Agent": "openeo-cloudmask", "Accept-Encoding": "identity", **headers},
+    return f"{name}:{place.port}" if place.port not in (80, 443) else name
+
+
+def _request(place: Place, headers: dict[str, str], end: float | None = None) -> Any:  # noqa: ANN401 - of urllib3
+    """Return the answer, not read yet; with an end of time there is one try."""
+    import urllib3
+
+    limits: dict[str, Any] = {}
+    if end is not None:
+        limits["timeout"] = urllib3.Timeout(max(0.1, end - time.monotonic()))
+        limits["retries"] = False
+    return connect_to(place).request(
+        "GET", place.target, **limits, redirect=False, preload_content=False, decode_content=False,
+        headers={"Host": host_header(place), "User-Agent": "openeo-cloudmask",
+                 "Accept-Encoding": "identity", **headers},
     )  # fmt: skip
 
 
@@ -139,6 +156,8 @@ class Outside:
 
     allowed_hosts: tuple[str, ...] = ()
     schemes: tuple[str, ...] = SCHEMES
+    patience_s: float | None = None
+    """How long a document and its redirects may take; None for what a job's worker has time for."""
 
     def read_json(self, url: str) -> dict[str, Any]:
         """Return the JSON object at a URL.
@@ -146,8 +165,9 @@ class Outside:
         Raises:
             ApiError: it may not be read, cannot be, or is no JSON object.
         """
-        _, answer = self._follow(url, {})
-        text = _read_all(answer, url)
+        end = None if self.patience_s is None else time.monotonic() + self.patience_s
+        _, answer = self._follow(url, {}, end)
+        text = _read_all(answer, url, end=end)
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as err:
@@ -195,7 +215,9 @@ class Outside:
                 f"{url} cannot be opened as a raster; expected a GeoTIFF or JPEG 2000"
             ) from err
 
-    def _follow(self, url: str, headers: dict[str, str]) -> tuple[Place, Any]:
+    def _follow(
+        self, url: str, headers: dict[str, str], end: float | None = None
+    ) -> tuple[Place, Any]:
         """Return where the redirects of ``url`` end, and the answer there, not read yet."""
         from urllib3.exceptions import HTTPError
 
@@ -204,7 +226,7 @@ class Outside:
             runtime.check_cancelled()
             place = find_place(url, self.allowed_hosts, self.schemes)
             try:
-                answer = _request(place, headers)
+                answer = _request(place, headers, end)
             except HTTPError as err:
                 raise _bad(f"{url} cannot be read: {type(err).__name__}") from err
             if answer.status in (301, 302, 303, 307, 308):
@@ -303,22 +325,28 @@ class RemoteFile(io.RawIOBase):
         return content
 
 
-def _read_all(answer: Any, url: str, limit: int | None = None) -> bytes:  # noqa: ANN401
+def _read_all(
+    answer: Any,  # noqa: ANN401 - of urllib3
+    url: str,
+    limit: int | None = None,
+    end: float | None = None,
+) -> bytes:
     """Return an answer's body; messages never repeat any of it."""
     from urllib3.exceptions import HTTPError
 
     limit = MAX_BYTES if limit is None else limit
-    content, end = bytearray(), time.monotonic() + _DOCUMENT_S
+    content, end = bytearray(), time.monotonic() + _DOCUMENT_S if end is None else end
     try:
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise _bad(f"{url} cannot be read: it is sent compressed")
-        while block := answer.read(min(_BLOCK, limit + 1 - len(content))):
+        # What is there, not a whole block: somebody may send a byte at a time.
+        while block := answer.read1(min(_BLOCK, limit + 1 - len(content))):
             content += block
             runtime.check_cancelled()
             if len(content) > limit:
                 raise _bad(f"{url} has more than {limit} bytes")
             if time.monotonic() > end:
-                raise _bad(f"{url} takes longer than {_DOCUMENT_S:g} s")
+                raise _bad(f"{url} takes too long to read")
     except HTTPError as err:
         raise _bad(f"{url} cannot be read: {type(err).__name__}") from err
     except ApiError:

@@ -10,6 +10,7 @@ from typing import Any
 from openeo_cloudmask.backend.api.accounts import ProcessStore
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.graph.remote import RemoteProcesses
 from openeo_cloudmask.backend.graph.validate import (
     Lookup,
     is_address,
@@ -49,15 +50,23 @@ class Planner:
         self._collections = collections
         self._processes = processes
 
-    def validate(self, user_id: str, process: object) -> list[ApiError]:
+    def validate(
+        self, user_id: str, process: object, remote: RemoteProcesses | None = None
+    ) -> list[ApiError]:
         """Return everything that is wrong with a process.
+
+        Args:
+            user_id: whose process it is.
+            process: what the client sent.
+            remote: reads processes at addresses; None for one of its own.
 
         Raises:
             ApiError: it has not even the form of a process.
         """
+        remote = remote or self._remote()
         parsed = parse_process(process)
         errors = validate_process(
-            parsed, self._lookup(user_id), max_nodes=self._settings.max_graph_nodes
+            parsed, self._lookup(user_id, remote), max_nodes=self._settings.max_graph_nodes
         )
         return errors or self._check_content(user_id, parsed)
 
@@ -77,7 +86,8 @@ class Planner:
         Raises:
             ApiError: the first thing that is wrong with it.
         """
-        errors = self.validate(user_id, process)
+        remote = self._remote()
+        errors = self.validate(user_id, process, remote)
         if errors:
             raise errors[0]
         parsed = parse_process(process)
@@ -98,9 +108,12 @@ class Planner:
         return GraphRequest(
             run=spec,
             graph=parsed["process_graph"],
-            library=self._library(user_id, parsed["process_graph"]),
+            library=self._library(user_id, parsed["process_graph"], remote),
             synchronous=synchronous,
         )
+
+    def _remote(self) -> RemoteProcesses:
+        return RemoteProcesses(self._settings.readable_hosts)
 
     def estimate_bytes(self, process: Mapping[str, Any]) -> int | None:
         """Return an upper bound of the size of the results, or None where it cannot be told.
@@ -124,7 +137,7 @@ class Planner:
                 total += height * width * (1 if masks else 4 * len(bands))
         return total or None
 
-    def _lookup(self, user_id: str) -> Lookup:
+    def _lookup(self, user_id: str, remote: RemoteProcesses) -> Lookup:
         from openeo_cloudmask.backend.processes.registry import predefined_specs
 
         predefined = predefined_specs()
@@ -132,7 +145,7 @@ class Planner:
 
         def lookup(process_id: str, namespace: str | None) -> dict[str, Any] | None:
             if is_address(namespace):
-                return self._fetch(process_id, str(namespace))
+                return remote.get(process_id, str(namespace))
             if namespace not in (None, "user", "backend", "predefined"):
                 return None
             if namespace != "user" and process_id in predefined:
@@ -148,24 +161,9 @@ class Planner:
 
         return lookup
 
-    def _fetch(self, process_id: str, url: str) -> dict[str, Any] | None:
-        """Return the process at an address: the document itself, or the one of a list.
-
-        Raises:
-            ApiError: the address may not be read, or holds no process graph.
-        """
-        from openeo_cloudmask.backend.cubes.outside import Outside
-
-        document = Outside(allowed_hosts=self._settings.readable_hosts).read_json(url)
-        listed = document.get("processes")
-        found = [document] if not isinstance(listed, list) else listed
-        for spec in found:
-            if isinstance(spec, dict) and spec.get("id", process_id) == process_id:
-                process = parse_process(spec)
-                return process | {"parameters": parse_parameters(process_id, process)}
-        return None
-
-    def _library(self, user_id: str, graph: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def _library(
+        self, user_id: str, graph: Mapping[str, Any], remote: RemoteProcesses
+    ) -> dict[str, dict[str, Any]]:
         from openeo_cloudmask.backend.processes.registry import predefined_specs
 
         predefined = predefined_specs()
@@ -174,14 +172,14 @@ class Planner:
         while waiting:
             for node in nodes_of(waiting.pop()):
                 name, namespace = node["process_id"], node.get("namespace")
-                key, remote = library_key(name, namespace), is_address(namespace)
+                key, elsewhere = library_key(name, namespace), is_address(namespace)
                 if key in library or (
-                    name in predefined and namespace != "user" and not remote
+                    name in predefined and namespace != "user" and not elsewhere
                 ):  # fmt: skip
                     continue
                 spec = (
-                    self._fetch(name, str(namespace))
-                    if remote
+                    remote.get(name, str(namespace))
+                    if elsewhere
                     else self._processes.get(user_id, name)
                 )
                 if spec is not None:

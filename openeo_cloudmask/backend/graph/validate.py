@@ -5,12 +5,20 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
 
 MAX_DEPTH = 30
 """How deeply process graphs may be nested in each other."""
+
+MAX_SCHEMA_PARTS = 500
+"""Values in the schema of a user's parameter."""
+MAX_CHECKED_PARTS = 2000
+"""Values in an argument; only the type is checked of one that has more."""
+_MAX_CHECKS = 2_000_000
+"""Values of arguments times values of their schemas, in one process."""
 
 Spec = dict[str, Any]
 Lookup = Callable[[str, str | None], "Spec | None"]
@@ -33,13 +41,21 @@ def parse_process(body: object) -> dict[str, Any]:
     return body
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What is left of the work that one process may cause."""
+
+    nodes: int
+    checks: int = _MAX_CHECKS
+
+
 def validate_process(
     process: Mapping[str, Any], lookup: Lookup, *, max_nodes: int
 ) -> list[ApiError]:
     """Return everything that is wrong with a process; an empty list if nothing is."""
     errors: list[ApiError] = []
     names = _parameter_names(process.get("parameters"))
-    budget = [max_nodes]
+    budget = _Budget(max_nodes)
     try:
         _check_graph(process["process_graph"], names, lookup, errors, budget, depth=0)
     except ApiError as err:
@@ -52,8 +68,8 @@ def validate_process(
 def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the parameters of a user's process, with schemas that are safe to check values by.
 
-    A schema that refers to another is refused. Regular expressions are left out: with the right
-    text, one that is made for it keeps the server busy for ever.
+    A schema that refers to another is refused. What can keep the server busy for ever is left out:
+    regular expressions, and the comparison of all items of a list.
 
     Raises:
         ApiError: they are not of the form openEO gives them.
@@ -69,8 +85,13 @@ def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str,
     parameters = []
     for item in found:
         schema = item.get("schema", {})
+        if _count_parts(schema, MAX_SCHEMA_PARTS + 1) > MAX_SCHEMA_PARTS:
+            raise _bad_process(
+                process_id,
+                f"the schema of parameter {item['name']!r} has more than {MAX_SCHEMA_PARTS} values",
+            )
         try:
-            tame = _without_patterns(schema)
+            tame = _without(schema, _OF_STRANGERS)
             for option in tame if isinstance(tame, list) else [tame]:
                 Draft7Validator.check_schema(option)
         except (SchemaError, RecursionError, TypeError) as err:
@@ -88,22 +109,25 @@ def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str,
 
 
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
-_PATTERNS = frozenset({"pattern", "patternProperties"})
+_ENDLESS = frozenset({"uniqueItems"})
+"""It compares each item with each other."""
+_OF_STRANGERS = _REFERENCES | _ENDLESS | {"pattern", "patternProperties"}
+"""References are errors; a regular expression made for it never ends on the right text."""
 
 
-def _without_patterns(schema: Any) -> Any:  # noqa: ANN401
-    """Return a schema without regular expressions.
+def _without(schema: Any, words: frozenset[str]) -> Any:  # noqa: ANN401
+    """Return a schema without some words.
 
     Raises:
         KeyError: it refers to another schema.
     """
     if isinstance(schema, list):
-        return [_without_patterns(item) for item in schema]
+        return [_without(item, words) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    if found := sorted(_REFERENCES & set(schema)):
+    if found := sorted(_REFERENCES & words & set(schema)):
         raise KeyError(found[0])
-    return {key: _without_patterns(value) for key, value in schema.items() if key not in _PATTERNS}
+    return {key: _without(value, words) for key, value in schema.items() if key not in words}
 
 
 def run_order(graph: Mapping[str, Any]) -> list[str]:
@@ -191,15 +215,15 @@ def _check_graph(
     parameters: frozenset[str],
     lookup: Lookup,
     errors: list[ApiError],
-    budget: list[int],
+    budget: _Budget,
     depth: int,
 ) -> None:
     if depth > MAX_DEPTH:
         raise _invalid(f"process graphs are nested more than {MAX_DEPTH} deep")
     if not isinstance(graph, dict) or not graph:
         raise _invalid("a process graph must be an object with at least one node")
-    budget[0] -= len(graph)
-    if budget[0] < 0:
+    budget.nodes -= len(graph)
+    if budget.nodes < 0:
         raise ApiError(
             "ProcessGraphComplexity", "the process graph has too many nodes; split it into parts"
         )
@@ -221,7 +245,7 @@ def _check_node(
     parameters: frozenset[str],
     lookup: Lookup,
     errors: list[ApiError],
-    budget: list[int],
+    budget: _Budget,
     depth: int,
 ) -> None:
     process_id, namespace = node["process_id"], node.get("namespace")
@@ -261,17 +285,30 @@ def _check_node(
         if isinstance(value, dict) and "process_graph" in value:
             inner = parameters | _callback_parameters(item)
             _check_graph(value["process_graph"], inner, lookup, errors, budget, depth + 1)
-        elif problem := schema_problem(item, value):
+        elif problem := schema_problem(item, value, budget):
             errors.append(bad_value(process_id, name, problem))
 
 
-def schema_problem(parameter: Mapping[str, Any], value: object) -> str | None:
-    """Return why a literal value does not fit a parameter; None if it does or is no literal."""
+def schema_problem(
+    parameter: Mapping[str, Any], value: object, budget: _Budget | None = None
+) -> str | None:
+    """Return why a literal value does not fit a parameter; None if it does or is no literal.
+
+    Raises:
+        ApiError: checking it would take too long.
+    """
     if (value is None and parameter.get("optional")) or _has_reference(value):
         return None
     options = schemas_of(parameter)
     if not any(options):
         return None
+    parts = _count_parts(value, MAX_CHECKED_PARTS + 1)
+    if parts > MAX_CHECKED_PARTS:  # the process itself looks closer
+        options = [{key: option[key] for key in ("type",) if key in option} for option in options]
+    elif budget is not None:
+        budget.checks -= parts * _count_parts(options)
+        if budget.checks < 0:
+            raise ApiError("ProcessGraphComplexity", "the arguments are too many to be checked")
     validator = _validator(json.dumps(options, sort_keys=True))
     problem = next(iter(validator.iter_errors(value)), None)
     if problem is None:
@@ -279,6 +316,19 @@ def schema_problem(parameter: Mapping[str, Any], value: object) -> str | None:
     allowed = sorted({str(kind) for option in options for kind in _kinds(option)})
     shown = json.dumps(value)[:80]
     return f"{shown} does not fit; expected {' or '.join(allowed) or 'something else'}"
+
+
+def _count_parts(value: object, limit: int = 10_000_000) -> int:
+    """Return how many values there are in a value, itself among them; ``limit`` at most."""
+    count, waiting = 0, [value]
+    while waiting and count < limit:
+        item = waiting.pop()
+        count += 1
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return count
 
 
 def _kinds(schema: Mapping[str, Any]) -> list[str]:
@@ -296,7 +346,7 @@ def _validator(options: str) -> Any:  # noqa: ANN401
     from referencing import Registry
 
     # The registry is empty: nothing that a schema refers to is fetched.
-    return Draft7Validator({"anyOf": json.loads(options)}, registry=Registry())
+    return Draft7Validator({"anyOf": _without(json.loads(options), _ENDLESS)}, registry=Registry())
 
 
 def _callback_parameters(parameter: Mapping[str, Any]) -> frozenset[str]:

@@ -75,12 +75,15 @@ class Engine:
         self._journal = Journal(jobs, self._progress)
         self._delivery = Delivery(settings, jobs, storage, self._journal)
         self._running: dict[str, _Running] = {}
+        self._starting: set[str] = set()
+        """Jobs that are begun just now."""
         self._alone: set[str] = set()
         """Jobs that run only while nothing else does: their workers died beside others."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="jobs")
+        self._starters = ThreadPoolExecutor(settings.max_running_jobs, thread_name_prefix="start")
         self._cluster: Cluster | None = None
         self._threads: list[threading.Thread] = []
         self.instant = InstantRuns(settings, planner, lambda: self.cluster, self._closing)
@@ -147,6 +150,7 @@ class Engine:
             future.cancel()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._starters.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._journal.stop()
         if self._cluster is not None:
@@ -232,21 +236,42 @@ class Engine:
                 _log.exception("the queue stumbled")
 
     def _dispatch(self) -> None:
-        with self._lock:
-            free = self._settings.max_running_jobs - len(self._running)
-            taken = set(self._running)
-        if free <= 0 or taken & self._alone:
-            return
-        for job in self._jobs.queued(limit=free, without=taken, only=self._alone):
-            if job.id in self._alone and taken:
+        limit = self._settings.max_running_jobs
+        while True:
+            with self._lock:
+                taken = {*self._running, *self._starting}
+            if len(taken) >= limit or taken & self._alone:
                 return
+            # A user may have long jobs in plenty: one place is left for others.
+            job = self._jobs.next_queued(
+                without=taken, only=self._alone, per_user=max(1, limit - 1)
+            )
+            if job is None or (job.id in self._alone and taken):
+                return
+            with self._lock:
+                self._starting.add(job.id)
+            self._starters.submit(self._start_job, job)
+
+    def _start_job(self, job: Job) -> None:
+        """Begin a job, on a thread of its own: its processes may come from slow addresses."""
+        try:
             self._begin(job)
+        except ApiError as err:
+            _log.warning("the queue waits: %s", err)
+            self._closing.wait(_TICK_S)
+        except Exception:  # noqa: BLE001 - the queue has to go on
+            _log.exception("job %s was not begun", job.id)
+            self._closing.wait(_TICK_S)
+        finally:
+            with self._lock:
+                self._starting.discard(job.id)
+            self._wake.set()
 
     def _take_up_lost(self) -> None:
         """Take up jobs that only seem to run: their end could not be written down."""
         for job in self._jobs.with_status(["running"]):
             with self._lock:
-                lost = job.id not in self._running
+                lost = job.id not in self._running and job.id not in self._starting
             if lost:
                 self._try_again(job, "the end of the job could not be written down")
 

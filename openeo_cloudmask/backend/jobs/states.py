@@ -91,21 +91,35 @@ class JobStore:
         with self._db.reading() as session:
             return list(session.scalars(query.order_by(Job.updated, Job.id)))
 
-    def queued(self, *, limit: int, without: Collection[str], only: Collection[str]) -> list[Job]:
-        """Return queued jobs, oldest first.
+    def next_queued(
+        self, *, without: Collection[str], only: Collection[str], per_user: int
+    ) -> Job | None:
+        """Return the queued job that is next: of the user with the fewest at work, the oldest.
 
         Args:
-            limit: at most so many.
-            without: ids that do not count.
-            only: ids of which one is to be returned alone, if it is queued.
+            without: ids of jobs that are worked on.
+            only: ids of which one is next, if it is queued.
+            per_user: how many of a user are worked on at a time.
         """
         query = select(Job).where(Job.status == "queued", Job.id.not_in(without))
+        at_work = (
+            select(Job.user_id, func.count().label("jobs"))
+            .where(Job.id.in_(without))
+            .group_by(Job.user_id)
+            .subquery()
+        )
+        jobs = func.coalesce(at_work.c.jobs, 0)
+        fair = (
+            query.outerjoin(at_work, Job.user_id == at_work.c.user_id)
+            .where(jobs < per_user)
+            .order_by(jobs, Job.updated, Job.id)
+            .limit(1)
+        )
         with self._db.reading() as session:
-            if only:
-                first = session.scalars(query.where(Job.id.in_(only)).limit(1)).first()
-                if first is not None:
-                    return [first]
-            return list(session.scalars(query.order_by(Job.updated, Job.id).limit(limit)))
+            first = (
+                session.scalars(query.where(Job.id.in_(only)).limit(1)).first() if only else None
+            )
+            return first or session.scalars(fair).first()
 
     def change(self, user_id: str, job_id: str, changes: dict[str, Any]) -> None:
         """Change a job that is not being worked on.

@@ -181,6 +181,10 @@ def _power(base: Json, p: Json) -> Json:
     return np.float64(base) ** np.float64(p)
 
 
+def _int(x: Json) -> Json:
+    return math.trunc(x) if x is not None and math.isfinite(x) else x
+
+
 def _date_between(
     x: Json, min: Json, max: Json, exclude_max: bool = False  # noqa: A002, FBT001, FBT002
 ) -> bool | None:  # fmt: skip
@@ -284,6 +288,7 @@ PLAIN: dict[str, Callable[..., Json]] = {
     "first": _first,
     "gt": _comparison(operator.gt),
     "gte": _comparison(operator.ge),
+    "int": _int,
     "is_nan": _is_nan,
     "is_valid": _is_valid,
     "last": _last,
