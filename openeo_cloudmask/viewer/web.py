@@ -201,7 +201,9 @@ def connect_form() -> openeo.Connection | None:
         return current.connection
     with st.form("connect"):
         url = st.text_input(
-            "Address of the back end", default or "https://openeo.dataspace.copernicus.eu"
+            "Address of the back end",
+            default or "https://openeo.dataspace.copernicus.eu",
+            help=None if paths_allowed() else "A public https address",
         )
         method = st.radio("Log in with", ["Name and password", "OpenID Connect"], horizontal=True)
         user = st.text_input("Name", autocomplete="username")

@@ -261,7 +261,15 @@ def test_jobs_without_a_connection_asks_for_one(go):
     assert any(field.label == "Address of the back end" for field in page.text_input)
 
 
-def test_a_back_end_that_does_not_answer_is_told(go):
+def test_visitors_reach_public_back_ends(go):
+    page = go("jobs")
+    page.text_input[0].set_value("http://127.0.0.1:9/")
+    next(button for button in page.button if button.label == "Connect").click().run()
+    assert "with --backend, or allow every address with --allow-paths" in texts(page.error)
+
+
+def test_a_back_end_that_does_not_answer_is_told(go, monkeypatch):
+    monkeypatch.setenv(names.ALLOW_PATHS_VARIABLE, "1")
     page = go("jobs")
     page.text_input[0].set_value("http://127.0.0.1:9/")
     next(button for button in page.button if button.label == "Connect").click().run()
