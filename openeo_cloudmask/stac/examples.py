@@ -47,10 +47,19 @@ def plan_examples() -> dict[str, str]:
     family = MODELS[MODEL_EXAMPLES[_FAMILY_OF]].family
     planned[COLLECTION_EXAMPLE] = _collection_example(catalog, family)
     planned[MASK_EXAMPLE] = _mask_example()
-    texts = {
-        name: json.dumps(content, indent=2, ensure_ascii=False) for name, content in planned.items()
+    return {
+        name: json.dumps(_as_javascript(content), indent=2, ensure_ascii=False)
+        for name, content in planned.items()
     }
-    return {name: text + "\n" for name, text in texts.items()}
+
+
+def _as_javascript(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return JSON as JavaScript writes it, whose form the linter of STAC extensions wants."""
+    if isinstance(value, dict):
+        return {key: _as_javascript(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_javascript(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _model_example(item: pystac.Item, *, in_collection: bool) -> Json:
