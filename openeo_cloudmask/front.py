@@ -47,7 +47,7 @@ def mask(
         uint8, 255 is no-data. For a DataArray, another one with the band ``mask`` or a band per
         class; for a Dataset, another one with these as variables; for arrays (y, x) or (t, y, x),
         or with a band per class; for a path a DataArray; for an ``openeo.DataCube`` another one.
-        Where the data is over dask, so is the mask: it is computed when it is needed.
+        Where the data is over dask, so is the mask, which is then computed when it is needed.
 
     Raises:
         InputError: ``data`` is none of these, or holds no reflectance.

@@ -21,6 +21,7 @@ import pytest
 import typer
 from openeo.internal.graph_building import PGNode
 
+import openeo_cloudmask as cm
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import PUBLISHED
 
@@ -118,15 +119,6 @@ class Account:
         return openeo.DataCube(graph=PGNode(name, arguments=arguments), connection=None)
 
 
-REFERENCE_SETUP = """
-from pathlib import Path
-from openeo_cloudmask.simulator.products import make_reference
-from openeo_cloudmask.simulator.scene import simulate_scene
-
-reference = make_reference(simulate_scene(3, size=240), "S2A_SIMULATED")
-product, labels = reference.name, reference.labels
-grid, parameters = reference.grid, reference.parameters
-"""
 SCENE_SETUP = """
 from pathlib import Path
 from openeo_cloudmask.simulator.products import write_geotiff
@@ -142,7 +134,6 @@ mask_product(Path("scene.tif"), Path("mask.tif"), MaskOptions(model="hollstein")
 """
 SETUP = {
     "docs/openeo.md": SCENE_SETUP,
-    "docs/references.md": REFERENCE_SETUP,
     "docs/stac.md": CATALOG_SETUP,
 }
 """Page -> what its snippets take for granted: the reader's own data, made here."""
@@ -244,6 +235,27 @@ _FIGURE = re.compile(r"\d+(?:\.\d+)?")
 
 def _texts(cell: dict[str, Any]) -> list[str]:
     return ["".join(output["text"]) for output in cell.get("outputs", []) if "text" in output]
+
+
+def test_what_is_copied_is_a_command():
+    hook = load_script("docs/tools/site_hooks.py").drop_prompts
+    plain = "```console\n$ pip install .\n$ cloudmask models\n```"
+    assert hook(plain) == "```sh\npip install .\ncloudmask models\n```"
+    shown = "```console\n$ cloudmask --version\n1.0\n```"
+    assert hook(shown) == "```sh\ncloudmask --version\n```\n\n```text\n1.0\n```"
+    for page in PAGES:
+        text = hook(page.read_text(encoding="utf-8"))
+        for block in re.findall(r"^```(?:console|sh)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            assert not re.search(r"^\$ ", block, re.MULTILINE), name_of(page)
+
+
+def test_returns_are_prose():
+    """The reference takes what stands before a colon for a type, in the first sentence too."""
+    for name in cm.__all__:
+        found = re.search(
+            r"\n *Returns:\n *(.+?)(?:\n\n|$)", getattr(cm, name).__doc__ or "", re.DOTALL
+        )
+        assert found is None or ": " not in " ".join(found[1].split()), name
 
 
 # --- commands -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ FOLDERS = ("stac_extension", "udf", "docker", "catalog")
 PAGES = ("CHANGELOG.md", "CITATION.cff", "THIRD_PARTY_NOTICES.md", "LICENSE", "CONTRIBUTING.md")
 NOTEBOOK = "notebooks/first_mask"
 _SKIPPED = ("__pycache__", ".git")
+_CONSOLE = re.compile(r"^```console\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()((?:\.\./)+)([^)\s]+)(\))")
 
 
@@ -56,8 +57,28 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             ups -= 1
         return f"{match.group(1)}{'../' * ups}{target}{match.group(4)}"
 
-    text = _LINK.sub(inside, markdown)
+    text = _LINK.sub(inside, drop_prompts(markdown))
     return re.sub(r"(\]\()docs/", r"\1", text) if generated and depth == 0 else text
+
+
+def drop_prompts(markdown: str) -> str:
+    """Return the text with commands without prompts, so that the copy button copies commands.
+
+    What a command prints becomes a block of its own.
+    """
+
+    def split(match: re.Match[str]) -> str:
+        blocks: list[tuple[str, list[str]]] = []
+        for line in match[1].splitlines():
+            kind = "sh" if line.startswith("$ ") else "text"
+            if kind == "text" and blocks and blocks[-1][1][-1].endswith("\\"):
+                kind = "sh"  # the command goes on
+            if not blocks or blocks[-1][0] != kind:
+                blocks.append((kind, []))
+            blocks[-1][1].append(line.removeprefix("$ "))
+        return "\n\n".join("\n".join((f"```{kind}", *lines, "```")) for kind, lines in blocks)
+
+    return _CONSOLE.sub(split, markdown)
 
 
 def render_notebook(notebook: dict[str, Any]) -> tuple[str, dict[str, bytes]]:

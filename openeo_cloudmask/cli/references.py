@@ -52,6 +52,7 @@ def list_references(archive: ArchiveOption = None, *, as_json: JsonOption = Fals
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    typer.echo("\t".join(rows[0]))
     for row in rows:  # a line each, so that grep and cut are of use
         typer.echo("\t".join(value or "-" for value in row.values()))
 

@@ -230,6 +230,7 @@ def validate_catalog(folder: Path, *, schemas: Path | None = None, fetch: bool =
     from openeo_cloudmask.stac.schemas import SchemaValidator
 
     validator = SchemaValidator(schemas, fetch=fetch)
+    validator.require(_declared(folder))
     count = 0
     for path, content in walk_catalog(folder):
         count += 1
@@ -243,6 +244,14 @@ def validate_catalog(folder: Path, *, schemas: Path | None = None, fetch: bool =
             if not is_absolute(href) and not (path.parent / href).is_file():
                 raise CatalogError(f"{path}: {href} leads nowhere")
     return count
+
+
+def _declared(folder: Path) -> set[str]:
+    """Return the extensions that objects of the catalog declare; none where it cannot be walked."""
+    try:
+        return {uri for _, item in walk_catalog(folder) for uri in item.get("stac_extensions", ())}
+    except CatalogError:
+        return set()  # what is wrong is told with its place when objects are checked
 
 
 def _read_or_name(path: Path, content: dict[str, Any], read: Any) -> None:  # noqa: ANN401

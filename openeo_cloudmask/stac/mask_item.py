@@ -143,7 +143,7 @@ def describe_mask(
         href: how the item is to refer to the file; None for its name.
 
     Raises:
-        ProductError: the file is no raster.
+        ProductError: the file is no raster, or says that it was made otherwise.
         UnknownModelError: the model is not in the registry.
         InputError: a time has no time zone.
     """
@@ -153,7 +153,27 @@ def describe_mask(
     scheme = style_scheme(options.output_style, entry.scheme)
     values = cloud_values(scheme) if options.categorise else ()
     mask = read_mask_file(path, href=href, cloud_values=values)
+    _check_tags(path, entry.id, options)
     return build_mask_item(item_id, mask, entry, options, time=time, origin=origin)
+
+
+def _check_tags(path: Path, model: str, options: MaskOptions) -> None:
+    """Make sure that the file does not say of itself that something else made it."""
+    from openeo_cloudmask.products.drivers import open_raster
+
+    expected = {
+        "MODEL": model,
+        "OUTPUT_STYLE": options.output_style.value,
+        "CATEGORISE": str(options.categorise).lower(),
+    }
+    with open_raster(path) as source:
+        tags = source.tags()
+    for name, value in expected.items():
+        if name in tags and tags[name] != value:
+            raise ProductError(
+                f"{path} says that its {name.lower()} is {tags[name]}, but it is described as "
+                f"{value}; expected the options it was made with"
+            )
 
 
 def read_mask_file(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,29 @@ class SchemaValidator(STACValidator):
         known = [(uri, Resource.from_contents(schema)) for uri, schema in self._schemas.items()]
         empty: Registry[Any] = Registry(retrieve=self._retrieve)  # type: ignore[call-arg]
         self._registry = empty.with_resources(known).crawl()
+
+    def require(self, uris: Iterable[str]) -> None:
+        """Make sure that schemas are there, or can be fetched.
+
+        Raises:
+            CatalogError: some are not; the message names all of them.
+        """
+        missing = sorted(set(uris) - set(self._schemas))
+        reason = "and may not be downloaded (--no-fetch)"
+        if self._fetch:
+            for uri in list(missing):
+                try:
+                    self._schema(uri)
+                except CatalogError as err:
+                    reason = f"and cannot be fetched ({err.__cause__})"
+                    break  # what one address does not give, the others do not either
+                missing.remove(uri)
+        if missing:
+            raise CatalogError(
+                f"{len(missing)} schemas of extensions are not on this machine {reason}: "
+                f"{', '.join(missing)}. Save each as a .json file in one folder and give it: "
+                "--schemas FOLDER"
+            )
 
     def validate_core(
         self,

@@ -294,6 +294,7 @@ def test_command_scores_against_a_raster(masks: Path) -> None:
 def test_command_lists_and_shows_references(archive: Path) -> None:
     runner = CliRunner()
     rows = runner.invoke(build_app(), ["references", "list"]).stdout.splitlines()
+    assert rows.pop(0).split("\t") == ["tile", "date", "location", "product", "folder", "in"]
     assert len(rows) == 37
     assert sum("Hollstein" in row for row in rows) == 7
     rows = json.loads(

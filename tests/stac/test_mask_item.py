@@ -168,6 +168,26 @@ def test_what_cannot_be_described_is_refused(write_mask: Write, tmp_path: Path) 
         describe_mask(path, MaskOptions(model="nonesuch"), item_id="m", time=TIME)
 
 
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"MODEL": "mini"}, "its model is mini, but it is described as hollstein"),
+        ({"OUTPUT_STYLE": "cloud-noncloud"}, "its output_style is cloud-noncloud"),
+        ({"CATEGORISE": "false"}, "its categorise is false, but it is described as true"),
+    ],
+)
+def test_a_file_that_says_otherwise_is_refused(
+    write_mask: Write, tags: dict[str, str], message: str
+) -> None:
+    import rasterio
+
+    path = write_mask(_values())
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(**tags)
+    with pytest.raises(ProductError, match=message):
+        describe_mask(path, MaskOptions(model="hollstein"), item_id="m", time=TIME)
+
+
 def test_cloud_values_are_cloud_and_nothing_else() -> None:
     found = {
         name: [scheme.names[scheme.values.index(value)] for value in cloud_values(scheme)]
