@@ -22,6 +22,7 @@ COMMAND_MODULES = (
     "compare",
     "evaluate",
     "audit",
+    "calibrate",
     "serve",
     "simulate",
     "train",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import OutputStyle, apply_style
+from openeo_cloudmask.classes import ClassScheme, OutputStyle, apply_style, style_probabilities
 from openeo_cloudmask.errors import (
     BandError,
     CloudMaskError,
@@ -62,17 +62,25 @@ class ModelMasks:
 
     def mask(self, scene: LabelledScene) -> NDArray[np.uint8]:
         """Return the model's mask."""
+        probabilities, scheme = self._predict(scene)
+        styled = apply_style(probabilities, scheme, OutputStyle.FOUR_CLASS, categorise=True)
+        mask: NDArray[np.uint8] = styled[0]
+        return mask
+
+    def cloud_probability(self, scene: LabelledScene) -> NDArray[np.float32]:
+        """Return (y, x) float32, the probability of cloud 0-1, NaN where unseen."""
+        probabilities, scheme = self._predict(scene)
+        styled = style_probabilities(probabilities, scheme, OutputStyle.CLOUD_NONCLOUD)
+        cloud: NDArray[np.float32] = np.clip(styled[1], 0, 1)
+        return cloud
+
+    def _predict(self, scene: LabelledScene) -> tuple[NDArray[np.float32], ClassScheme]:
         from openeo_cloudmask.inference import predict
 
         detector = self.model.load(scene.sensor, (*scene.bands, *scene.layers))
         planes = dict(zip(scene.bands, scene.cube, strict=True)) | scene.layers
         cube = np.stack([planes[name] for name in detector.band_names])
-        probabilities = predict(cube, detector, stride=self.model.stride)
-        styled = apply_style(
-            probabilities, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True
-        )
-        mask: NDArray[np.uint8] = styled[0]
-        return mask
+        return predict(cube, detector, stride=self.model.stride), detector.scheme
 
     def about(self) -> dict[str, Any]:
         """Return the model, its weights and settings."""
@@ -198,7 +206,7 @@ def rate_masks(
         raise ReferenceDataError(f"{', '.join(doubled)} is given twice; names have to differ")
     passed = (*NOT_FOR_IT, *NOT_HERE) if lenient else NOT_FOR_IT
     rated = [RatedMasks(label=source.label, about=source.about()) for source in sources]
-    for scene in _scenes(folder, split):
+    for scene in labelled_scenes(folder, split):
         for source, result in zip(sources, rated, strict=True):
             try:
                 mask = source.mask(scene)
@@ -213,7 +221,12 @@ def rate_masks(
     return rated
 
 
-def _scenes(folder: Path, split: str | None) -> Iterator[LabelledScene]:
+def labelled_scenes(folder: Path, split: str | None = None) -> Iterator[LabelledScene]:
+    """Yield the labelled scenes in a folder, or of references that bring their images.
+
+    Raises:
+        ReferenceDataError: there are none.
+    """
     found = None if any(folder.glob("*.npz")) else find_scenes(folder, split=split)
     if found is None:
         for path in list_scenes(folder):
