@@ -182,6 +182,7 @@ def measure_all(rows: list[str], calls: int) -> dict[str, Any]:
         "processor": read_processor().describe(),
         "system": platform.system(),
         "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
         "versions": {name: version(name) for name in ("torch", "onnxruntime", "openvino")},
         "rows": {},
         "workers": [count_shared(size, count) for size in SIZES_PX for count in WORKERS],
@@ -201,6 +202,7 @@ def write_page(result: dict[str, Any]) -> str:
         "# Performance\n",
         (
             f"Measured on {result['date']} on one core of {result['processor']}, "
+            f"at a load of {result['load']:.0f} by all processes, "
             + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
             + f"; matrix products in fp32 reach {peak / 1e9:.0f} GFLOP/s on that core. "
             "Each row is a process with one thread; the time is the processor's own, the least of "

@@ -13,8 +13,10 @@ _CPU_INFO = Path("/proc/cpuinfo")
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 """What Spark, schedulers and numeric libraries limit threads with."""
 
-SLOW_BF16 = "there the U-Net of CloudSEN12 takes 5 times as long as in fp32 and SEnSeIv2 2.5 times"
-"""Printed by benchmarks/unet.py and sensei.py under ``ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI``."""
+_SLOWER = (
+    "bfloat16 takes {unet} times as long as fp32 with the U-Net of CloudSEN12, {sensei} times with "
+    "SEnSeIv2"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +42,20 @@ class Processor:
 
     @property
     def fast_bf16(self) -> bool:
-        """Whether bfloat16 was measured to be faster than fp32 on such a processor."""
-        return self.bf16 or self.amx
+        """Whether bfloat16 is faster than fp32, which AVX-512 BF16 alone does not make it."""
+        return self.amx
+
+    @property
+    def slow_bf16(self) -> str | None:
+        """What bfloat16 costs here; None where it pays, or where nobody knows.
+
+        Measured on one core, as ``benchmarks/performance.py`` does: with AVX-512 BF16 and without
+        AMX, and the same with ``ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI``.
+        """
+        if self.fast_bf16 or self.arm_bf16:
+            return None
+        ratios = ("1.4", "1.25") if self.bf16 else ("5", "2.5")
+        return _SLOWER.format(unet=ratios[0], sensei=ratios[1])
 
     @property
     def fast_int8(self) -> bool:
@@ -117,9 +131,5 @@ def count_threads() -> int:
 def warn_of_slow_bf16() -> None:
     """Say once that bfloat16 was asked for where it is slower than fp32."""
     processor = read_processor()
-    if not (processor.fast_bf16 or processor.arm_bf16):
-        _log.warning(
-            "precision 'bf16' on %s, which has no arithmetic for it: %s. Use 'auto' or 'fp32'",
-            processor.name,
-            SLOW_BF16,
-        )
+    if text := processor.slow_bf16:
+        _log.warning("on %s %s. Use precision 'auto' or 'fp32'", processor.name, text)

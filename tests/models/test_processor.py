@@ -28,9 +28,12 @@ def test_vnni_without_bf16():
     assert found.describe() == "A server (AVX2, AVX-512, VNNI)"
 
 
-@pytest.mark.parametrize("more", ["avx512_bf16", "amx_tile amx_bf16 amx_int8"])
-def test_bf16_and_amx(more):
-    assert parse_cpu_info(X86.format(more=more)).fast_bf16
+def test_bf16_pays_with_amx_alone():
+    found = parse_cpu_info(X86.format(more="avx512_bf16"))
+    assert (found.bf16, found.fast_bf16) == (True, False)
+    assert "1.4 times" in found.slow_bf16
+    found = parse_cpu_info(X86.format(more="avx512_bf16 amx_tile amx_bf16 amx_int8"))
+    assert (found.fast_bf16, found.slow_bf16) == (True, None)
 
 
 def test_avx2_alone_has_neither():
@@ -41,7 +44,7 @@ def test_avx2_alone_has_neither():
 
 def test_arm_is_read_but_decides_nothing():
     found = parse_cpu_info("processor : 0\nFeatures : fp asimd asimddp bf16\n")
-    assert (found.arm_dot, found.arm_bf16) == (True, True)
+    assert (found.arm_dot, found.arm_bf16, found.slow_bf16) == (True, True, None)
     assert (found.fast_int8, found.fast_bf16) == (False, False)  # nothing was measured there
     assert "ARM bf16 (unmeasured)" in found.describe()
 
@@ -55,14 +58,14 @@ def test_bf16_by_name_without_hardware_warns_with_the_figure(monkeypatch, caplog
     from openeo_cloudmask.models.networks.prepare import resolve_precision
 
     torch = pytest.importorskip("torch")
-    for found, said in ((Processor(name="Old"), 1), (Processor(name="New", bf16=True), 0)):
+    for found, said in ((Processor(name="Old"), 1), (Processor(name="New", amx=True), 0)):
         monkeypatch.setattr(processor, "read_processor", lambda found=found: found)
         processor.warn_of_slow_bf16.cache_clear()
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
                 assert resolve_precision("bf16", torch.device("cpu")) == "bf16"
-        assert caplog.text.count("SEnSeIv2 2.5 times") == said
+        assert caplog.text.count("2.5 times with SEnSeIv2") == said
     processor.warn_of_slow_bf16.cache_clear()
 
 
