@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.errors import OptionError, ReferenceDataError
 
 if TYPE_CHECKING:
     from openeo_cloudmask.evaluation.risk import ScoredScene
@@ -57,7 +57,7 @@ def calibrate(
         typer.echo(f"threshold: {threshold:g}; use it with --threshold cloud={threshold:g}")
         try:
             apart = risk.check_by_leaving_out(scenes, share)
-        except risk.ReferenceDataError as err:
+        except ReferenceDataError as err:
             typer.echo(f"not checked on scenes left out: {err}")
         else:
             mean = float(np.mean([missed for _, missed in apart.values()]))
