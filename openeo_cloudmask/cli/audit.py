@@ -52,7 +52,7 @@ def audit(
     settings: dict[str, Any] = {"stride": stride, "device": "cpu", "precision": "fp32"}
     everything = models == ["all"]
     chosen = (
-        all_models(**settings)
+        all_models(reading=False, **settings)
         if everything
         else tuple(parse_model(name, **settings) for name in models)
     )

@@ -74,7 +74,7 @@ def compare(
     settings = {"stride": stride, "device": device, "precision": precision}
     names = [name.strip() for name in models.split(",") if name.strip()]
     chosen = (
-        all_models(**settings)
+        all_models(reading=not simulated, **settings)
         if names == ["all"]
         else tuple(parse_model(name, **settings) for name in names)
     )

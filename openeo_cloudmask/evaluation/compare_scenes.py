@@ -318,9 +318,10 @@ def parse_model(text: str, **settings: Any) -> ComparedModel:  # noqa: ANN401 - 
     return ComparedModel(id=entry.id, weights=path, **settings)
 
 
-def all_models(**settings: Any) -> tuple[ComparedModel, ...]:  # noqa: ANN401
-    """Return every model of the registry."""
-    return tuple(ComparedModel(id=name, **settings) for name in MODELS)
+def all_models(*, reading: bool = True, **settings: Any) -> tuple[ComparedModel, ...]:  # noqa: ANN401
+    """Return every model of the registry; without ``reading``, those that compute their masks."""
+    chosen = (name for name, entry in MODELS.items() if reading or not entry.layers)
+    return tuple(ComparedModel(id=name, **settings) for name in chosen)
 
 
 def _has_four(scheme: str) -> bool:

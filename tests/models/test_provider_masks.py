@@ -9,6 +9,7 @@ import xarray as xr
 from openeo_cloudmask.classes import MAPPINGS, NODATA, SCHEMES
 from openeo_cloudmask.datacube import mask_datacube
 from openeo_cloudmask.errors import BandError, InputError, OptionError
+from openeo_cloudmask.evaluation.compare_scenes import all_models
 from openeo_cloudmask.models import MODELS, get_model, load_detector, select_input
 from openeo_cloudmask.models.families.provider_masks import FAMILY
 from openeo_cloudmask.options import MaskOptions
@@ -174,3 +175,10 @@ def test_layers_do_not_disturb_other_models():
     for model in ("mini", "senseiv2", "hollstein"):
         with_layer = select_input(get_model(model), bands=labels)
         assert with_layer == select_input(get_model(model), bands=labels[:-1])
+
+
+def test_where_nothing_can_be_read_only_computing_models_are_tried():
+    """A simulated scene has no provider: its comparison need not list twelve that fail."""
+    computing = {model.id for model in all_models(reading=False)}
+    assert computing == set(MODELS) - set(NAMES)
+    assert {model.id for model in all_models()} == set(MODELS)
