@@ -23,7 +23,10 @@ import rasterio
 from affine import Affine
 
 TILES = 60
-INTERACTIONS = 100
+INTERACTIONS = 200
+PAN_STEPS = 120
+CALM_LOOKS = 3
+MAP = ".cloudmask-map"
 SOURCE_PX = 1024
 
 
@@ -147,6 +150,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
             browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             context = browser.new_context(viewport={"width": 1280, "height": 800})
             page = context.new_page()
+            page.add_init_script(COUNT_MESSAGES)
             opened = time.perf_counter()
             page.goto(f"http://127.0.0.1:{port}/compare")
             wait_for_map(page)
@@ -157,17 +161,9 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
             page.reload()
             wait_for_map(page)
             warm = time.perf_counter() - begin
-            frame = page.locator("iframe[title*=st_folium]").element_handle().content_frame()
-            frame.evaluate("window.mark = 1")
-            thumb = page.get_by_role("slider", name="Opacity, %")
-            memory = [resident_mib(process.pid)]
-            for step in range(INTERACTIONS):
-                thumb.focus()
-                thumb.press("ArrowLeft" if step % 20 < 10 else "ArrowRight")
-                page.wait_for_timeout(250)
-                if step % 25 == 24:
-                    memory.append(resident_mib(process.pid))
-            kept = frame.evaluate("window.mark") == 1
+            changes = change_opacity(page, process.pid)
+            pan = measure_pan(page)
+            click = measure_click(page)
             browser.close()
     finally:
         process.terminate()
@@ -175,17 +171,92 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
     return {
         "opening_scene_and_first_map_s": round(cold, 1),
         "first_map_warm_s": round(warm, 2),
+        **changes,
+        "six_panels_pan_fps": pan,
+        "click_to_table_s": click,
+    }
+
+
+def change_opacity(page: object, pid: int) -> dict[str, object]:
+    """Change the opacity many times; return what that cost the server and the map."""
+    root_of_map = page.locator(MAP)
+    root_of_map.evaluate("root => { root.mark = 1; }")
+    memory, sent = [resident_mib(pid)], count_messages(page)
+    slider = page.locator(f'{MAP} .entry[data-layer^="mask"] input[name^="opacity"]')
+    for step in range(INTERACTIONS):
+        slider.focus()
+        slider.press("ArrowLeft" if step % 20 < 10 else "ArrowRight")
+        page.wait_for_timeout(100)
+        if step % 50 == 49:
+            memory.append(resident_mib(pid))
+    return {
         "interactions": INTERACTIONS,
-        "map_loaded_again": not kept,
+        "map_loaded_again": not root_of_map.evaluate("root => root.mark === 1"),
+        "messages_to_python": count_messages(page) - sent,
         "server_rss_mib": [round(value) for value in memory],
     }
 
 
 def wait_for_map(page: object) -> None:
-    iframe = page.locator("iframe[title*=st_folium]")
-    iframe.wait_for(timeout=600_000)
-    frame = iframe.element_handle().content_frame()
-    frame.wait_for_selector(".leaflet-tile-loaded", state="attached", timeout=120_000)
+    page.locator(f"{MAP} .panel canvas").first.wait_for(timeout=600_000)
+    calm = 0
+    while calm < CALM_LOOKS:
+        page.wait_for_timeout(50)
+        calm = calm + 1 if page.locator(MAP).evaluate("r => r.cloudmask.pending() === 0") else 0
+
+
+def count_messages(page: object) -> int:
+    """Return how many messages the page has sent to Python."""
+    return int(page.evaluate("window.cloudmaskMessages"))
+
+
+COUNT_MESSAGES = """(() => {
+    window.cloudmaskMessages = 0;
+    const Plain = window.WebSocket;
+    window.WebSocket = class extends Plain {
+        send(data) { window.cloudmaskMessages += 1; super.send(data); }
+    };
+})()"""
+"""Each run of Python begins with a message of the page; goes into it before it is opened."""
+
+
+def measure_pan(page: object) -> float:
+    """Return the frames each second while six panels are dragged, in software rendering."""
+    page.locator(f"{MAP} .bar select").select_option("6")
+    wait_for_map(page)
+    box = page.locator(f"{MAP} .panel").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.evaluate(
+        "() => { window.frames_ = 0;"
+        " const next = () => { window.frames_++; requestAnimationFrame(next); };"
+        " requestAnimationFrame(next); }"
+    )
+    page.mouse.move(x, y)
+    page.mouse.down()
+    begin, before = time.perf_counter(), page.evaluate("window.frames_")
+    for step in range(PAN_STEPS):
+        page.mouse.move(x + 60 * np.sin(step / 8), y + 60 * np.cos(step / 8))
+    frames = page.evaluate("window.frames_") - before
+    seconds = time.perf_counter() - begin
+    page.mouse.up()
+    page.locator(f"{MAP} .bar select").select_option("1")
+    return round(frames / seconds, 1)
+
+
+def measure_click(page: object) -> float:
+    """Return the time from a click to the table of the pixel."""
+    wait_for_map(page)
+    box = page.locator(f"{MAP} .panel").first.bounding_box()
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"])
+    page.get_by_text("(latitude, longitude)").wait_for(timeout=60_000)
+    page.wait_for_timeout(2000)
+    before = page.get_by_text("(latitude, longitude)").inner_text()
+    page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])
+    begin = time.perf_counter()
+    while page.get_by_text("(latitude, longitude)").inner_text() == before:
+        page.wait_for_timeout(10)
+    page.locator("table").filter(has_text="verdict").last.wait_for()
+    return round(time.perf_counter() - begin, 2)
 
 
 def main() -> None:

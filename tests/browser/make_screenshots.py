@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -22,22 +23,25 @@ MODEL = sys.argv[1] if len(sys.argv) > 1 else "hollstein"
 def make_pictures(page, url: str) -> None:
     steps.make_demo(page, url)
     steps.choose_model(page, MODEL)
-    steps.submit_job(page)
-    steps.open_results(page)
-    page.get_by_text("Swipe", exact=True).click()
-    steps.map_frame(page).wait_for_selector(
-        ".leaflet-sbs-range", state="attached", timeout=steps.WAIT_MS
-    )
+    page.get_by_text("Here, without a back end").click()
+    page.get_by_role("button", name="Make the mask").click(timeout=steps.WAIT_MS)
+    page.get_by_role("link", name="Look at it").click(timeout=steps.WAIT_MS)
+    page.get_by_role("heading", name="Compare", exact=True).wait_for(timeout=steps.WAIT_MS)
     steps.wait_for_map(page)
-    box = page.locator(steps.MAP).bounding_box()
+    steps.press(page, "s")
+    steps.set_layers(page, {"image": 100}, panel=0)
+    steps.set_layers(page, {"image": 100, "mask ": 70}, panel=1)
+    box = page.locator(steps.PANEL).bounding_box()
     page.mouse.click(box["x"] + 0.62 * box["width"], box["y"] + 0.4 * box["height"])
-    page.get_by_text("Those the mask is made of").wait_for(timeout=steps.WAIT_MS)
-    page.get_by_text("The model runs on the window").wait_for(
-        state="detached", timeout=steps.WAIT_MS
-    )
+    page.get_by_text(re.compile("Those the mask is made of|Kept when the mask")).first.wait_for()
     page.wait_for_timeout(2500)
+    page.locator("h1").scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
     IMAGES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(IMAGES / "viewer-compare.png"))
+    page.locator(f"{steps.MAP} .bar select").select_option("4")
+    steps.wait_for_map(page)
+    page.screenshot(path=str(IMAGES / "viewer-panels.png"))
     page.get_by_role("tab", name="Confusion matrix").click()
     page.wait_for_timeout(1500)
     page.get_by_text("pixels compared").scroll_into_view_if_needed()
