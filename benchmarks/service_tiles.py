@@ -118,7 +118,7 @@ def measure(url: str, model: str, tiles: int) -> list[float]:
 def wait_for(url: str) -> None:
     for _ in range(600):
         try:
-            if requests.get(f"{url}/health", timeout=5).json()["status"] == "up":
+            if requests.get(f"{url}/health", timeout=5).json()["status"] == "ok":
                 return
         except (requests.RequestException, ValueError):
             pass
