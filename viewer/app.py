@@ -23,8 +23,9 @@ st.html(
     f"input::placeholder {{color: {FAINT_TEXT} !important; opacity: 1 !important}} "
     # A table that scrolls sideways is out of reach of the keyboard.
     ".stTable table {table-layout: fixed; width: 100%} "
-    ".stTable :is(th, td) {white-space: normal !important; overflow-wrap: anywhere; "
-    "padding: .35rem .3rem !important; font-size: .86rem} "
+    ".stTable :is(th, td), .stTable :is(th, td) * "
+    "{white-space: normal !important; overflow-wrap: anywhere !important; font-size: .86rem} "
+    ".stTable :is(th, td) {padding: .35rem .3rem !important} "
     ".stMainBlockContainer {padding: 4.2rem 2.5rem 3rem} "
     "h1 {font-size: 2rem !important; padding: 0 0 .6rem !important} "
     "h2 {font-size: 1.45rem !important} h3 {font-size: 1.2rem !important}</style>"
