@@ -80,7 +80,8 @@ def write_job(folder: Path, given: argparse.Namespace, bands: tuple[str, ...]) -
     pixels = np.random.default_rng(0).random((len(bands), given.side, given.side), np.float32)
     (folder / "tile").write_bytes(tiles.encode(pixels / 2))
     context = {"model": given.model, "weights": given.weights}
-    tile = {"in": "tile", "out": "answer", "size": given.side, "extent": [0, 0, 1000, 1000]}
+    tile = {"in": "tile", "out": "answer", "size": given.side}
+    tile["extent"] = [0, 0, 10 * given.side, 10 * given.side]  # pixels of 10 m
     job = {"udf": udf_text(), "context": context, "bands": bands, "epsg": 32631}
     job["tiles"] = [tile, tile]  # the second comes when the runtime holds memory of its own
     (folder / "job.json").write_text(json.dumps(job))
