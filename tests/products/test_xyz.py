@@ -16,6 +16,7 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.masking import Masker
+from openeo_cloudmask.models import ModelInput
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.xyz import (
     MAX_SOURCE_PX,
@@ -25,6 +26,7 @@ from openeo_cloudmask.products.xyz import (
     encode_classes,
     mask_tile,
 )
+from openeo_cloudmask.sensors import SENSORS
 
 GRID = Grid(
     shape_yx=(700, 620),
@@ -36,12 +38,12 @@ BANDS = ("B02", "B03", "B04")
 
 @pytest.fixture
 def masker(make_detector: Callable[..., object]) -> Masker:
-    detector = make_detector(bands=3, size_px=64)
-    found = Masker.open(
-        MaskOptions(model="mini", stride=64, sensor="sentinel-2-l1c"), [*BANDS, "B08"]
-    )
-    found.detector = detector
-    return found
+    return _masker(make_detector, MaskOptions(model="mini", stride=64))
+
+
+def _masker(make_detector: Callable[..., object], options: MaskOptions) -> Masker:
+    inputs = ModelInput(sensor=SENSORS["sentinel-2-l1c"], band_names=BANDS)
+    return Masker(options, inputs, detector=make_detector(bands=3, size_px=64))
 
 
 @pytest.fixture
@@ -86,11 +88,8 @@ def test_a_tile_is_the_whole_mask_under_its_pixels(
 def test_buffers_reach_into_the_tile(
     make_detector: Callable[..., object], cube: np.ndarray
 ) -> None:
-    options = MaskOptions(
-        model="mini", stride=64, sensor="sentinel-2-l1c", buffer="cloud=70m", min_area="900m2"
-    )
-    found = Masker.open(options, [*BANDS, "B08"])
-    found.detector = make_detector(bands=3, size_px=64)
+    options = MaskOptions(model="mini", stride=64, buffer="cloud=70m", min_area="900m2")
+    found = _masker(make_detector, options)
     whole = found.mask(cube, origin_yx=GRID.origin_yx, pixel_m=GRID.pixel_m)[0]
     tile = _tile_at(15, 350, 300)
     rows, columns = tile.places(GRID)
