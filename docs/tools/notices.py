@@ -69,13 +69,16 @@ are fetched by whoever uses a model, under the licence that the [list of models]
 states. Answers of the published networks are in `tests/data/golden/` as numbers.
 
 The weights of `mini` were made by this project. Among what they were trained on are real scenes,
-which are not in the repository; small pictures of some are in `docs/images/`:
+which are not in the repository; small pictures of some are in `docs/images/`. What their labels
+leave open was learned from masks that ukis-csmask (German Aerospace Center, Apache-2.0) gives:
 
 | scenes | source | terms |
 |---|---|---|
 | Landsat 8, L8 Biome | US Geological Survey (Foga et al., 2017) | public domain |
 | Sentinel-2, On Cloud N | Radiant MLHub and Microsoft; modified Copernicus data | CC-BY-4.0 |
 | Sentinel-2, painted shadow | J. Layton; modified Copernicus data | MIT |
+| two test scenes of ukis-csmask | German Aerospace Center; Copernicus, USGS data | Apache-2.0 |
+| eight Sentinel-2 chips, no labels | modified Copernicus data | Copernicus terms |
 
 ## Libraries it depends on
 

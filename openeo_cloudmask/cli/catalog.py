@@ -66,6 +66,10 @@ def record(
     evaluation: Annotated[
         Path, typer.Argument(help="The evaluation.json that `cloudmask evaluate` wrote.")
     ],
+    cross_validated: Annotated[
+        str | None,
+        typer.Option(help="Model whose cross-validation the given masks are: recorded for it."),
+    ] = None,
 ) -> None:
     """Record the figures of an evaluation as scores of the catalog's models.
 
@@ -73,6 +77,6 @@ def record(
     """
     from openeo_cloudmask.stac.measure import record_scores
 
-    for name, row in record_scores(evaluation):
+    for name, row in record_scores(evaluation, cross_validated=cross_validated):
         numbers = ", ".join(f"{key} {value:.3f}" for key, value in row["metrics"].items())
         typer.echo(f"{name} on {row['data']}, {row['style']}: {numbers}")

@@ -23,7 +23,14 @@ def register(app: typer.Typer) -> None:
 def mini(
     folder: Annotated[Path, typer.Argument(help="Checkpoint, log and weights; goes on if used.")],
     scenes: Annotated[
-        Path | None, typer.Option(help="Folder of real labelled scenes (.npz) to learn from too.")
+        list[Path] | None,
+        typer.Option(help="Folder of real labelled scenes (.npz) to learn from too; repeatable."),
+    ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Folder of real scenes (.npz) that the teacher masks.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Model that says what labels of real scenes leave open.")
     ] = None,
     folds: Annotated[
         int,
@@ -31,18 +38,24 @@ def mini(
     ] = 0,
     start: Annotated[Path | None, typer.Option(help="Weights to begin with.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Folder that keeps simulated scenes; drawn when missing.")
+        Path | None,
+        typer.Option(help="Folder that keeps simulated scenes and what the teacher says."),
     ] = None,
     simulated: Annotated[int, typer.Option(help="Simulated scenes to choose from.")] = 2_400,
-    real_share: Annotated[float, typer.Option(help="Share of examples from real scenes.")] = 0.5,
-    steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_000,
+    real_share: Annotated[float, typer.Option(help="Share of examples from real scenes.")] = 0.6,
+    trust: Annotated[float, typer.Option(help="Weight of what the teacher says.")] = 0.8,
+    steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_900,
+    batch: Annotated[int, typer.Option(help="Crops of 256 x 256 pixels per step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
-    average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.998,
-    frozen_norms: Annotated[
-        bool, typer.Option("--frozen-norms", help="Batch norms keep their statistics: last stages.")
-    ] = False,
+    average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.999,
+    frozen_share: Annotated[
+        float, typer.Option(help="Share of the steps, the last, in which batch norms stand still.")
+    ] = 0.35,
+    lean_cloud: Annotated[float, typer.Option(help="Added to the logits of cloud.")] = 0.0,
+    lean_shadow: Annotated[float, typer.Option(help="Added to the logits of shadow.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of crops, their variations and first weights.")] = 1,
-    workers: Annotated[int, typer.Option(help="Processes that make batches; 0: a thread.")] = 1,
+    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, mps.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Processes that draw simulated scenes.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
 ) -> None:
     """Train ``mini``; a run that was stopped goes on to the weights it would have had."""
@@ -52,31 +65,40 @@ def mini(
     from openeo_cloudmask.errors import OptionError
     from openeo_cloudmask.evaluation.labelled import list_scenes
     from openeo_cloudmask.training.folds import cross_validate
-    from openeo_cloudmask.training.mini import Report, TrainOptions, train_mini
+    from openeo_cloudmask.training.mini import Report, Scenes, TrainOptions, train_mini
 
     if threads:
         torch.set_num_threads(threads)
     options = TrainOptions(
         seed=seed,
         steps=steps,
+        batch=batch,
         learning_rate=learning_rate,
         simulated=simulated,
         real_share=real_share,
+        teacher=teacher,
+        trust=trust,
         average=average,
-        frozen_norms=frozen_norms,
+        frozen_share=frozen_share,
+        lean_cloud=lean_cloud,
+        lean_shadow=lean_shadow,
     )
-    if folds and scenes is None:
+    if folds and not scenes:
         raise OptionError(f"folds is {folds}, but there are no scenes; expected --scenes FOLDER")
-    labelled = () if scenes is None else list_scenes(scenes)
-    kept = store or folder / "simulated"
+    given = Scenes(
+        store=store or folder / "simulated",
+        labelled=tuple(path for each in scenes or () for path in list_scenes(each)),
+        unlabelled=() if unlabelled is None else list_scenes(unlabelled),
+    )
     with Progress() as bar:
 
         def reporter(fold: int | None = None) -> Report:
             name = "mini" if fold is None else f"mini, fold {fold}"
             task = bar.add_task(name, total=options.steps)
 
-            def report(step: int, loss: float, scores: dict[str, float] | None) -> None:
-                bar.update(task, completed=step, description=f"{name}, loss {loss:.3f}")
+            def report(step: int, loss: float | None, scores: dict[str, float] | None) -> None:
+                told = "" if loss is None else f", loss {loss:.3f}"
+                bar.update(task, completed=step, description=f"{name}{told}")
                 if scores is not None:
                     shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
                     bar.console.print(f"{name}, step {step}: {shown}")
@@ -87,22 +109,22 @@ def mini(
             masks = cross_validate(
                 folder,
                 options,
-                scenes=labelled,
+                scenes=given,
                 folds=folds,
-                store=kept,
                 start=start,
                 report=reporter,
+                device=device,
                 workers=workers,
             )
-            done = f"masks {masks}; score them with cloudmask evaluate {scenes} --masks {masks}"
+            done = f"masks {masks}; score them with cloudmask evaluate --masks {masks}"
         else:
             path = train_mini(
                 folder,
                 options,
-                labelled=labelled,
-                store=kept,
+                given,
                 start=start,
                 report=reporter(),
+                device=device,
                 workers=workers,
             )
             done = f"weights {path}; use them with --model mini --weights {path}"

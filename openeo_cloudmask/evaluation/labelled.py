@@ -99,8 +99,13 @@ def list_scenes(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def read_labelled(path: Path) -> LabelledScene:
+def read_labelled(path: Path, *, labelled: bool = True) -> LabelledScene:
     """Return the scene in a file.
+
+    Args:
+        path: the file.
+        labelled: False for files that hold ``counts``, ``bands`` and ``sensor`` alone; the label
+            is 255 everywhere then.
 
     Raises:
         ReferenceDataError: it cannot be read, or does not hold what is expected.
@@ -112,6 +117,8 @@ def read_labelled(path: Path) -> LabelledScene:
         raise ReferenceDataError(f"{path} cannot be read as .npz: {err}") from err
     if {"img", "msk"} <= content.keys():
         return _check(path, _read_ukis(path, content["img"], content["msk"]))
+    if not labelled:
+        content = _without_labels(content)
     if missing := [key for key in _KEYS if key not in content]:
         raise ReferenceDataError(
             f"{path} has no {', '.join(missing)}; expected {', '.join(_KEYS)}, or img and msk"
@@ -134,7 +141,21 @@ def read_labelled(path: Path) -> LabelledScene:
         thin_labelled=bool(content["thin_labelled"]),
         layers=_read_layers(str(content["sensor"]), content),
     )
-    return _check(path, scene)
+    return _check(path, scene, labelled=labelled)
+
+
+def _without_labels(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's content with what a scene without labels need not say."""
+    if "counts" not in content:
+        return content
+    label = np.full(content["counts"].shape[1:], NODATA, np.uint8)
+    return {
+        "pixel_m": np.nan,
+        **content,
+        "label": label,
+        "shadow_labelled": False,
+        "thin_labelled": False,
+    }
 
 
 def _read_layers(sensor: str, content: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -173,7 +194,7 @@ def _read_ukis(path: Path, image: NDArray[Any], labels: NDArray[Any]) -> Labelle
     )
 
 
-def _check(path: Path, scene: LabelledScene) -> LabelledScene:
+def _check(path: Path, scene: LabelledScene, *, labelled: bool = True) -> LabelledScene:
     """Return the scene if its parts fit each other."""
     sensor = get_sensor(scene.sensor)
     if strange := sorted(set(scene.bands) - set(sensor.band_names)):
@@ -191,7 +212,7 @@ def _check(path: Path, scene: LabelledScene) -> LabelledScene:
                 f"{path} has {name} of shape {values.shape}; expected {scene.cube.shape[1:]}"
             )
     check_mask(scene.label, scene.cube.shape[1:], f"the label of {path}")
-    if not (scene.label != NODATA).any():
+    if labelled and not (scene.label != NODATA).any():
         raise ReferenceDataError(f"{path} has no labelled pixel: its label is 255 everywhere")
     return scene
 

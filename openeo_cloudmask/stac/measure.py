@@ -22,7 +22,12 @@ _ABOUT = {
 _METRICS = {"found": "recall", "kept": "specificity", "balanced": "balanced_accuracy"}
 
 
-def record_scores(path: Path, *, target: Path = SCORES_FILE) -> list[tuple[str, Row]]:
+_HELD_OUT = "Cross-validated by scene: weights that had not seen it masked each."
+
+
+def record_scores(
+    path: Path, *, cross_validated: str | None = None, target: Path = SCORES_FILE
+) -> list[tuple[str, Row]]:
     """Write the rows of an evaluation down, and return (model, row) of each.
 
     Rows of the same model and data are replaced; all others stay. Masks that were given, and models
@@ -30,12 +35,14 @@ def record_scores(path: Path, *, target: Path = SCORES_FILE) -> list[tuple[str, 
 
     Args:
         path: ``evaluation.json``, as ``cloudmask evaluate`` writes it.
+        cross_validated: model whose cross-validation the given masks are; they are recorded for it,
+            and what its own weights, which know the scenes, reach there is not.
         target: the file to write.
 
     Raises:
         CatalogError: the file holds no evaluation, or none of a model of the catalog.
     """
-    new = rows_of(path)
+    new = rows_of(path, cross_validated=cross_validated)
     if not new:
         raise CatalogError(f"{path} holds no figures of a model of the catalog")
     rows = read_scores(target)
@@ -48,8 +55,12 @@ def record_scores(path: Path, *, target: Path = SCORES_FILE) -> list[tuple[str, 
     return new
 
 
-def rows_of(path: Path) -> list[tuple[str, Row]]:
+def rows_of(path: Path, *, cross_validated: str | None = None) -> list[tuple[str, Row]]:
     """Return (model, row) for each group of scenes and what its figures are about.
+
+    Args:
+        path: the evaluation.
+        cross_validated: see ``record_scores``.
 
     Raises:
         CatalogError: the file holds no evaluation.
@@ -57,9 +68,10 @@ def rows_of(path: Path) -> list[tuple[str, Row]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return [
-            (item["model"], row)
+            (name, {**row, "description": " ".join((row["description"], *more))})
             for item in content["masks"]
-            if item["label"] in MODELS
+            for name, more in [_whose(item["label"], cross_validated)]
+            if name is not None
             for group, rates in item["groups"].items()
             for row in _group_rows(content, group, rates)
         ]
@@ -68,6 +80,13 @@ def rows_of(path: Path) -> list[tuple[str, Row]]:
             f"{path} holds no evaluation ({err!r}); expected the evaluation.json that `cloudmask "
             "evaluate` writes"
         ) from err
+
+
+def _whose(label: str, cross_validated: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """Return the model of some masks, None if no row is due, and what their rows say of it."""
+    if label in MODELS:
+        return (None if label == cross_validated else label), ()
+    return cross_validated, (_HELD_OUT,)
 
 
 def _group_rows(content: dict[str, Any], group: str, rates: dict[str, Any]) -> list[Row]:

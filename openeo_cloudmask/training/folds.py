@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.evaluation.labelled import read_labelled
 from openeo_cloudmask.publish import publish_file
-from openeo_cloudmask.training.mini import Report, TrainOptions, train_mini
+from openeo_cloudmask.training.mini import Report, Scenes, TrainOptions, train_mini
 
 MASKS = "masks"
 
@@ -32,33 +32,33 @@ def cross_validate(
     folder: Path,
     options: TrainOptions,
     *,
-    scenes: Sequence[Path],
+    scenes: Scenes,
     folds: int,
-    store: Path,
     start: Path | None = None,
     report: Callable[[int], Report] | None = None,
+    device: str = "cpu",
     workers: int = 1,
 ) -> Path:
     """Train once for each fold and mask what it held out; return the folder of the masks.
 
-    Every fold goes on from its own checkpoint in ``folder``. ``start`` must not have seen the
-    scenes. The masks, ``<scene>.npy``, are those that a user would get, and can be scored with
-    ``cloudmask evaluate``.
+    Every fold goes on from its own checkpoint in ``folder``. ``start`` and the teacher must not
+    have seen the scenes. The masks, ``<scene>.npy``, are those that a user would get, and can be
+    scored with ``cloudmask evaluate``.
 
     Raises:
         OptionError: folds do not fit the scenes.
         CloudMaskError: what ``train_mini`` raises.
     """
     masks = folder / MASKS
-    for number, held_out in enumerate(split_folds(scenes, folds)):
+    for number, held_out in enumerate(split_folds(scenes.labelled, folds)):
         weights = train_mini(
             folder / f"fold-{number}",
             options,
-            store=store,
-            labelled=[path for path in sorted(scenes) if path not in held_out],
+            scenes.without(held_out),
             held_out=held_out,
             start=start,
             report=None if report is None else report(number),
+            device=device,
             workers=workers,
         )
         masks.mkdir(exist_ok=True)

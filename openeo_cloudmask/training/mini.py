@@ -6,14 +6,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from openeo_cloudmask.errors import OptionError, OutputError
-from openeo_cloudmask.training.batches import Batch, Source, batches
 from openeo_cloudmask.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
@@ -22,8 +21,8 @@ from openeo_cloudmask.training.checkpoint import (
 from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
 from openeo_cloudmask.training.scenes import (
     ANY_CLOUD,
+    ASK_TEACHER,
     CLEAR_OR_SHADOW,
-    SCENE_PX,
     SHADOW,
     UNSEEN,
     SceneStore,
@@ -34,17 +33,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from openeo_cloudmask.models.networks.mini import MiniNet
+    from openeo_cloudmask.training.bank import Bank
+    from openeo_cloudmask.training.crops import Crops
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "mini.safetensors"
 LOG = "log.jsonl"
-_CLASS_WEIGHTS = (1.0, 1.0, 1.2, 3.0, 1.0, 1.0)
+_LAST_BIAS = "head.bias"
+_CLASS_WEIGHTS = (1.0, 1.3, 1.8, 2.2, 1.4, 1.0)
 """Of the labels 0-5: thin cloud and shadow are rarer and harder than clear sky and thick cloud."""
 _SETS = ((0,), (1,), (2,), (3,), (1, 2), (0, 3))
 """The classes each label leaves open."""
 _SMOOTHING = 0.03
-_NEAR_SHARE = 0.25
+_NEAR_SHARE = 0.35
 """Share of the examples that are learned without what lies far away."""
+_CROP_PX = (256, 384)
+"""Sizes of crops, for one step after the other: large ones show what a place sees that lies far
+from every border, small ones show more scenes."""
+_MOVED_SHARE = 0.3
+_ZOOM = 1.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,121 +63,194 @@ class TrainOptions:
     """
 
     seed: int = 1
-    steps: int = 4_000
-    shapes: tuple[tuple[int, int], ...] = ((8, 256), (4, 384))
-    """Examples and pixels a side, for one step after the other: large crops show what a place
-    sees that lies far from every border, small ones show more scenes."""
+    steps: int = 4_900
+    batch: int = 32
+    """Crops of 256 x 256 pixels per step, or as many pixels in larger ones."""
     learning_rate: float = 2e-3
+    weight_decay: float = 0.01
     simulated: int = 2_400
     """Simulated scenes to choose from."""
-    real_share: float = 0.5
+    real_share: float = 0.6
     """Share of examples from real scenes, where there are any."""
-    frozen_norms: bool = False
-    """Whether batch norms keep their statistics: a step then sees what a user will see, while the
-    statistics of a few crops tell how bright the others are."""
-    log_every: int = 100
-    average: float = 0.998
+    teacher: str | None = None
+    """Model that says what labels of real scenes leave open: shadow from clear, and pixels, or
+    scenes, without a label."""
+    trust: float = 0.8
+    """Weight of what the teacher says; a label's is 1."""
+    frozen_share: float = 0.35
+    """Share of the steps, the last ones, in which batch norms keep their statistics: what a user
+    will see, while the statistics of a few crops tell how bright the others are."""
+    log_every: int = 500
+    average: float = 0.999
     """How slowly the averaged weights, which are the ones kept, follow."""
+    lean_cloud: float = 0.0
+    """Added to the logits of cloud in the weights that are written."""
+    lean_shadow: float = 0.0
+    """The same for shadow."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("steps", "simulated", "log_every"):
+        for name in ("steps", "batch", "simulated", "log_every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if not self.shapes or any(
-            count < 1 or size < 32 or size % 32 or size > SCENE_PX for count, size in self.shapes
-        ):
-            raise OptionError(
-                f"shapes is {self.shapes}; expected pairs of a number of examples and their size, "
-                f"a multiple of 32 up to {SCENE_PX} pixels"
-            )
-        if not 0 <= self.real_share <= 1:
-            raise OptionError(f"real_share is {self.real_share}; expected 0 to 1")
+        for name in ("real_share", "trust", "frozen_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
 
-Report = Callable[[int, float, dict[str, float] | None], None]
-"""Called with the step, the loss of its batch, and the scores of held-out scenes, if any."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenes:
+    """What is learned from."""
+
+    store: Path
+    """Folder of simulated scenes and of what a teacher says; what is missing is made."""
+    labelled: tuple[Path, ...] = ()
+    """Real scenes with labels."""
+    unlabelled: tuple[Path, ...] = ()
+    """Real scenes without; only with a teacher."""
+
+    def without(self, held_out: Sequence[Path]) -> Scenes:
+        """Return them without some of the labelled ones."""
+        return replace(self, labelled=tuple(path for path in self.labelled if path not in held_out))
+
+    def banks(self, options: TrainOptions, *, workers: int) -> tuple[Bank, Bank | None]:
+        """Return the simulated and the real scenes, in memory.
+
+        Raises:
+            CloudMaskError: a scene cannot be read, or the teacher cannot run.
+            OutputError: the folder cannot be made.
+        """
+        from openeo_cloudmask.training.bank import labelled_bank, simulated_bank, teach
+
+        try:
+            self.store.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise OutputError(f"cannot make the folder {self.store}: {err}") from err
+        store = SceneStore(folder=self.store, seed=1, count=options.simulated)
+        simulated = simulated_bank(store, workers=workers)
+        if options.teacher is None:
+            if self.unlabelled:
+                raise OptionError(
+                    f"{len(self.unlabelled)} scenes have no labels and there is no teacher; "
+                    "expected --teacher MODEL"
+                )
+            scenes = [read_labelled(path) for path in self.labelled]
+            return simulated, labelled_bank(scenes) if scenes else None
+        given = [(path, True) for path in self.labelled]
+        given += [(path, False) for path in self.unlabelled]
+        scenes = [read_labelled(path, labelled=labelled) for path, labelled in given]
+        said = [
+            teach(path, options.teacher, self.store, labelled=labelled) for path, labelled in given
+        ]
+        return simulated, labelled_bank(scenes, said) if scenes else None
+
+
+Report = Callable[[int, float | None, dict[str, float] | None], None]
+"""Called with the step and, whenever the log is written, the mean loss since then and the scores of
+held-out scenes, if any."""
 
 
 def train_mini(  # noqa: PLR0913 - what is learned from, and how a run goes on
     folder: Path,
     options: TrainOptions,
+    scenes: Scenes,
     *,
-    store: Path | None = None,
-    labelled: Sequence[Path] = (),
     held_out: Sequence[Path] = (),
     start: Path | None = None,
     report: Report | None = None,
+    device: str = "cpu",
     workers: int = 1,
     stop_after: int | None = None,
 ) -> Path:
     """Train, going on from the folder's checkpoint if there is one; return the weights' path.
 
-    Scenes, crops and their variations depend on the seed and the step alone, so a run that was
-    stopped ends with the weights of one that was not (same machine, same number of threads).
+    Scenes, crops and their variations depend on the seed and the step alone, so a run on a CPU
+    that was stopped ends with the weights of one that was not (same machine, same number of
+    threads). On a GPU sums are taken in any order.
 
     Args:
         folder: gets the checkpoint, the log and the weights, averaged over the steps.
         options: how to train.
-        store: folder of simulated scenes; those that are missing are drawn. None: in ``folder``.
-        labelled: real scenes to learn from.
+        scenes: what to learn from.
         held_out: real scenes scored along the way, for the log; nothing is chosen by them.
         start: weights to begin with; inputs that they lack count for nothing at first, other
             parts that do not fit begin anew.
         report: told about every step.
-        workers: processes that make batches; changes speed only.
+        device: where to train, as torch names it.
+        workers: processes that draw simulated scenes; changes speed only.
         stop_after: steps after which this call ends early, its state saved.
 
     Raises:
         WeightsError: the checkpoint is of other options.
         ReferenceDataError: a labelled scene cannot be read.
         OutputError: the folder cannot be made.
+        OptionError: there is no such device.
     """
     import torch
 
-    scenes = SceneStore(folder=store or folder / "simulated", seed=1, count=options.simulated)
     try:
-        scenes.folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
+        place = torch.device(device)
+        torch.empty(0, device=place)
     except OSError as err:
         raise OutputError(f"cannot make the folder {folder}: {err}") from err
+    except (RuntimeError, AssertionError) as err:
+        raise OptionError(f"device is {device}; torch has none: {err}") from err
     torch.manual_seed(options.seed)
-    state = _State(options, [path.stem for path in labelled])
+    learned_from = [path.stem for path in (*scenes.labelled, *scenes.unlabelled)]
+    state = _State(options, learned_from, place)
     checks = [read_labelled(path) for path in held_out]
     if (folder / CHECKPOINT).exists():
         state.restore(folder / CHECKPOINT)
     elif start is not None:
         state.begin_with(start)
     last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
-    source = Source(
-        seed=options.seed,
-        shapes=options.shapes,
-        store=scenes,
-        labelled=tuple(labelled),
-        real_share=options.real_share,
-    )
-    losses: list[float] = []
-    for batch in batches(source, state.step, last, workers=workers):
-        losses.append(state.learn(batch))
-        scores = None
+    simulated, real = scenes.banks(options, workers=workers)
+    simulated, real = simulated.to(place), None if real is None else real.to(place)
+    losses: list[Tensor] = []
+    while state.step < last:
+        losses.append(state.learn(draw_batch(simulated, real, options, state.step)))
+        scores, loss = None, None
         if state.step % options.log_every == 0 or state.step == options.steps:
             scores = score(state.average, checks) if checks else None
-            row = {"step": state.step, "loss": float(np.mean(losses)), **(scores or {})}
-            _append(folder / LOG, row)
+            loss = float(torch.stack(losses).mean())
+            _append(folder / LOG, {"step": state.step, "loss": loss, **(scores or {})})
             losses = []
             state.save(folder / CHECKPOINT)
-            write_weights(state.average, folder / WEIGHTS)
+            write_weights(state.average, folder / WEIGHTS, options)
         if report is not None:
-            report(state.step, losses[-1] if losses else row["loss"], scores)
+            report(state.step, loss, scores)
     state.save(folder / CHECKPOINT)
-    write_weights(state.average, folder / WEIGHTS)
+    write_weights(state.average, folder / WEIGHTS, options)
     return folder / WEIGHTS
+
+
+def draw_batch(simulated: Bank, real: Bank | None, options: TrainOptions, step: int) -> Crops:
+    """Return the examples of a step; they depend on the seed and the step alone."""
+    import torch
+
+    from openeo_cloudmask.training.crops import Chance, cut, join, move_clouds, vary
+
+    generator = torch.Generator(simulated.size.device)
+    generator.manual_seed(1_000_003 * options.seed + step)
+    chance = Chance(generator)
+    size_px = _CROP_PX[step % len(_CROP_PX)]
+    count = max(1, round(options.batch * (_CROP_PX[0] / size_px) ** 2))
+    parts = []
+    from_real = 0 if real is None else round(count * options.real_share)
+    if real is not None and from_real:
+        parts.append(cut(real, from_real, size_px, chance, zoom=_ZOOM))
+    if from_real < count:
+        parts.append(cut(simulated, count - from_real, size_px, chance, zoom=1.25))
+    return vary(move_clouds(join(parts), chance, _MOVED_SHARE), chance)
 
 
 class _State:
     """Everything that a step changes."""
 
-    def __init__(self, options: TrainOptions, labelled: Sequence[str]) -> None:
+    def __init__(
+        self, options: TrainOptions, labelled: Sequence[str], device: torch.device
+    ) -> None:
         import copy
 
         import torch
@@ -178,18 +258,24 @@ class _State:
         from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
 
         self.options = {**asdict(options), "labelled": list(labelled)}
-        self._steps, self._peak, self._keep = options.steps, options.learning_rate, options.average
+        self._run, self._device = options, device
         self.step = 0
-        self.network: MiniNet = MiniNet(PLANES).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = MiniNet(PLANES).train().to(device)
+        self.network: MiniNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: MiniNet = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self._norms = [m for m in self.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        for norm in self._norms:
+            norm.momentum = 0.03
+        weights = [value for value in self.network.parameters() if value.dim() > 1]
+        rest = [value for value in self.network.parameters() if value.dim() <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": weights},
+            {"params": rest, "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=1e-3
+            groups, lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self._chance = torch.Generator()
-        if options.frozen_norms:
-            for module in self.network.modules():
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    module.eval()
 
     def begin_with(self, path: Path) -> None:
         """Take those weights of a file that fit."""
@@ -205,45 +291,48 @@ class _State:
         self.network.load_state_dict(own)
         self.average.load_state_dict(own)
 
-    def learn(self, batch: Batch) -> float:
-        """Take one step; return its loss."""
+    def learn(self, batch: Crops) -> Tensor:
+        """Take one step; return its loss, on its device."""
         import torch
 
+        if self.step >= (1 - self._run.frozen_share) * self._run.steps:
+            for norm in self._norms:
+                norm.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self._chance.manual_seed(self.step)
         far = (torch.rand(len(batch.planes), generator=self._chance) >= _NEAR_SHARE).float()
-        logits = self.network.classify(
-            torch.from_numpy(batch.planes), torch.from_numpy(batch.present), far
-        )
-        loss = label_loss(logits, torch.from_numpy(batch.truth).long())
+        half = self._device.type == "cuda"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            logits = self.network.classify(batch.planes, batch.present, far.to(self._device))
+        loss = label_loss(logits.float(), batch.truth, batch.taught, self._trust)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.optimiser.step()
         self.step += 1
         self._follow()
-        return float(loss.detach())
+        return loss.detach()
+
+    @property
+    def _trust(self) -> float:
+        return 0.0 if self._run.teacher is None else self._run.trust
 
     def _rate(self) -> float:
-        """Warm up over 100 steps, then fall along a cosine to a hundredth."""
-        warm = min(1.0, (self.step + 1) / 100)
-        fall = 0.505 + 0.495 * math.cos(math.pi * self.step / self._steps)
-        return self._peak * warm * fall
+        """Warm up over 300 steps, then fall along a cosine to a hundredth."""
+        warm = min(1.0, (self.step + 1) / 300)
+        fall = 0.505 + 0.495 * math.cos(math.pi * self.step / self._run.steps)
+        return self._run.learning_rate * warm * fall
 
     def _follow(self) -> None:
         import torch
 
         # Early on, averages over more steps than there were would only hold the first ones.
-        keep = min(self._keep, self.step / (self.step + 10))
+        keep = min(self._run.average, self.step / (self.step + 10))
+        mine = [v for v in self.average.state_dict().values() if v.is_floating_point()]
+        theirs = [v for v in self.network.state_dict().values() if v.is_floating_point()]
         with torch.no_grad():
-            for mine, theirs in zip(
-                self.average.state_dict().values(), self.network.state_dict().values(), strict=True
-            ):
-                if mine.dtype.is_floating_point:
-                    mine.lerp_(theirs, 1 - keep)
-                else:
-                    mine.copy_(theirs)
+            torch._foreach_lerp_(mine, theirs, 1 - keep)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, atomically."""
@@ -269,12 +358,16 @@ class _State:
         self.optimiser.load_state_dict(content["optimiser"])
 
 
-def label_loss(logits: Tensor, truth: Tensor) -> Tensor:
+def label_loss(
+    logits: Tensor, truth: Tensor, taught: Tensor | None = None, trust: float = 0.0
+) -> Tensor:
     """Return the mean cross entropy of (n, 4, y, x) logits with labels that may leave classes open.
 
     Args:
         logits: of the four classes.
-        truth: (n, y, x) int64, labels 0-5, or 255 where unseen.
+        truth: (n, y, x) int64, labels 0-6, or 255 where unseen.
+        taught: (n, 2, y, x), a teacher's probabilities of cloud and shadow.
+        trust: weight of what the teacher says.
     """
     import torch
     import torch.nn.functional as F
@@ -282,12 +375,24 @@ def label_loss(logits: Tensor, truth: Tensor) -> Tensor:
     chance = F.log_softmax(logits, dim=1)
     parts = torch.stack([chance[:, list(open_)].logsumexp(1) for open_ in _SETS[4:]], dim=1)
     every = torch.cat([chance, parts], dim=1)
-    seen = truth != UNSEEN
+    seen = truth < len(_SETS)
     label = torch.where(seen, truth, 0)
     hit = every.gather(1, label[:, None])[:, 0]
-    weight = torch.tensor(_CLASS_WEIGHTS)[label] * seen
+    weight = logits.new_tensor(_CLASS_WEIGHTS)[label] * seen
     each = -(1 - _SMOOTHING) * hit - _SMOOTHING * chance.mean(dim=1)
-    return (each * weight).sum() / weight.sum().clamp(min=1)
+    loss, total = (each * weight).sum(), weight.sum()
+    if taught is not None and trust > 0:
+        cloud, shadow = taught[:, 0], taught[:, 1]
+        clear = (1 - cloud - shadow).clamp(min=0)
+        heavy = _CLASS_WEIGHTS[SHADOW] * shadow
+        # Where the label says that there is no cloud, all but the teacher's shadow is clear.
+        split = heavy * (chance[:, SHADOW] - parts[:, 1])
+        split = split + (1 - shadow) * (chance[:, 0] - parts[:, 1])
+        whole = heavy * chance[:, SHADOW] + clear * chance[:, 0] + cloud * parts[:, 0]
+        open_, asked = trust * (truth == CLEAR_OR_SHADOW), trust * (truth == ASK_TEACHER)
+        loss = loss - (open_ * split + asked * whole).sum()
+        total = total + (asked * (heavy + clear + cloud)).sum()
+    return loss / total.clamp(min=1)
 
 
 def predict_labels(network: MiniNet, scene: LabelledScene) -> np.ndarray[Any, Any]:
@@ -297,11 +402,13 @@ def predict_labels(network: MiniNet, scene: LabelledScene) -> np.ndarray[Any, An
     from openeo_cloudmask.models.networks.mini import MULTIPLE_PX
 
     height, width = scene.truth.shape
+    device = next(network.parameters()).device
     pad = ((0, 0), (0, -height % MULTIPLE_PX), (0, -width % MULTIPLE_PX))
-    planes = torch.from_numpy(np.pad(scene.planes, pad, mode="symmetric"))[None]
+    planes = torch.from_numpy(np.pad(scene.planes, pad, mode="symmetric"))[None].to(device)
+    present = torch.from_numpy(scene.present)[None].to(device)
     with torch.inference_mode():
-        logits = network.classify(planes, torch.from_numpy(scene.present)[None])[0]
-    return logits.argmax(0)[:height, :width].numpy().astype(np.uint8)
+        logits = network.classify(planes, present)[0]
+    return logits.argmax(0)[:height, :width].cpu().numpy().astype(np.uint8)
 
 
 def score(network: MiniNet, scenes: Sequence[LabelledScene]) -> dict[str, float]:
@@ -339,13 +446,22 @@ def _counts(truth: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> tuple[i
     )
 
 
-def write_weights(network: torch.nn.Module, path: Path) -> None:
-    """Write weights as float16 safetensors, atomically: half the size, the same masks."""
-    tensors = {
-        name: (value.half() if value.dtype.is_floating_point else value).contiguous()
-        for name, value in network.state_dict().items()
+def write_weights(
+    network: torch.nn.Module, path: Path, options: TrainOptions | None = None
+) -> None:
+    """Write weights as float16 safetensors, atomically: half the size, the same masks.
+
+    The last layer's bias gets what ``options`` say that cloud and shadow lean.
+    """
+    tensors = dict(network.state_dict())
+    if options is not None:
+        lean = (0.0, options.lean_cloud, options.lean_cloud, options.lean_shadow)
+        tensors[_LAST_BIAS] = tensors[_LAST_BIAS] + tensors[_LAST_BIAS].new_tensor(lean)
+    stored = {
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in tensors.items()
     }
-    write_safetensors(tensors, path, {"format": "pt", "model": "mini"})
+    write_safetensors(stored, path, {"format": "pt", "model": "mini"})
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""Simulated scenes as training examples for ``mini``: drawn, kept on disk, cut and varied."""
+"""Simulated scenes to train ``mini`` with: drawn once, kept on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Floats = NDArray[np.float32]
 
 SCENE_PX = 384
 PLANE_COUNT = 7
-CLEAR, SHADOW, ANY_CLOUD, CLEAR_OR_SHADOW, UNSEEN = 0, 3, 4, 5, 255
+CLEAR, SHADOW, ANY_CLOUD, CLEAR_OR_SHADOW, ASK_TEACHER, UNSEEN = 0, 3, 4, 5, 6, 255
 """Labels beside thick (1) and thin cloud (2); some references do not tell all classes apart."""
 _BLUE_TO_RED = ("B02", "B03", "B04")
 _REST = ("B10", "B11", "B12")
@@ -30,28 +31,12 @@ _CIRRUS = 4
 _SMOKE_DEPTH = 0.4
 """From this optical depth on smoke is neither learned as cloud nor as clear."""
 
+CHUNK = 25
+"""Scenes per file."""
 _HARD_SHARE = 0.16
-
-# Which planes beyond the four needed are given (cirrus, swir16, swir22), and how often.
-_PRESENCE = (
-    ((1, 1, 1), 0.28),
-    ((0, 1, 1), 0.30),
-    ((0, 0, 0), 0.32),
-    ((0, 1, 0), 0.06),
-    ((1, 0, 0), 0.04),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One crop."""
-
-    planes: Floats
-    """(7, y, x) float32, reflectance, 0 where unseen or not given."""
-    present: Floats
-    """(7,) float32, 1 where the plane is given."""
-    truth: NDArray[np.uint8]
-    """(y, x) uint8: the four classes, or 4 cloud of any kind, 5 clear or shadow, 255 unseen."""
+_SNOW_HUE = 0.89
+"""Green over blue of high snow under a low sun is below this (0.86 where it was seen), that of ice
+cloud above (0.91 to 0.94)."""
 
 
 def draw_scene(
@@ -78,9 +63,13 @@ def draw_scene(
         **kind,
     )
     cube = scene.cube
+    if kind.get("biome") == "ice-sheet":
+        _deepen_ozone(cube, rng)
     if corrected:
         cube = np.insert(cube, _CIRRUS, 0, axis=0)
-    return cube.astype(np.float16), scene.truth if plain_truth else _certain(scene)
+    if plain_truth:
+        return cube.astype(np.float16), scene.truth
+    return cube.astype(np.float16), np.where(_alike(cube, scene.truth), UNSEEN, _certain(scene))
 
 
 def _hard_kind(rng: np.random.Generator) -> dict[str, Any]:
@@ -96,6 +85,29 @@ def _hard_kind(rng: np.random.Generator) -> dict[str, Any]:
     return {}
 
 
+def _deepen_ozone(cube: Floats, rng: np.random.Generator) -> None:
+    """Let polar air, which holds up to half as much ozone again, take from green and red."""
+    hue = float(np.median(cube[1]) / np.median(cube[0]))
+    left = min(1.0, rng.uniform(0.83, _SNOW_HUE - 0.003) / hue)
+    cube[1] *= left
+    cube[2] *= left**0.6
+
+
+def _alike(cube: Floats, truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which bright (y, x) pixels look like what they are not: snow, or ice cloud.
+
+    High snow in dry air is as bright as ice cloud in the cirrus band. Where the sun is low, ozone
+    takes green from it, which tells it from the cloud of lower latitudes; the rest, simulated in
+    equal measure, would only teach that an overcast sky may be snow.
+    """
+    blue, green, cirrus = cube[0], cube[1], cube[_CIRRUS]
+    doubtful = (blue > 0.4) & (cirrus > 0.04)
+    takes_green = green < _SNOW_HUE * blue
+    clear, cloud = truth == CLEAR, np.isin(truth, (1, 2))
+    found: NDArray[np.bool_] = doubtful & ((clear & ~takes_green) | (cloud & takes_green))
+    return found
+
+
 def _certain(scene: SimulatedScene) -> NDArray[np.uint8]:
     """Return the truth, 255 where it hangs on where a line is drawn through a gradual change."""
     depth, beam = scene.optical_depth, scene.sun_beam
@@ -108,99 +120,43 @@ def _certain(scene: SimulatedScene) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneStore:
-    """Simulated scenes in a folder: each is drawn once, by whoever needs it first."""
+    """Simulated scenes in a folder, in files of ``CHUNK``: each is drawn once."""
 
     folder: Path
     seed: int
     count: int
 
-    def path(self, number: int) -> Path:
-        """Where a scene is kept."""
-        return self.folder / f"{self.seed}-{number:05d}.npz"
+    def path(self, first: int) -> Path:
+        """Where up to ``CHUNK`` scenes from ``first`` on are kept."""
+        last = min(first + CHUNK, self.count)
+        return self.folder / f"simulated-{self.seed}-{first:05d}-{last:05d}.npy"
 
-    def get(self, number: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-        """Return planes and truth of a scene, drawn if it is not there yet."""
-        path = self.path(number)
-        if not path.exists():
+    def layers(self, *, workers: int = 1) -> NDArray[np.float16]:
+        """Return (scene, y, x, 8) float16: planes and truth of all scenes.
+
+        Args:
+            workers: processes that draw the scenes that are missing.
+        """
+        firsts = range(0, self.count, CHUNK)
+        missing = [first for first in firsts if not self.path(first).exists()]
+        if workers > 1:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                list(pool.map(self._draw, missing))
+        else:
+            for first in missing:
+                self._draw(first)
+        out = np.empty((self.count, SCENE_PX, SCENE_PX, PLANE_COUNT + 1), np.float16)
+        for first in firsts:
+            part = out[first : first + CHUNK]
+            part[...] = np.load(self.path(first), mmap_mode="r")
+        return out
+
+    def _draw(self, first: int) -> None:
+        count = min(CHUNK, self.count - first)
+        layers = np.empty((count, SCENE_PX, SCENE_PX, PLANE_COUNT + 1), np.float16)
+        for number, own in enumerate(layers, first):
             planes, truth = draw_scene(1_000_000 * self.seed + number)
-            with publish_file(path) as part, part.open("wb") as file:
-                np.savez(file, planes=planes, truth=truth)
-        with np.load(path) as content:
-            return content["planes"], content["truth"]
-
-
-def cut_example(
-    scene: tuple[NDArray[np.float16], NDArray[np.uint8]], rng: np.random.Generator, size_px: int
-) -> Example:
-    """Return a crop of a simulated scene, turned and varied."""
-    cube, truth = scene
-    top, left = (int(rng.integers(0, n - size_px + 1)) for n in truth.shape)
-    cut = (slice(top, top + size_px), slice(left, left + size_px))
-    present = np.ones(PLANE_COUNT, np.float32)
-    if not cube[_CIRRUS].any():
-        present[_CIRRUS] = 0
-    return turn(Example(cube[:, *cut].astype(np.float32), present, truth[cut]), rng)
-
-
-def turn(example: Example, rng: np.random.Generator) -> Example:
-    """Return the example upside down or by quarters of a turn, as often as not."""
-    planes, labels = example.planes, example.truth
-    if rng.random() < 0.5:
-        planes, labels = planes[:, ::-1], labels[::-1]
-    turns = int(rng.integers(0, 4)) if rng.random() < 0.4 else 0
-    planes, labels = np.rot90(planes, turns, (1, 2)), np.rot90(labels, turns)
-    return Example(np.ascontiguousarray(planes), example.present, np.ascontiguousarray(labels))
-
-
-def vary(example: Example, rng: np.random.Generator) -> Example:
-    """Return the example as other sensors and products would show it, with planes left out."""
-    choice = rng.choice(len(_PRESENCE), p=[share for _, share in _PRESENCE])
-    present = example.present * np.asarray((1, 1, 1, 1, *_PRESENCE[choice][0]), np.float32)
-    given = np.flatnonzero(present)
-    seen = example.planes[0] != 0
-    planes = np.zeros_like(example.planes)
-    planes[given] = _vary(example.planes[given], rng) * seen
-    labels = example.truth
-    if rng.random() < 0.08:
-        hidden = _hidden(rng, labels.shape)
-        planes[:, hidden], labels = 0, np.where(hidden, np.uint8(UNSEEN), labels)
-    return Example(planes, present, labels)
-
-
-def _vary(planes: Floats, rng: np.random.Generator) -> Floats:
-    """Change calibration, contrast, sharpness and noise; clip as sensors and products saturate."""
-    from scipy import ndimage
-
-    count = len(planes)
-    column = (slice(None), np.newaxis, np.newaxis)
-    wide, apart = (0.16, 0.04) if rng.random() < 0.25 else (0.06, 0.012)
-    gain = np.exp(rng.normal(0, wide) + rng.normal(0, apart, count)).astype(np.float32)
-    offset = (rng.normal(0, 0.005) + rng.normal(0, 0.003, count)).astype(np.float32)
-    if rng.random() < 0.2:
-        sigma = float(rng.uniform(0.4, 1.1))
-        planes = ndimage.gaussian_filter(planes, (0, sigma, sigma), truncate=2.5)
-    if rng.random() < 0.2:
-        gamma = np.exp(rng.normal(0, 0.06) + rng.normal(0, 0.03, count)).astype(np.float32)
-        planes = np.maximum(planes, 1e-4) ** gamma[column]
-    planes = planes * gain[column] + offset[column]
-    if rng.random() < 0.35:
-        level = float(np.exp(rng.uniform(np.log(0.0005), np.log(0.008))))
-        planes += np.float32(level) * rng.standard_normal(planes.shape, dtype=np.float32)
-    draw = rng.random()
-    if draw < 0.15:
-        limits = rng.uniform(0.35, 1.2, count).astype(np.float32)
-        planes = np.minimum(planes, limits[column])
-    elif draw < 0.27:
-        # Eight bits a band, visible light cut at some level, as in products made for looking at.
-        limit = np.float32(0.4 if rng.random() < 0.5 else rng.uniform(0.3, 1.0))
-        step = limit / 255
-        planes[:3] = np.rint(np.minimum(planes[:3], limit) / step) * step
-    return np.maximum(planes, np.float32(1e-4))
-
-
-def _hidden(rng: np.random.Generator, shape: Sequence[int]) -> NDArray[np.bool_]:
-    """Return a part beyond a slanted edge."""
-    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
-    angle = rng.uniform(0, 2 * np.pi)
-    across = columns * np.cos(angle) + rows * np.sin(angle)
-    return np.asarray(across > np.quantile(across[::8, ::8], rng.uniform(0.4, 0.95)))
+            own[..., :PLANE_COUNT] = np.moveaxis(planes, 0, -1)
+            own[..., PLANE_COUNT] = truth
+        with publish_file(self.path(first)) as part, part.open("wb") as file:
+            np.save(file, layers)

@@ -19,15 +19,12 @@ from openeo_cloudmask.models import build_network, get_model, load_detector
 from openeo_cloudmask.models.networks.mini import PLANES, MiniNet
 from openeo_cloudmask.models.state_dict import read_tensors
 from openeo_cloudmask.sensors import Band, Sensor, common_name
-from openeo_cloudmask.training.batches import Source, batches
+from openeo_cloudmask.training.bank import Bank, labelled_bank, simulated_bank, teach
+from openeo_cloudmask.training.crops import Chance, Crops, cut, move_clouds, vary
 from openeo_cloudmask.training.folds import cross_validate, split_folds
-from openeo_cloudmask.training.labelled import (
-    LabelledScene,
-    cut_labelled,
-    move_clouds,
-    read_labelled,
-)
+from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
 from openeo_cloudmask.training.mini import (
+    Scenes,
     TrainOptions,
     _State,
     label_loss,
@@ -35,11 +32,27 @@ from openeo_cloudmask.training.mini import (
     train_mini,
     write_weights,
 )
-from openeo_cloudmask.training.scenes import Example, SceneStore, cut_example, draw_scene, vary
+from openeo_cloudmask.training.scenes import SceneStore, draw_scene
 
 pytestmark = pytest.mark.slow
 
-TINY = TrainOptions(steps=4, shapes=((2, 64), (1, 96)), simulated=2, log_every=2)
+TINY = TrainOptions(steps=4, batch=1, simulated=2, log_every=2)
+CPU = torch.device("cpu")
+
+
+def chance(seed: int) -> Chance:
+    """Random numbers."""
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+    return Chance(generator)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder of two simulated scenes."""
+    folder = tmp_path_factory.mktemp("store")
+    SceneStore(folder=folder, seed=1, count=2).layers()
+    return folder
 
 
 def labelled_file(path: Path, *, shadow: bool = True, thin: bool = True) -> Path:
@@ -161,15 +174,14 @@ def test_what_the_network_does_not_take():
         load_detector("mini", weights="/nowhere/mini.safetensors")
 
 
-def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path):
+def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path, store):
     torch.set_num_threads(1)
-    scene = labelled_file(tmp_path / "town_a.npz")
+    given = Scenes(store=store, labelled=(labelled_file(tmp_path / "town_a.npz"),))
     losses = []
-    given = {"store": tmp_path / "store", "labelled": [scene], "workers": 0}
-    train_mini(tmp_path / "a", TINY, report=lambda _, loss, __: losses.append(loss), **given)
-    train_mini(tmp_path / "b", TINY, stop_after=3, **given)
-    train_mini(tmp_path / "b", TINY, **given)
-    assert len(losses) == TINY.steps
+    train_mini(tmp_path / "a", TINY, given, report=lambda _, loss, __: losses.append(loss))
+    train_mini(tmp_path / "b", TINY, given, stop_after=3)
+    train_mini(tmp_path / "b", TINY, given)
+    assert [loss is not None for loss in losses] == [False, True, False, True]
     whole, parts = (
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("a", "b")
     )
@@ -180,13 +192,15 @@ def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path):
     log = (tmp_path / "a" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [2, 4]
     with pytest.raises(WeightsError, match="was made with"):
-        train_mini(tmp_path / "a", replace(TINY, steps=9), **given)
+        train_mini(tmp_path / "a", replace(TINY, steps=9), given)
     with pytest.raises(WeightsError, match="was made with"):
-        train_mini(tmp_path / "a", TINY, store=tmp_path / "store", workers=0)
+        train_mini(tmp_path / "a", TINY, Scenes(store=store))
+    with pytest.raises(OptionError, match="device is nowhere"):
+        train_mini(tmp_path / "c", TINY, given, device="nowhere")
 
 
-def test_training_begins_with_given_weights_where_they_fit(tmp_path, weights):
-    state = _State(TINY, [])
+def test_training_begins_with_given_weights_where_they_fit(weights):
+    state = _State(TINY, [], CPU)
     before = state.network.head.weight.detach().clone()
     state.begin_with(weights)
     given = read_tensors(weights)
@@ -194,40 +208,69 @@ def test_training_begins_with_given_weights_where_they_fit(tmp_path, weights):
     torch.testing.assert_close(state.network.head.weight, given["head.weight"].float())
 
 
-def test_workers_make_the_batches_that_a_thread_makes(tmp_path):
-    source = Source(
-        seed=3,
-        shapes=((2, 64), (1, 96)),
-        store=SceneStore(folder=tmp_path, seed=1, count=2),
-        labelled=(labelled_file(tmp_path / "town_a.npz"),),
-    )
-    here, there = (list(batches(source, 1, 4, workers=workers)) for workers in (0, 1))
-    assert [batch.truth.shape for batch in here] == [(1, 96, 96), (2, 64, 64), (1, 96, 96)]
-    for one, other in zip(here, there, strict=True):
-        np.testing.assert_array_equal(one.planes, other.planes)
-        np.testing.assert_array_equal(one.truth, other.truth)
+def test_written_weights_lean_as_asked(tmp_path, weights):
+    network = MiniNet(PLANES)
+    network.load_state_dict({key: value.float() for key, value in read_tensors(weights).items()})
+    options = replace(TINY, lean_cloud=0.5, lean_shadow=-0.25)
+    write_weights(network, tmp_path / "leaning.safetensors", options)
+    plain, leaning = (read_tensors(p) for p in (weights, tmp_path / "leaning.safetensors"))
+    moved = leaning["head.bias"].float() - plain["head.bias"].float()
+    torch.testing.assert_close(moved, torch.tensor([0, 0.5, 0.5, -0.25]), atol=2e-3, rtol=0)
+    assert torch.equal(leaning["head.weight"], plain["head.weight"])
 
 
-def test_examples_depend_on_their_seeds_alone_and_are_flagged_right():
-    scene = draw_scene(7)
-    assert scene[0].shape[0] == len(PLANES)
-    first, again = (
-        vary(cut_example(scene, rng, 256), rng)
-        for rng in (np.random.default_rng(3), np.random.default_rng(3))
-    )
-    np.testing.assert_array_equal(first.planes, again.planes)
+def test_processes_draw_the_scenes_that_one_draws(tmp_path, store):
+    drawn = SceneStore(folder=tmp_path, seed=1, count=2).layers(workers=2)
+    np.testing.assert_array_equal(drawn, SceneStore(folder=store, seed=1, count=2).layers())
+    planes, truth = draw_scene(1_000_001)
+    np.testing.assert_array_equal(drawn[1, ..., :7], np.moveaxis(planes, 0, -1))
+    np.testing.assert_array_equal(drawn[1, ..., 7], truth)
+
+
+def test_crops_depend_on_their_seeds_alone_and_are_flagged_right(store):
+    bank = simulated_bank(SceneStore(folder=store, seed=1, count=2))
+    first, again = (vary(cut(bank, 3, 256, c, zoom=1.5), c) for c in (chance(3), chance(3)))
+    assert torch.equal(first.planes, again.planes)
+    assert torch.equal(first.truth, again.truth)
     kinds = set()
-    for seed in range(30):
-        rng = np.random.default_rng(seed)
-        item = vary(cut_example(scene, rng, 256), rng)
-        kinds.add(tuple(item.present))
-        assert item.planes.shape == (len(PLANES), 256, 256)
-        assert (item.planes[item.present == 0] == 0).all()
-        assert np.isin(item.truth, (0, 1, 2, 3, 255)).all()
-        assert np.isfinite(item.planes).all()
-        hidden = (item.planes == 0).all(axis=0)
-        assert (item.truth[hidden] == 255).all()
+    for seed in range(8):
+        c = chance(seed)
+        items = vary(move_clouds(cut(bank, 4, 128, c, zoom=1.5), c, 0.5), c)
+        kinds |= {tuple(row) for row in items.present.tolist()}
+        assert items.planes.shape == (4, len(PLANES), 128, 128)
+        assert (items.planes[items.present == 0] == 0).all()
+        assert np.isin(items.truth, (0, 1, 2, 3, 255)).all()
+        assert torch.isfinite(items.planes).all()
+        assert (items.truth[(items.planes == 0).all(dim=1)] == 255).all()
     assert len(kinds) > 1
+
+
+def ramp_bank() -> Bank:
+    """One scene whose planes tell where a pixel lies."""
+    rows, columns = np.mgrid[0:40, 0:64].astype(np.float32)
+    scene = LabelledScene(
+        name="ramp_a",
+        planes=np.stack([1 + rows, 1 + columns, *np.ones((5, 40, 64), np.float32)]),
+        present=np.ones(7, np.float32),
+        truth=np.zeros((40, 64), np.uint8),
+        corrected=False,
+    )
+    return labelled_bank([scene])
+
+
+def test_crops_without_zoom_hold_pixels_as_they_are_or_lie_between_them():
+    whole = 0
+    for seed in range(12):
+        crop = cut(ramp_bank(), 1, 32, chance(seed), zoom=1)
+        row, column = crop.planes[0, 0], crop.planes[0, 1]
+        assert row.min() >= 1 - 1e-3
+        assert row.max() <= 40 + 1e-3
+        assert column.max() <= 64 + 1e-3
+        # One pixel on is one pixel on, whichever way the crop is turned.
+        step = (row[1:] - row[:-1]) ** 2 + (column[1:] - column[:-1]) ** 2
+        assert step.median() == pytest.approx(1, abs=1e-2)
+        whole += bool((row == row.round()).all() and (column == column.round()).all())
+    assert whole > 6
 
 
 def test_labels_that_leave_classes_open_are_met_by_any_of_them():
@@ -260,45 +303,92 @@ def test_a_labelled_scene_says_what_its_labels_tell_apart(tmp_path):
 
 
 def test_small_scenes_go_on_mirrored_and_keep_their_labels(tmp_path):
-    scene = read_labelled(labelled_file(tmp_path / "town_a.npz"))
-    for seed in range(8):
-        example = cut_labelled(scene, np.random.default_rng(seed), 192)
-        assert example.planes.shape == (7, 192, 192)
-        assert example.truth.shape == (192, 192)
-        thick = example.truth == 1
-        assert np.median(example.planes[0][thick]) > 0.5
-        assert np.median(example.planes[0][example.truth == 0]) < 0.2
+    bank = labelled_bank([read_labelled(labelled_file(tmp_path / "town_a.npz"))])
+    crops = cut(bank, 8, 192, chance(1), zoom=1.7)
+    assert crops.planes.shape == (8, 7, 192, 192)
+    blue = crops.planes[:, 0]
+    assert blue[crops.truth == 1].median() > 0.5
+    assert blue[crops.truth == 0].median() < 0.2
+    assert (crops.taught == 0).all()
+
+
+def crops_of(level: float, cloud: slice | None) -> Crops:
+    """One even crop, with a white square."""
+    planes, truth = torch.full((1, 7, 128, 128), level), torch.zeros(1, 128, 128).long()
+    if cloud is not None:
+        planes[:, :, cloud, cloud], truth[:, cloud, cloud] = 0.8, 1
+    return Crops(
+        planes, torch.ones(1, 7), truth, torch.zeros(1, 2, 128, 128), torch.zeros(1).bool()
+    )
 
 
 def test_moved_clouds_bring_their_labels_and_their_shadow():
-    ground = Example(
-        np.full((7, 128, 128), 0.15, np.float32),
-        np.asarray([1, 1, 1, 1, 1, 1, 1], np.float32),
-        np.zeros((128, 128), np.uint8),
-    )
-    bright = np.full((7, 128, 128), 0.1, np.float32)
-    label = np.zeros((128, 128), np.uint8)
-    bright[:, 40:70, 40:70], label[40:70, 40:70] = 0.8, 1
-    sky = Example(bright, np.asarray([1, 1, 1, 1, 0, 1, 1], np.float32), label)
-    shaded = 0
-    for seed in range(6):
-        moved = move_clouds(ground, sky, np.random.default_rng(seed))
-        assert moved.present[4] == 0
-        assert (moved.truth[45:65, 45:65] == 1).all()
-        assert moved.planes[0, 45:65, 45:65] == pytest.approx(0.8, abs=0.01)
-        dark = moved.truth == 3
+    ground, sky = crops_of(0.15, None), crops_of(0.1, slice(40, 70))
+    sky.present[0, 4] = 0
+    both = Crops(*(torch.cat([getattr(c, n) for c in (ground, sky)]) for n in Crops.__slots__))
+    shaded = moves = 0
+    for seed in range(12):
+        moved = move_clouds(both, chance(seed), 1.0)
+        if torch.equal(moved.truth[0], ground.truth[0]):
+            continue  # what was drawn for it was itself
+        moves += 1
+        assert moved.present[0, 4] == 0
+        assert (moved.truth[0, 45:65, 45:65] == 1).all()
+        assert moved.planes[0, 0, 45:65, 45:65].numpy() == pytest.approx(0.8, abs=0.01)
+        dark, nir = moved.truth[0] == 3, moved.planes[0, 3]
         shaded += int(dark.sum())
-        assert (moved.planes[3][dark] < 0.15 - 0.02).all()
-        assert moved.planes[3][moved.truth == 0] == pytest.approx(0.15, abs=0.05)
+        assert (nir[dark] < 0.15 - 0.02).all()
+        assert nir[moved.truth[0] == 0].numpy() == pytest.approx(0.15, abs=0.05)
+    assert moves > 2
     assert shaded > 300
 
 
-def test_cross_validation_masks_each_scene_by_weights_that_never_saw_it(tmp_path):
+def test_a_teacher_says_what_labels_leave_open(tmp_path):
+    path = labelled_file(tmp_path / "town_a.npz", shadow=False)
+    said = teach(path, "mini", tmp_path)
+    assert said.shape == (2, 96, 96)
+    assert (said[:, :10, :10] == 0).all()
+    np.testing.assert_array_equal(teach(path, "mini", tmp_path), said)
+    np.savez(
+        tmp_path / "bare.npz",
+        **{key: np.load(path)[key] for key in ("counts", "bands", "sensor")},
+    )
+    with pytest.raises(ReferenceDataError, match=r"bare\.npz has no label"):
+        read_labelled(tmp_path / "bare.npz")
+    bare = read_labelled(tmp_path / "bare.npz", labelled=False)
+    assert (bare.truth == 255).all()
+    bank = labelled_bank([read_labelled(path), bare], [said, said])
+    assert set(np.unique(bank.layers[0, ..., 7])) == {1, 2, 3, 5, 255}
+    assert set(np.unique(bank.layers[1, ..., 7])) == {6, 255}
+    with pytest.raises(OptionError, match="there is no teacher"):
+        Scenes(store=tmp_path, unlabelled=(tmp_path / "bare.npz",)).banks(TINY, workers=1)
+
+
+def test_what_a_teacher_says_counts_where_labels_leave_it_open():
+    sure = 20 * torch.eye(4)[None, :, :, None].expand(1, 4, 4, 1)  # row n is class n
+    taught = torch.zeros(1, 2, 4, 1)
+    taught[:, 1] = 1  # the teacher sees shadow everywhere
+
+    def loss(row: int, label: int, *, trust: float) -> float:
+        one = sure[:, :, row : row + 1]
+        return float(label_loss(one, torch.full((1, 1, 1), label), taught[:, :, :1], trust))
+
+    assert loss(3, 5, trust=1) < 1
+    assert loss(0, 5, trust=1) > 10
+    assert loss(0, 5, trust=0) == pytest.approx(loss(3, 5, trust=0))
+    assert loss(3, 6, trust=1) < 1
+    assert loss(1, 6, trust=1) > 10
+    taught[:, 0], taught[:, 1] = 1, 0  # it sees cloud where the label says that there is none
+    assert loss(0, 5, trust=1) < 1
+    assert loss(3, 5, trust=1) > 10
+    assert loss(2, 6, trust=1) < 1
+
+
+def test_cross_validation_masks_each_scene_by_weights_that_never_saw_it(tmp_path, store):
     scenes = [labelled_file(tmp_path / f"town_{name}.npz") for name in "abc"]
     assert split_folds(scenes, 2) == [[scenes[0], scenes[2]], [scenes[1]]]
-    masks = cross_validate(
-        tmp_path / "run", TINY, scenes=scenes, folds=2, store=tmp_path / "store", workers=0
-    )
+    given = Scenes(store=store, labelled=tuple(scenes))
+    masks = cross_validate(tmp_path / "run", TINY, scenes=given, folds=2)
     for number, held_out in enumerate(split_folds(scenes, 2)):
         content = torch.load(tmp_path / "run" / f"fold-{number}" / "checkpoint.pt")
         expected = {path.stem for path in scenes} - {path.stem for path in held_out}
@@ -314,20 +404,20 @@ def test_cross_validation_masks_each_scene_by_weights_that_never_saw_it(tmp_path
 def test_bad_options():
     with pytest.raises(OptionError, match="steps is 0"):
         TrainOptions(steps=0)
-    with pytest.raises(OptionError, match="shapes is"):
-        TrainOptions(shapes=((8, 100),))
+    with pytest.raises(OptionError, match="batch is 0"):
+        TrainOptions(batch=0)
     with pytest.raises(OptionError, match="real_share is 2"):
         TrainOptions(real_share=2)
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    state = _State(TrainOptions(steps=1000), [])
+    state = _State(TrainOptions(steps=1000), [], CPU)
     rates = []
     for step in range(1000):
         state.step = step
         rates.append(state._rate())
-    assert rates[0] == pytest.approx(2e-3 / 100, rel=1e-3)
-    assert max(rates) == pytest.approx(2e-3, rel=0.05)
+    assert rates[0] == pytest.approx(2e-3 / 300, rel=1e-3)
+    assert 1.2e-3 < max(rates) < 2e-3
     assert rates[-1] == pytest.approx(2e-5, rel=0.05)
 
 
@@ -354,7 +444,11 @@ def test_the_shipped_weights_find_simulated_clouds_they_have_never_seen():
         present = np.asarray([1, 1, 1, 1, planes[4].any(), 1, 1], np.float32)
         scenes.append(
             LabelledScene(
-                name="drawn", planes=planes.astype(np.float32), present=present, truth=truth
+                name="drawn",
+                planes=planes.astype(np.float32),
+                present=present,
+                truth=truth,
+                corrected=not planes[4].any(),
             )
         )
     found = score(shipped(), scenes)

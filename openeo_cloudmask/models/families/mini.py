@@ -80,7 +80,8 @@ MINI = ModelEntry(
     kind=KIND,
     summary="A small U-Net for any sensor with blue, green, red and near infrared; it uses cirrus "
     "and both short-wave infrared bands where they are there. Its weights (under 2 MB) come with "
-    "the package. Trained on simulated scenes and on 22 small real ones.",
+    "the package. Trained on simulated scenes, on 24 small real ones with labels, and on what "
+    "ukis-csmask says where those are silent.",
     inputs=_BANDS.inputs,
     alternatives=_BANDS.alternatives,
     sensor_independent=True,
@@ -88,7 +89,7 @@ MINI = ModelEntry(
     window=Window(size_px=512, multiple_px=32),
     config={"classes": 4},
     licence=Licence(spdx="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0"),
-    citation="openeo-cloudmask, network mini, trained on scenes of its own simulator and on 22 "
+    citation="openeo-cloudmask, network mini, trained on scenes of its own simulator and on 24 "
     "small real scenes with labels by people.",
     source_url="https://openeo-cloudmask.github.io/mini/",
     trained_on=(
@@ -96,6 +97,9 @@ MINI = ModelEntry(
         "16 crops of USGS L8 Biome (public domain)",
         "3 Sentinel-2 chips of On Cloud N (Radiant MLHub, CC-BY-4.0)",
         "3 Sentinel-2 scenes of layton with shadow painted by hand (MIT)",
+        "the 2 test scenes of ukis-csmask, Sentinel-2 and Landsat 5 (Apache-2.0)",
+        "8 Sentinel-2 chips without labels (modified Copernicus data)",
+        "masks of ukis-csmask (Apache-2.0) on these scenes, where labels leave classes open",
     ),
 )
 

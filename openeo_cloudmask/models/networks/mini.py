@@ -29,6 +29,7 @@ WIDTHS = (24, 40, 64, 104, 144)
 MULTIPLE_PX = 2 ** len(WIDTHS)
 
 _PLANES_MULTIPLE = 4
+_COARSE = WIDTHS[1]
 _CONTEXT_BLOCKS = 3
 _CONTEXT_KERNEL = 3
 _FINE = 8
@@ -192,8 +193,9 @@ def _widen(conv: nn.Conv2d, planes: int) -> nn.Conv2d:
 def _conv(
     channels: int, out: int, *, kernel: int = 3, stride: int = 1, act: bool = True, groups: int = 1
 ) -> nn.Sequential:
-    # Coarse maps are small: zeros around them would reach far into what is seen.
-    padding: Literal["zeros", "replicate"] = "zeros" if groups == 1 else "replicate"
+    # Zeros around coarse maps would reach far into what is seen.
+    coarse = kernel > 1 and channels >= _COARSE
+    padding: Literal["zeros", "replicate"] = "replicate" if coarse else "zeros"
     layers: list[nn.Module] = [
         nn.Conv2d(
             channels,
