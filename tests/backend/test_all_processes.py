@@ -98,6 +98,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "array_labels": {},
     "between": {"x": 1},
     "clip": {"x": 5},
+    "cloud_detection": {"method": "hollstein", "options": {}},
     "constant": {"x": 5},
     "count": {"condition": graph_of("gt", x=X, y=1)},  # the client takes it as it is
     "create_data_cube": {},
@@ -112,13 +113,17 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "properties": {"eo:cloud_cover": graph_of("lte", x=VALUE, y=50)},
     },
     "load_geojson": {"data": FIELD},
+    "load_ml_model": {"uri": "hollstein", "model_asset": None},
+    "load_stac_ml": {"uri": "hollstein", "model_asset": None, "input_index": 0, "output_index": 0},
     "mask": {"mask": PGNode("filter_bands", data=CUBE, bands=["B01"])},
     "mask_polygon": {"mask": FIELD},
     "merge_cubes": {"overlap_resolver": graph_of("max", data=[X, {"from_parameter": "y"}])},
+    "ml_predict": {"model": PGNode("load_ml_model", uri="hollstein"), "dimensions": None},
     "neq": {"x": 1, "y": 1},
     "not": {"x": True},
     "or": {"x": True, "y": False},
     "power": {"base": 2},
+    "predict_onnx": {"model": "mini.onnx"},
     "reduce_dimension": {"dimension": "bands"},
     "rename_dimension": {"source": "t", "target": "time"},
     "rename_labels": {"dimension": "bands", "source": ["B04"], "target": ["red"]},
@@ -135,14 +140,18 @@ SPECIAL: dict[str, dict[str, Any]] = {
 ON_CUBES = {
     "add_dimension", "aggregate_spatial", "aggregate_temporal", "aggregate_temporal_period",
     "apply", "apply_dimension", "apply_kernel", "apply_neighborhood", "apply_polygon",
-    "cloud_mask", "dimension_labels", "drop_dimension", "filter_bands", "filter_bbox",
-    "filter_labels", "filter_spatial", "filter_temporal", "mask", "mask_polygon", "ndvi",
+    "cloud_detection", "cloud_mask", "dimension_labels", "drop_dimension", "filter_bands",
+    "filter_bbox",
+    "filter_labels", "filter_spatial", "filter_temporal", "mask", "mask_polygon", "ml_predict",
+    "ndvi", "predict_onnx",
     "reduce_dimension", "reduce_spatial", "rename_dimension", "rename_labels",
     "resample_cube_spatial", "resample_cube_temporal", "resample_spatial", "run_udf",
     "save_result", "trim_cube",
 }  # fmt: skip
-WRITTEN_BY_METHODS = ("apply_polygon", "load_collection", "merge_cubes")
-"""Processes whose graphs the client's methods write otherwise than its functions."""
+LOADS_A_MODEL = ("load_ml_model", "load_stac_ml")
+WRITTEN_BY_METHODS = ("apply_polygon", "load_collection", "load_ml_model", "merge_cubes")
+"""Processes whose graphs the client's methods write otherwise than its functions; its function for
+``load_ml_model`` follows an older draft, with ``id``."""
 SAYS_WHY_NOT = {
     # The items' own grid is kept; resample_spatial changes it.
     "load_stac": ("url", "resolution", "projection", "resampling"),
@@ -197,6 +206,8 @@ def test_takes_every_parameter(process_id: str, data_dir: Path) -> None:
         node = function(**arguments)
     if process_id == "add_dimension":  # which leaves more than a file takes
         node = PGNode("dimension_labels", data=node, dimension="more")
+    if process_id in LOADS_A_MODEL:
+        node = PGNode("ml_predict", data=CUBE, model=node)
     graph = node.flat_graph()
     assert set(arguments) in [
         set(item["arguments"]) for item in graph.values() if item["process_id"] == process_id
