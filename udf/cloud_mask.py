@@ -35,12 +35,25 @@ LABELS = {
         *("land", "water", "snow", "thin-cloud", "thick-cloud", "cloud-shadow", "no-data"),
     ],
 }
+_SCL = [
+    *("no-data", "saturated-or-defective", "dark-area", "cloud-shadow", "vegetation", "bare-soil"),
+    *("water", "unclassified", "cloud-medium", "cloud-high", "cirrus", "snow"),
+]
 # Classes of the style `native`, of models whose own are not `4-class`.
 NATIVE = {
-    "hollstein": "hollstein-6-class",
-    "senseiv2": "sensei-7-class",
-    "senseiv2-segformerb2-alldata-ambiguous": "sensei-7-class",
-    "senseiv2-segformerb2-s2-ambiguous": "sensei-7-class",
+    **dict.fromkeys(
+        ("hollstein", "msk-classi", "qa-pixel", "hls-fmask", "maja"), LABELS["hollstein-6-class"]
+    ),
+    **dict.fromkeys(
+        (
+            "senseiv2",
+            "senseiv2-segformerb2-alldata-ambiguous",
+            "senseiv2-segformerb2-s2-ambiguous",
+        ),
+        LABELS["sensei-7-class"],
+    ),
+    **dict.fromkeys(("scl", "sen2cor"), _SCL),
+    "fmask-4": ["land", "water", "cloud-shadow", "snow", "cloud"],
 }
 
 
@@ -62,11 +75,13 @@ def apply_metadata(metadata, context: dict):  # noqa: ANN001, ANN201 - back ends
     labels = ["mask"]
     if not given.get("categorise", True):
         style = given.get("output_style", "4-class")
+        named = LABELS
         if style == "native":
-            style = NATIVE.get(str(given.get("model", "")).strip().lower(), "4-class")
-        if style not in LABELS:
+            own = NATIVE.get(str(given.get("model", "")).strip().lower(), LABELS["4-class"])
+            named = {**LABELS, style: own}
+        if style not in named:
             raise ValueError(f"output_style is {style!r}; expected one of {', '.join(LABELS)}")
-        labels = LABELS[style]
+        labels = named[style]
     return metadata.rename_labels(dimension=metadata.band_dimension.name, target=labels)
 
 

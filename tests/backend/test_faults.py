@@ -20,6 +20,7 @@ import pytest
 import rasterio
 import requests
 
+from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from tests.backend.conftest import (
@@ -119,7 +120,7 @@ def test_workers_killed_while_they_start(make_server: Any) -> None:
 def test_two_servers_on_one_data_folder(make_server: Any) -> None:
     server = make_server()
     second = Server(server.data_dir)
-    with pytest.raises(AssertionError, match="the server ended"):
+    with pytest.raises(BackendError, match="the server stopped with status 3"):
         second.start()
     log = server.data_dir.parent / f"server-{second.port}.log"
     assert "another server runs the jobs" in log.read_text()

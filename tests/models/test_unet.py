@@ -248,5 +248,5 @@ def test_unknown_devices_are_refused(device: str, message: str) -> None:
 
 
 def test_unknown_precision_is_refused(golden_unet: Unet) -> None:
-    with pytest.raises(OptionError, match="'fp8'; expected one of: auto, fp32, bf16"):
+    with pytest.raises(OptionError, match="'fp8'; torch runs auto, fp32 and bf16"):
         prepare(golden_unet(4), "cpu", "fp8")
