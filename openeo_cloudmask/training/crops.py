@@ -157,29 +157,19 @@ def _sample(bank: Bank, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     top, left = (rows + 1e-3).floor(), (columns + 1e-3).floor()
     below, beside = (rows - top).clamp(min=0), (columns - left).clamp(min=0)
     base = which[:, None, None] * (height * width)
-    out = seen = nearest = None
-    best = None
+    out = flat.new_zeros((*rows.shape, depth), dtype=torch.float32)
+    seen = torch.ones_like(rows, dtype=torch.bool)
+    nearest, best = torch.zeros_like(rows), torch.full_like(rows, -1)
     for dy, wy in ((0, 1 - below), (1, below)):
         row = _mirrored(top + dy, size[:, 0])
         for dx, wx in ((0, 1 - beside), (1, beside)):
             place = base + row * width + _mirrored(left + dx, size[:, 1])
             weight = wy * wx
             layers = flat[place].float()
-            hole = (layers[..., 0] == 0) & (weight > 1e-2)
-            if out is None or seen is None or nearest is None or best is None:
-                out, seen, nearest, best = (
-                    layers * weight[..., None],
-                    ~hole,
-                    layers[..., LABEL],
-                    weight,
-                )
-                continue
+            seen &= (layers[..., 0] != 0) | (weight <= 1e-2)
             out += layers * weight[..., None]
-            seen &= ~hole
             nearest = torch.where(weight > best, layers[..., LABEL], nearest)
             best = torch.maximum(weight, best)
-    if out is None or seen is None or nearest is None:
-        raise RuntimeError("no corner was sampled")
     out *= seen[..., None]
     out[..., LABEL] = nearest
     return out
