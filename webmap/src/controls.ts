@@ -62,8 +62,8 @@ export class Controls {
   ) {
     for (const [value, text] of LAYOUTS) this.layout.append(make("option", { value }, text));
     this.layout.onchange = () => {
-      state.layout = this.layout.value as Layout;
-      state.active = 0;
+      this.state.layout = this.layout.value as Layout;
+      this.state.active = 0;
       actions.changed(true);
     };
     const fit = this.button("Fit", "Show everything (f)", () => actions.fit());
