@@ -45,6 +45,15 @@ class Click:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What the map told just now."""
+
+    click: Click | None = None
+    drawn: Mapping[str, Any] | None = None
+    """Of the pen, for ``drawing.read_events``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What Python wishes the map to show beside its layers."""
 
@@ -128,13 +137,16 @@ def plan_panels(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [*shown, [*image, *lit]]
 
 
-def map_data(key: str, layers: Sequence[Json], look: Look | None = None) -> Json:
+def map_data(
+    key: str, layers: Sequence[Json], look: Look | None = None, *, draw: Json | None = None
+) -> Json:
     """Return all that the component gets; see ``webmap/src/types.ts``.
 
     Args:
         key: what is looked at; the view is kept as long as it stays the same.
         layers: from ``image_data`` and ``classes_data``, from bottom to top.
         look: what else it is to show.
+        draw: what can be drawn on it, from ``drawing.pen_data``.
     """
     look = look or Look()
     url, credit = next(iter(BASEMAPS.values()))
@@ -145,6 +157,7 @@ def map_data(key: str, layers: Sequence[Json], look: Look | None = None) -> Json
         "point": None if look.point is None else list(look.point),
         "go": None if look.go is None else {"number": look.go[0], "bounds": list(look.go[1])},
         "streets": {"url": url, "credit": credit.replace("&copy;", "©")},
+        "draw": draw,
     }
 
 
@@ -157,10 +170,15 @@ def _component() -> Callable[..., Any]:
     return st.components.v2.component("cloudmask_map", js=_LOADER % (SCRIPT, version))
 
 
-def draw_panels(data: Json, *, key: str) -> Click | None:
-    """Draw the map; return the pixel that was clicked just now, if one was."""
-    answer = _component()(data=data, key=key, on_clicked_change=lambda: None)
-    clicked = getattr(answer, "clicked", None)
-    if not clicked:
-        return None
-    return Click(longitude=float(clicked["longitude"]), latitude=float(clicked["latitude"]))
+def draw_panels(data: Json, *, key: str) -> Heard:
+    """Draw the map; return what it told just now."""
+    answer = _component()(
+        data=data, key=key, on_clicked_change=lambda: None, on_drawn_change=lambda: None
+    )
+    clicked, drawn = getattr(answer, "clicked", None), getattr(answer, "drawn", None)
+    return Heard(
+        click=Click(longitude=float(clicked["longitude"]), latitude=float(clicked["latitude"]))
+        if clicked
+        else None,
+        drawn=drawn or None,
+    )

@@ -30,6 +30,7 @@ from openeo_cloudmask.viewer.comparison import (
     shown_scheme,
     title_at,
 )
+from openeo_cloudmask.viewer.drawing import area_pen, take_area
 from openeo_cloudmask.viewer.explorer import cell_class, largest_errors, list_cells
 from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.panels import (
@@ -191,8 +192,12 @@ def look(
     with left:
         wish = Look(point=st.session_state.get("point"), go=st.session_state.get("go"))
         key = scene.title if scene is not None else ", ".join(masks)
-        clicked = draw_panels(map_data(key, layers, wish), key="compare_map")
-    point = None if clicked is None else (clicked.latitude, clicked.longitude)
+        pen = area_pen(st.session_state, key)
+        heard = draw_panels(map_data(key, layers, wish, draw=pen), key="compare_map")
+    with told():
+        if take_area(st.session_state, heard.drawn):
+            st.rerun()  # scores and curves of the area are elsewhere on the page
+    point = None if heard.click is None else (heard.click.latitude, heard.click.longitude)
     if point is not None and point != st.session_state.get("point"):
         st.session_state.point = point
         rerun_here()

@@ -3,11 +3,12 @@
 import olStyle from "ol/ol.css";
 import { Controls } from "./controls";
 import { Panels } from "./panels";
+import { Pen } from "./pen";
 import { savePicture } from "./picture";
 import { adapt, begin, PANELS, read, write } from "./state";
 import { Tiles } from "./tiles";
 import ownStyle from "./style.css";
-import type { Component, Layout, MapData, State } from "./types";
+import type { Component, Layout, MapData, PenEvent, State } from "./types";
 
 const ASSETS = new URL("./", import.meta.url).href;
 const SAVE_MS = 300;
@@ -21,6 +22,7 @@ class CloudMap {
   private readonly divider = document.createElement("div");
   private readonly panels: Panels;
   private readonly controls: Controls;
+  private readonly pen = new Pen((events) => this.drew(events));
   private state: State;
   private tell: Component["setTriggerValue"];
   private saver = 0;
@@ -44,6 +46,7 @@ class CloudMap {
     this.panels = new Panels(
       this.stage, this.divider, data,
       (longitude, latitude) => {
+        if (this.pen.active) return;
         this.clicks += 1;
         this.tell("clicked", { longitude, latitude, number: this.clicks });
       },
@@ -53,13 +56,14 @@ class CloudMap {
     const body = document.createElement("div");
     body.className = "body";
     body.append(this.stage, this.controls.side);
-    this.root.append(this.controls.bar, body);
+    this.root.append(this.controls.bar, this.pen.bar.element, body);
     place.append(style, this.root);
     this.root.addEventListener("keydown", (event) => this.press(event));
     this.resized = new ResizeObserver(() => this.panels.maps.forEach((map) => map.updateSize()));
     this.resized.observe(this.stage);
     if (this.root.clientWidth < 620) this.controls.side.hidden = true;
     this.panels.take(data);
+    this.pen.update(data.draw, (events) => this.drew(events));
     this.show(true);
     this.look();
     this.panels.view.on("change", () => this.later());
@@ -69,6 +73,7 @@ class CloudMap {
         state: () => this.state,
         place: () => this.panels.place(),
         pending: () => Tiles.loading,
+        pen: () => this.pen.state,
         pixel: (latitude: number, longitude: number, at = 0) =>
           this.panels.pixel(latitude, longitude, at),
       },
@@ -86,6 +91,7 @@ class CloudMap {
     else this.state = adapt(this.state, data);
     this.controls.take(data, this.state);
     this.panels.take(data);
+    this.pen.update(data.draw, (events) => this.drew(events));
     this.show(true);
     if (before.key !== data.key) this.look();
     if (data.go && data.go.number !== before.go?.number) this.panels.fit(data.go.bounds);
@@ -121,6 +127,7 @@ class CloudMap {
   private show(lists: boolean): void {
     if (this.state.active >= PANELS[this.state.layout]) this.state.active = 0;
     this.panels.show(this.state);
+    this.pen.attach(this.panels.maps);
     this.panels.select((at) => {
       if (this.state.layout === "swipe" || this.state.active === at) return;
       this.state.active = at;
@@ -183,7 +190,9 @@ class CloudMap {
     }
     if (target.tagName === "SELECT") return;
     const on = target.classList.contains("panel");
-    if (event.key === "Enter" && on) this.panels.clickMiddle();
+    if (this.pen.press(event.key, on ? this.panels.view.getCenter() : undefined)) {
+      // What the pen takes is no shortcut of the map.
+    } else if (event.key === "Enter" && on) this.panels.clickMiddle();
     else if (!this.shortcut(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
@@ -210,6 +219,10 @@ class CloudMap {
     } else return false;
     this.show(true);
     return true;
+  }
+
+  private drew(events: PenEvent[]): void {
+    this.tell("drawn", { events });
   }
 
   private async save(): Promise<void> {

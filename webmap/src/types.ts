@@ -46,6 +46,8 @@ export interface MapData {
   go: { number: number; bounds: [number, number, number, number] } | null;
   /** A map of another host, asked only once the user turns it on. */
   streets: { url: string; credit: string };
+  /** What can be drawn on the map, if anything. */
+  draw?: DrawData | null;
 }
 
 export interface Entry {
@@ -82,3 +84,46 @@ export interface Component {
   parentElement: ShadowRoot | HTMLElement;
   setTriggerValue: (name: string, value: unknown) => void;
 }
+
+export type Tool = "brush" | "lasso" | "polygon" | "rectangle";
+
+export interface DrawClass {
+  value: number;
+  title: string;
+  /** RRGGBB */
+  color: string;
+  key: string;
+}
+
+export interface DrawnShape {
+  /** Corners of an area, or points of a line: longitude, latitude. */
+  points: [number, number][];
+  area: boolean;
+  /** Of a line: how far its pixels lie from it, metres. */
+  radius_m: number;
+  color: string;
+}
+
+export interface DrawData {
+  tools: Tool[];
+  /** What a shape can be of; empty where it is an area and no more. */
+  classes: DrawClass[];
+  /** The shapes that Python knows. */
+  shapes: DrawnShape[];
+  /** Buttons that Python hears of, each with its key. */
+  actions: { name: string; title: string; key: string }[];
+  /** Number of the last event that Python has heard. */
+  heard: number;
+}
+
+/** What Python hears of the pen, in order. */
+export type PenEvent =
+  | { number: number; kind: "action"; name: string }
+  | {
+      number: number;
+      kind: "shape";
+      points: [number, number][];
+      area: boolean;
+      radius_m: number;
+      value: number | null;
+    };
