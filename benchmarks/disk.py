@@ -64,7 +64,7 @@ sys.exit(main_result)
 
 
 def lay_out(scene: SimulatedScene, size: int) -> SimulatedScene:
-    """The scene repeated to ``size`` pixels a side."""
+    """The scene repeated to ``size`` pixels per side."""
 
     def repeat(values: np.ndarray) -> np.ndarray:
         times = -(-size // PIECE_PX)
@@ -159,7 +159,7 @@ def measure(kind: str, options: argparse.Namespace, detector: Detector) -> dict[
         f"{kind:12}{row['first_window_s']:7.2f} s to the first window "
         f"({row['first_window_cpu_s']:.2f} s CPU)"
         f"{count:6.0f} windows of {row['window_ms']:.0f} ms{row['wall_s']:8.1f} s"
-        f"{row['s_per_megapixel']:7.2f} s a megapixel{row['of_network']:7.2f} of the network"
+        f"{row['s_per_megapixel']:7.2f} s per megapixel{row['of_network']:7.2f} of the network"
         f"{row['of_network_cpu']:7.2f} CPU{row['peak_gb']:7.2f} GB",
         flush=True,
     )
@@ -168,7 +168,7 @@ def measure(kind: str, options: argparse.Namespace, detector: Detector) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=2560, help="pixels a side")
+    parser.add_argument("--size", type=int, default=2560, help="pixels per side")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
     parser.add_argument("--runtime", default="auto")

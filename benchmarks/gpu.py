@@ -1,10 +1,10 @@
-"""Windows a second on a GPU: fp32, tf32, bf16, fp16; as it is, compiled, and as CUDA graphs.
+"""Windows per second on a GPU: fp32, tf32, bf16, fp16; as it is, compiled, and as CUDA graphs.
 
     python benchmarks/gpu.py                          # mini, the U-Net of CloudSEN12, SEnSeIv2
     python benchmarks/gpu.py --models mini --tile     # and a whole tile from memory to memory
     python benchmarks/gpu.py --device cpu --size 128  # that it runs
 
-Needs torch, numpy and this package's models alone. Weights are made up; published ones change
+Needs torch, numpy and this package's models alone. Weights are synthetic; published ones change
 neither time nor memory. The share of the peak is the network's own products (counted in its
 published form) over those of square matrices of that precision, measured on the same card just
 before. Compiled rows are torch.compile; graphs are its mode ``reduce-overhead``.
@@ -129,7 +129,7 @@ def measure(run: Callable[[], Any], device: str) -> float:
 
 
 def measure_peaks(device: str) -> dict[str, float]:
-    """Precision -> operations a second of the product of two large square matrices."""
+    """Precision -> operations per second of the product of two large square matrices."""
     side = PEAK_PX["cpu" if device == "cpu" else "cuda"]
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     found = {}
@@ -238,14 +238,16 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=8, help="windows a call")
+    parser.add_argument("--batch", type=int, default=8, help="windows per call")
     parser.add_argument("--no-compile", action="store_false", dest="compiled")
     parser.add_argument("--tile", action="store_true", help="and a whole tile")
     parser.add_argument("--tile-px", type=int, default=TILE_PX)
     parser.add_argument("--json", type=Path, help="where to write the table")
     options = parser.parse_args()
     card = "cpu" if options.device == "cpu" else torch.cuda.get_device_name(options.device)
-    print(f"{card}, torch {torch.__version__}, {options.batch} windows of {options.size} px a call")
+    print(
+        f"{card}, torch {torch.__version__}, {options.batch} windows of {options.size} px per call"
+    )
     peaks = measure_peaks(options.device)
     print("peak:", ", ".join(f"{key} {value / 1e12:.2f} TFLOP/s" for key, value in peaks.items()))
     result: dict[str, Any] = {

@@ -69,7 +69,7 @@ class Tally:
 
 
 class Client(threading.Thread):
-    """One user at work: metadata, a job, polls about twice a second, the download, again."""
+    """One user at work: metadata, a job, polls about twice per second, the download, again."""
 
     def __init__(self, number: int, url: str, end: float, tally: Tally, seed: int) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Megapixels a second on the CPU: ``mini`` beside ukis-csmask on the same scene.
+"""Megapixels per second on the CPU: ``mini`` beside ukis-csmask on the same scene.
 
     python benchmarks/mini.py [--size 1024] [--repeat 3]
 
@@ -22,7 +22,7 @@ BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1024, help="pixels a side of the scene")
+    parser.add_argument("--size", type=int, default=1024, help="pixels per side of the scene")
     parser.add_argument("--repeat", type=int, default=3, help="runs; the median counts")
     parser.add_argument("--precision", default="auto", help="of mini: auto, fp32 or bf16")
     options = parser.parse_args()
@@ -45,7 +45,7 @@ def main() -> None:
             times.append(time.perf_counter() - started)
         seconds = statistics.median(times)
         speeds[name] = options.size**2 / 1e6 / seconds
-        print(f"{name:12s} {seconds:7.2f} s  {speeds[name]:6.2f} megapixels a second")
+        print(f"{name:12s} {seconds:7.2f} s  {speeds[name]:6.2f} megapixels per second")
     print(f"ratio        {speeds['mini'] / speeds['ukis-csmask']:.1f}")
 
 

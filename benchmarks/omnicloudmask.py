@@ -1,9 +1,9 @@
-"""OmniCloudMask here and in its authors' package, side by side on one made-up scene.
+"""OmniCloudMask here and in its authors' package, side by side on one synthetic scene.
 
     python benchmarks/omnicloudmask.py --size 3000           # time, memory, equal pixels
     python benchmarks/omnicloudmask.py --golden FILE.npz     # write the vectors of the tests
 
-Needs both packages (``pip install omnicloudmask==1.8.1``). Weights are made up, from
+Needs both packages (``pip install omnicloudmask==1.8.1``). Weights are synthetic, from
 ``tests/data/golden/fill.py``, so nothing is downloaded. Each runs in a process of its own, with the
 layout of the package: patches of 1000 pixels that overlap by 300.
 """

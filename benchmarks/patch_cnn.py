@@ -20,7 +20,7 @@ from openeo_cloudmask.training.patch_cnn import pad_scene, predict_scene, row_pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1830, help="pixels a side of the scene")
+    parser.add_argument("--size", type=int, default=1830, help="pixels per side of the scene")
     parser.add_argument("--rows", type=int, default=40, help="rows the loop is timed on")
     parser.add_argument("--threads", type=int, default=0, help="threads; 0 takes all")
     options = parser.parse_args()

@@ -7,7 +7,7 @@
 Each row is a process of its own with one thread, which computes windows of 512 x 512 pixels one
 after the other. What counts is the processor's own time, the least of some calls: other processes
 disturb it less than the clock. The peak is that of matrix products of 2048 x 2048 in fp32, on one
-core, in the same run. Weights are made up but for `mini`; published ones change neither time nor
+core, in the same run. Weights are synthetic but for `mini`; published ones change neither time nor
 memory.
 """
 
@@ -108,7 +108,7 @@ def make_sensei(form: str) -> Call:
 
 
 def measure_peak() -> float:
-    """Operations a second of one core."""
+    """Operations per second of one core."""
     import torch
 
     one, two = torch.rand(2048, 2048), torch.rand(2048, 2048)
@@ -206,11 +206,11 @@ def write_page(result: dict[str, Any]) -> str:
             + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
             + f"; matrix products in fp32 reach {peak / 1e9:.0f} GFLOP/s on that core. "
             "Each row is a process with one thread; the time is the processor's own, the least of "
-            "some calls, for one window of 512 x 512 pixels. Weights are made up but for `mini`'s, "
-            "which changes neither time nor memory. `python benchmarks/performance.py` measures "
-            "anew and writes this page.\n"
+            "some calls, for one window of 512 x 512 pixels. Weights are synthetic except "
+            "`mini`'s; that changes neither time nor memory. `python benchmarks/performance.py` "
+            "measures anew and writes this page.\n"
         ),
-        "| model | what runs it | ms a window | against the first | share of the peak | memory |",
+        "| model | what runs it | ms per window | against the first | share of the peak | memory |",
         "|---|---|---|---|---|---|",
     ]
     first: dict[str, float] = {}
@@ -241,7 +241,7 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
             "window alone: what exceeds 1 is reading, decoding, resampling, blending and writing, "
             "which are done while the network works, but need cores too.\n"
         ),
-        "| input | to the first window | s a megapixel | ms a window | over the network | memory |",
+        "| input | first window | s per megapixel | ms per window | over the network | memory |",
         "|---|---|---|---|---|---|",
         *(
             f"| {row['format']}, {row['size_px']} px | {row['first_window_s']:.2f} s "

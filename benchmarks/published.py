@@ -1,6 +1,6 @@
 """The published SEnSeIv2 arithmetic, operation for operation, on our modules' weights.
 
-The oracle of the tests and the yardstick of the benchmarks: ``torch.quantile`` in a loop, a
+The oracle of the tests and the reference of the benchmarks: ``torch.quantile`` in a loop, a
 transformer encoder layer that attends over the batch axis, sines band by band in full-size planes,
 attention by explicit softmax, a decode head at full width. Slow on purpose.
 """

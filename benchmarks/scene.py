@@ -1,11 +1,11 @@
-"""A whole Sentinel-2 tile with SEnSeIv2: windows a second, peak memory, projected time.
+"""A whole Sentinel-2 tile with SEnSeIv2: windows per second, peak memory, projected time.
 
     python benchmarks/scene.py              # a sample: some rows of windows over the full width
     python benchmarks/scene.py --full       # all 10980 x 10980 pixels
 
-Pixels are made up as they are read (13 bands, nothing lies in memory as a whole); the path is the
+Pixels are synthetic as they are read (13 bands, nothing lies in memory as a whole); the path is the
 one of every mask: strips of windows, stride 384, averaged, classes in four. Peak memory is that of
-the process. Weights are made up; a published file changes neither time nor memory.
+the process. Weights are synthetic; a published file changes neither time nor memory.
 """
 
 from __future__ import annotations

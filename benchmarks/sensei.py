@@ -4,7 +4,7 @@
     python benchmarks/sensei.py --check         # exit status 1 below 2.3 x (fp32) or 5 x (bf16)
     python benchmarks/sensei.py --device cuda --compile   # GPU: fp32, tf32, bf16; also compiled
 
-Weights are made up (a published file changes no time); rounds are interleaved, so that a busy
+Weights are synthetic (a published file changes no time); rounds are interleaved, so that a busy
 machine slows all rows alike. ``classes equal`` compares with the published arithmetic in fp32.
 """
 
@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=None, help="windows a call; 1, on a GPU 8")
+    parser.add_argument("--batch", type=int, default=None, help="windows per call; 1, on a GPU 8")
     parser.add_argument("--compile", action="store_true", dest="compiled")
     parser.add_argument("--check", action="store_true", help="fail below the targets")
     options = parser.parse_args()

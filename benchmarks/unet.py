@@ -1,7 +1,7 @@
 """U-Net MobileNetV2, 13 bands: as published against our inference form, in one process.
 
 As published: the plain module on contiguous fp32 tensors, one 512-pixel window at a time, softmax.
-Ours: the detector of this package, from and to NumPy arrays, as many windows a call as a scene's
+Ours: the detector of this package, from and to NumPy arrays, as many windows per call as a scene's
 mask takes. Weights and windows are the deterministic ones of the golden vectors, whose classes
 lie closer together than a trained network's, so that the share of equal classes is a hard test.
 
@@ -114,7 +114,7 @@ def main() -> None:
     )
     for name, seconds in medians.items():
         ratio = medians["published"] / seconds
-        print(f"{name:>9}: {seconds / len(batch) * 1e3:7.1f} ms a window, ratio {ratio:.2f}")
+        print(f"{name:>9}: {seconds / len(batch) * 1e3:7.1f} ms per window, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

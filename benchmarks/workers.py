@@ -94,7 +94,7 @@ def mask(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, help="so many small scenes")
-    parser.add_argument("--sparse", type=int, help="pixels a side of one large file")
+    parser.add_argument("--sparse", type=int, help="pixels per side of one large file")
     parser.add_argument("--json", type=Path, help="where to write the counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -83,7 +83,7 @@ def draw_windows(path: Path) -> None:
 
 
 def draw_anchoring(path: Path) -> None:
-    """Windows of a scene and of a chunk of it: anchored, and centred on what is at hand."""
+    """Windows of a scene and of a chunk of it: anchored, and centred on what is available."""
     scene, first, last = 2400, 700, 1900
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharey=True)
     titles = {Layout.ANCHORED: "Anchored (used here)", Layout.CENTRED: "Centred on the array"}

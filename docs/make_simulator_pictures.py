@@ -96,7 +96,7 @@ def stretched(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def draw(scenes: Path, kinds: list[tuple[str, dict[str, Any], str | None]]) -> Image.Image:
-    """Return pairs of pictures, simulated left, real right, two pairs a row."""
+    """Return pairs of pictures, simulated left, real right, two pairs per row."""
     pair = 2 * SIZE + 16
     rows = -(-len(kinds) // 2)
     sheet = Image.new("RGB", (2 * pair, rows * (SIZE + 22)), "white")
@@ -104,7 +104,7 @@ def draw(scenes: Path, kinds: list[tuple[str, dict[str, Any], str | None]]) -> I
     for number, (title, arguments, name) in enumerate(kinds):
         left, top = (number % 2) * pair, (number // 2) * (SIZE + 22)
         pen.text(
-            (left + 2, top + 4), f"{title}  |  {name or 'no real scene at hand'}", fill="black"
+            (left + 2, top + 4), f"{title}  |  {name or 'no real scene available'}", fill="black"
         )
         sheet.paste(Image.fromarray(stretched(simulated(arguments))), (left, top + 20))
         if name is not None:

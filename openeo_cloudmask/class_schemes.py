@@ -88,7 +88,7 @@ FOUR_CLASS = _scheme(
 )
 CLOUD_NONCLOUD = _scheme(
     "cloud-noncloud",
-    "Cloud or not",
+    "Cloud/non-cloud",
     (0, "non-cloud", "Non-cloud", _GREEN),
     (1, "cloud", "Cloud", _ORANGE),
 )
@@ -167,7 +167,7 @@ FMASK_FIVE = _scheme(
 )
 FLAGS_SIX = _scheme(
     "flags-6-class",
-    "What the bit flags of providers' masks tell, one class a pixel",
+    "What the bit flags of providers' masks tell, one class per pixel",
     (0, "clear", "Clear", _GREEN),
     (1, "water", "Water", _BLUE),
     (2, "snow", "Snow", _PINK),

@@ -144,12 +144,12 @@ def style_probabilities(
     """Return the probabilities of the classes of ``style``.
 
     Args:
-        probabilities: (class, y, x) float32, in the order of ``native``, NaN where unseen.
+        probabilities: (class, y, x) float32, in the order of ``native``, NaN where no-data.
         native: classes of ``probabilities``.
         style: the style wanted.
 
     Returns:
-        (class, y, x) float32, NaN where unseen. They sum to 1 unless a native class has no
+        (class, y, x) float32, NaN where no-data. They sum to 1 unless a native class has no
         counterpart in the style, as the published SEnSeIv2 post-processing has it.
     """
     target = style_scheme(style, native)
@@ -172,16 +172,16 @@ def apply_style(
     """Return a mask, or percentages, in the style wanted.
 
     Args:
-        probabilities: (class, y, x) float32, in the order of ``native``, NaN where unseen.
+        probabilities: (class, y, x) float32, in the order of ``native``, NaN where no-data.
         native: classes of ``probabilities``.
         style: the style wanted.
         categorise: True for class values, False for percentages.
 
     Returns:
-        (1, y, x) uint8 class values, or (class, y, x) uint8 percentages 0-100; 255 where unseen.
+        (1, y, x) uint8 class values, or (class, y, x) uint8 percentages 0-100; 255 where no-data.
     """
     styled = style_probabilities(probabilities, native, style)
-    unseen = np.isnan(styled[0])
+    nodata = np.isnan(styled[0])
     result: NDArray[np.uint8]
     if categorise:
         values = np.asarray(style_scheme(style, native).values, np.uint8)
@@ -189,7 +189,7 @@ def apply_style(
     else:
         with np.errstate(invalid="ignore"):  # NaN is overwritten below
             result = np.rint(np.clip(styled, 0.0, 1.0) * 100.0).astype(np.uint8)
-    result[:, unseen] = NODATA
+    result[:, nodata] = NODATA
     return result
 
 

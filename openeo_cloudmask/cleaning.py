@@ -62,11 +62,11 @@ class Cleaning:
         """Return class values by the thresholds, and what lies below cloud and shadow.
 
         Args:
-            styled: (class, y, x) float32 0-1, in the order of ``scheme``, NaN where unseen.
+            styled: (class, y, x) float32 0-1, in the order of ``scheme``, NaN where no-data.
 
         Returns:
             (2, y, x) uint8: class values, and the most probable class that is neither cloud nor
-            shadow; 255 where unseen.
+            shadow; 255 where no-data.
         """
         values = np.asarray(self.scheme.values, np.uint8)
         kinds = scheme_kinds(self.scheme)
@@ -255,7 +255,7 @@ def _area_px(options: MaskOptions, amount: Amount, pixel_m: SizeM | None) -> int
 def _size_m(name: str, options: MaskOptions, pixel_m: SizeM | None) -> SizeM:
     if pixel_m is None:
         raise OptionError(
-            f"{name} is {getattr(options, name)!r}, but how many metres a pixel has is not known "
+            f"{name} is {getattr(options, name)!r}, but the size of a pixel in metres is unknown "
             "(no coordinates, or degrees); expected an amount in pixels, such as 12px"
         )
     return pixel_m

@@ -63,7 +63,7 @@ def mask_datacube(
 
     Returns:
         uint8, the same dimensions and coordinates in the same order, except bands: ``mask``, or
-        one percentage (0-100) a class when ``options.categorise`` is false. No data is 255.
+        one percentage (0-100) per class when ``options.categorise`` is false. No data is 255.
 
     Raises:
         InputError: a dimension is missing, the cube is empty, or it does not hold reflectance.
@@ -137,7 +137,7 @@ def pixel_origin(cube: xr.DataArray, dim: str) -> int:
 
 
 def pixel_size_m(named: xr.DataArray) -> tuple[float, float] | None:
-    """Return height and width of a pixel, metres; None where coordinates are none, or degrees.
+    """Return height and width of a pixel, metres; None without coordinates, or in degrees.
 
     Args:
         named: what ``name_dimensions`` gave. Steps below a tenth are degrees: no sensor's pixels
@@ -186,7 +186,7 @@ class CubeReader:
         return self._decoder.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
-        """Return (band, y, x) float32, NaN where unseen."""
+        """Return (band, y, x) float32, NaN where no-data."""
         part = self._array[key]
         # A task that waits for other tasks of its own cluster might wait for ever.
         stored = np.asarray(

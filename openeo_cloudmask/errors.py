@@ -1,4 +1,4 @@
-"""Errors of the package: one base class, a leaf for each thing a user can do something about.
+"""Errors of the package: one base class, a leaf for each kind of fault that a user can mend.
 
 Each leaf carries the ``code`` that the openEO back end answers with; where the openEO API
 defines a code that fits, that one is used.

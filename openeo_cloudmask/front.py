@@ -50,7 +50,7 @@ def mask(
         Where the data is over dask, so is the mask, which is then computed when it is needed.
 
     Raises:
-        InputError: ``data`` is none of these, or holds no reflectance.
+        InputError: ``data`` is of another type, or holds no reflectance.
         BandError: bands are missing, unnamed or named twice.
         OptionError: an option is unknown or its value is not allowed.
     """

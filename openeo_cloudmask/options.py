@@ -254,7 +254,7 @@ def parse_udf_context(
     ``apply_neighborhood`` that the UDF runs in; with it the UDF leaves out what is dropped.
 
     Raises:
-        OptionError: as ``parse_context``, or the neighbourhood is none.
+        OptionError: as ``parse_context``, or the neighbourhood is invalid.
     """
     if not isinstance(context, Mapping):
         return parse_context(context), None

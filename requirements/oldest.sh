@@ -5,7 +5,7 @@
 # with the others, the next that does), what they depend on the newest that fits: a constraints
 # file for pip. pyproject.toml is the only place where bounds stand. Needs uv (`pip install uv`),
 # which takes its index from UV_* variables. OLDEST_CONSTRAINTS raises some, e.g. to the builds of
-# torch at hand: OLDEST_CONSTRAINTS="torch==2.13.0+cpu".
+# torch available: OLDEST_CONSTRAINTS="torch==2.13.0+cpu".
 set -eu
 [ $# -ge 1 ] || { echo "usage: requirements/oldest.sh OUTPUT [EXTRA ...]" >&2; exit 2; }
 output=$1

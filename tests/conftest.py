@@ -33,7 +33,7 @@ def pytest_runtest_call() -> Generator[None]:
 
 
 def _skip_without_torch() -> Generator[None]:
-    """Skip a test that needs torch where there is none; any other missing extra is a failure."""
+    """Skip a test that needs torch where it is missing; any other missing extra is a failure."""
     try:
         yield
     except MissingExtraError as err:

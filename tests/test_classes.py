@@ -82,7 +82,7 @@ def test_styles_are_those_of_the_published_post_processing(golden):
         assert (mask[0] == expected.argmax(axis=0)).mean() > 0.999
 
 
-def test_categorised_and_percent_masks_mark_unseen_pixels():
+def test_categorised_and_percent_masks_mark_nodata_pixels():
     probabilities = np.array(
         [[[0.7, np.nan]], [[0.2, np.nan]], [[0.096, np.nan]], [[0.004, np.nan]]], np.float32
     )

@@ -19,7 +19,7 @@ from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.options import MaskOptions, parse_context
 
 FOUR = SCHEMES["4-class"]
-CLEAR, THICK, THIN, SHADOW, UNSEEN = 0, 1, 2, 3, 255
+CLEAR, THICK, THIN, SHADOW, NODATA = 0, 1, 2, 3, 255
 TEN_M = (10.0, 10.0)
 
 
@@ -27,7 +27,7 @@ def certain(labels: np.ndarray, scheme=FOUR) -> np.ndarray:
     """Return probabilities that give ``labels``; the surface is the next probable everywhere."""
     planes = np.stack([np.where(labels == value, 0.7, 0.1) for value in scheme.values])
     planes[0] += np.where(labels == 0, 0, 0.1)
-    planes[:, labels == UNSEEN] = np.nan
+    planes[:, labels == NODATA] = np.nan
     return planes.astype(np.float32)
 
 
@@ -127,7 +127,7 @@ def random_labels(seed: int, shape=(90, 70)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=(4, *shape)), (0, 2, 2))
     labels = smooth.argmax(axis=0).astype(np.uint8)
-    labels[rng.random(shape) < 0.02] = UNSEEN
+    labels[rng.random(shape) < 0.02] = NODATA
     return labels
 
 
@@ -155,7 +155,7 @@ def test_a_buffer_covers_in_order_and_leaves_no_data():
     expected[wide[SHADOW]] = SHADOW
     expected[wide[THIN]] = THIN
     expected[wide[THICK]] = THICK
-    for own in (THICK, THIN, UNSEEN):  # cloud stays the cloud it was
+    for own in (THICK, THIN, NODATA):  # cloud stays the cloud it was
         expected[labels == own] = own
     assert np.array_equal(clean(labels, buffer="cloud=25m,shadow=10m"), expected)
 
@@ -220,7 +220,7 @@ def test_cuts_of_a_scene_give_the_whole_masks_bits(cube):
     plain = mask_datacube(cube, parse_context({"model": "hollstein"}))
     changed = int((whole != plain).sum())
     assert changed > 100
-    assert np.array_equal(whole == UNSEEN, plain == UNSEEN)
+    assert np.array_equal(whole == NODATA, plain == NODATA)
     labels = [str(label) for label in cube["bands"].values]
     masker = Masker.open(options, labels)
     pixels = cube.values[masker.places(labels)]

@@ -25,7 +25,7 @@ import xarray
 SHIPPED = "cloudmask_deps"
 
 # Labels of the bands where `categorise` is false. They stand here because back ends call
-# `apply_metadata` where the package is not at hand; the tests hold them to the package's tables.
+# `apply_metadata` where the package is not available; the tests hold them to the package's tables.
 LABELS = {
     "4-class": ["clear", "thick-cloud", "thin-cloud", "cloud-shadow"],
     "cloud-noncloud": ["non-cloud", "cloud"],

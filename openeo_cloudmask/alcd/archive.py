@@ -53,7 +53,7 @@ class SceneEntry:
 
     @property
     def info(self) -> AlcdSceneInfo | None:
-        """What is known of the scene, or None where it is none of the 37."""
+        """What is known of the scene, or None where it is not one of the 37."""
         return find_scene_info(self.name)
 
 

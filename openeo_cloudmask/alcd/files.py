@@ -95,7 +95,7 @@ class TarFiles:
         Going back in a compressed archive means unpacking it again from its start, so the files of
         a scene are read together, in the archive's order, when the first of them is asked for.
         """
-        self._members[name]  # KeyError where there is none
+        self._members[name]  # KeyError where the file is missing
         scene = name.rsplit("/", 2)[0]
         if scene != self._scene:
             self._contents = {

@@ -134,7 +134,7 @@ ALCD_SCENES = _table()
 
 
 def find_scene_info(name: str) -> AlcdSceneInfo | None:
-    """Return the scene of a folder's or product's name, old or new, or None if it is none."""
+    """Return the scene of a folder's or product's name, old or new; None for any other name."""
     plain = name.removesuffix("/").removesuffix(".SAFE")
     for scene in ALCD_SCENES:
         if plain in (scene.archive_name, scene.product_name):

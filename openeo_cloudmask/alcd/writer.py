@@ -125,8 +125,8 @@ def fold_statistics(
 ) -> KFold:
     """Return how well ``labels`` agree with the samples, fold by fold.
 
-    ALCD trains a classifier without each fold in turn. There is none here: each fold of samples is
-    compared with the map as it is. Samples off the grid or on no-data are left out.
+    ALCD trains a classifier without each fold in turn. No classifier is trained here: each fold of
+    samples is compared with the map as it is. Samples off the grid or on no-data are left out.
 
     Raises:
         ReferenceDataError: no sample lies on a pixel with a class.

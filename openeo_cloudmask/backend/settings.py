@@ -126,7 +126,7 @@ class Settings:
 
     @property
     def collections_dir(self) -> Path:
-        """Folder with one folder a collection."""
+        """Folder with one folder per collection."""
         return self.data_dir / "collections"
 
     @property
@@ -185,7 +185,7 @@ def _parse(kind: str, text: str) -> object:
 
 
 def _read_secret(path: Path) -> bytes:
-    """Return the key in ``path``; make one that only its owner can read where there is none.
+    """Return the key in ``path``; make one, readable by its owner only, where the file is missing.
 
     Raises:
         OptionError: what is there is too short to be a key.

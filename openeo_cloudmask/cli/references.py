@@ -70,8 +70,8 @@ def show_reference(
     info = find_scene_info(scene)
     if info is None and archive is None:
         raise OptionError(
-            f"{scene!r} is none of the 37 scenes; list them with 'cloudmask references list', or "
-            "name the archive it is in with --archive"
+            f"{scene!r} is not one of the 37 scenes; list them with 'cloudmask references list', "
+            "or name the archive it is in with --archive"
         )
     about: dict[str, Any] = {}
     if info is not None:

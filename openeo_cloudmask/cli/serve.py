@@ -55,7 +55,9 @@ def serve(
         str | None, typer.Option(help="Memory limit of a worker, e.g. 4GiB.")
     ] = None,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="Jobs that run at a time.")] = None,
-    job_timeout: Annotated[float | None, typer.Option(help="Seconds a job may take.")] = None,
+    job_timeout: Annotated[
+        float | None, typer.Option(help="Longest run of a job, seconds.")
+    ] = None,
     results: Annotated[
         str | None, typer.Option(help="s3://bucket/prefix for results, instead of the data folder.")
     ] = None,

@@ -30,7 +30,7 @@ def simulate(
         int, typer.Option(help="The same seed gives the same scene; this one has many kinds.")
     ] = DEFAULT_SEED,
     sensor: Annotated[str, typer.Option(help="Id of a built-in sensor.")] = "sentinel-2-l1c",
-    size: Annotated[int, typer.Option(help="Pixels a side; a multiple of 6 for products.")] = 510,
+    size: Annotated[int, typer.Option(help="Pixels per side; a multiple of 6 for products.")] = 510,
     form: Annotated[
         Form,
         typer.Option("--format", help="One GeoTIFF, or a SAFE (L1C, L2A) or Landsat Level-1."),

@@ -141,7 +141,7 @@ def kristollari_cnn(
     ] = None,
     simulate: Annotated[int, typer.Option(help="Train on this many simulated scenes instead.")] = 0,
     epochs: Annotated[int, typer.Option(help="Epochs in all.")] = 30,
-    steps: Annotated[int, typer.Option(help="Rows of pixels an epoch.")] = 10_000,
+    steps: Annotated[int, typer.Option(help="Rows of pixels per epoch.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Of the split, the rows and the first weights.")] = 1,
     validation_share: Annotated[float, typer.Option(help="Share of scenes held back.")] = 0.25,
 ) -> None:

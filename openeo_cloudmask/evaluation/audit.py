@@ -120,11 +120,11 @@ class _Runs:
         return self.decide(self.probabilities(cube, **how))
 
     def decide(self, probabilities: Floats) -> Labels:
-        """Return the four classes, (y, x); 255 where unseen or of no class."""
-        unseen = np.isnan(probabilities).any(axis=0)
+        """Return the four classes, (y, x); 255 where no-data or of no class."""
+        nodata = np.isnan(probabilities).any(axis=0)
         values = np.asarray(self.detector.scheme.values, np.uint8)
-        best = values[np.where(unseen, 0, probabilities).argmax(axis=0)]
-        best[unseen] = NODATA
+        best = values[np.where(nodata, 0, probabilities).argmax(axis=0)]
+        best[nodata] = NODATA
         return map_labels(best, self.detector.scheme, FOUR_CLASS)
 
 

@@ -68,7 +68,7 @@ def parse_distance(text: str) -> Distance:
     """Return the distance written as ``2``, ``2px`` or ``120m``.
 
     Raises:
-        OptionError: the text is none of these.
+        OptionError: the text is something else.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(px|m|)\s*", text)
     if match is None:
@@ -284,15 +284,15 @@ def _score(pair: Pair, case: Case) -> CaseResult:
     weights = None
     if case.weighted:
         weights = _weights(pair)
-    unknown, unseen = reference == NODATA, mask == NODATA
-    rim &= ~unknown & ~unseen
-    compared = ~(unknown | unseen | rim)
+    unknown, nodata = reference == NODATA, mask == NODATA
+    rim &= ~unknown & ~nodata
+    compared = ~(unknown | nodata | rim)
     confusion = count_confusion(
         np.where(rim, np.uint8(NODATA), reference), mask, SCHEMES[case.view.value], weights=weights
     )
     excluded = Excluded(
         reference_nodata=int(unknown.sum()),
-        mask_nodata=int((unseen & ~unknown).sum()),
+        mask_nodata=int((nodata & ~unknown).sum()),
         rim=int(rim.sum()),
         compared=int(compared.sum()),
     )

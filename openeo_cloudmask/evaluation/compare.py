@@ -70,7 +70,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Agreement:
-    """How alike the masks of two models are, cloud or not, over all scenes both have."""
+    """How alike the masks of two models are, cloud/non-cloud, over all scenes both have."""
 
     one: str
     other: str
@@ -93,7 +93,7 @@ class Dispute:
 
     source: SceneSource
     share: float
-    """Share of the pixels that all models saw on which they do not all agree, cloud or not."""
+    """Share of the pixels that all models saw on which they do not all agree, cloud/non-cloud."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

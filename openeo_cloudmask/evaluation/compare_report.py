@@ -39,7 +39,7 @@ LISTED = 6
 """Scenes that the Markdown names one by one."""
 COLUMNS = (
     ("Valid or invalid", OutputStyle.VALID_INVALID, "balanced_accuracy"),
-    ("Cloud or not", OutputStyle.CLOUD_NONCLOUD, "balanced_accuracy"),
+    ("Cloud/non-cloud", OutputStyle.CLOUD_NONCLOUD, "balanced_accuracy"),
     ("Shadow alone", OutputStyle.FOUR_CLASS, "cloud-shadow.balanced_accuracy"),
     ("Four classes", OutputStyle.FOUR_CLASS, "balanced_accuracy"),
 )
@@ -148,7 +148,7 @@ def render_markdown(comparison: Comparison, *, title: str, command: str) -> str:
     lines += ["", f"## Scenes ({len(comparison.request.scenes)})", "", _scene_names(comparison)]
     if comparison.agreements:
         lines += ["", "## How alike the masks are", "", "Share of pixels with the same answer to "]
-        lines[-1] += '"cloud or not", and Cohen\'s kappa.'
+        lines[-1] += '"cloud/non-cloud", and Cohen\'s kappa.'
         lines += ["", *_agreement_lines(comparison)]
     if comparison.disputes:
         lines += ["", "## Where they differ most", ""]
@@ -247,7 +247,7 @@ def _agreement_tables(comparison: Comparison) -> list[str]:
                 note = f"kappa {html.number(item.kappa)}"
                 row.append(html.Cell(text=html.percent(item.share), note=note, shade=tint))
         rows.append(row)
-    caption = 'Share of pixels with the same answer to "cloud or not"; darker is a higher kappa'
+    caption = 'Share of pixels with the same answer to "cloud/non-cloud"; darker is a higher kappa'
     return [html.table(caption, ("Model", *labels), rows)]
 
 
@@ -279,7 +279,7 @@ def _dispute(comparison: Comparison, dispute: Dispute) -> str:
 
 def _figure(labels: NDArray[np.uint8], scheme_name: str, caption: str) -> str:
     scheme = SCHEMES[scheme_name]
-    with suppress(OptionError):  # masks of cloud or not keep their own classes
+    with suppress(OptionError):  # masks of cloud/non-cloud keep their own classes
         labels, scheme = map_labels(labels, scheme, FOUR_CLASS), FOUR_CLASS
     painted = html.thumbnail(paint_mask(labels, scheme))
     return html.picture(painted, alt=f"Mask: {caption}", caption=caption)

@@ -132,7 +132,7 @@ class SceneSource(Protocol):
         """Write the model's mask to ``path``; return what it cost."""
 
     def rgb(self) -> NDArray[np.float32]:
-        """Return (3, y, x) float32 red, green, blue, reflectance, NaN unseen, thinned out."""
+        """Return (3, y, x) float32 red, green, blue, reflectance, NaN for no-data, thinned out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -234,7 +234,7 @@ class ProductSource:
         """Return the reference of the product's name.
 
         Raises:
-            ReferenceDataError: there is none.
+            ReferenceDataError: no reference has that name.
         """
         from openeo_cloudmask.alcd.archive import AlcdArchive
         from openeo_cloudmask.evaluation.reference_format import find_scenes
@@ -286,7 +286,7 @@ def _reference_of(name: str, path: Path, scenes: Sequence[ReferenceScene]) -> Re
     """Return the raster of the one scene whose name is in the product's, or the only one.
 
     Raises:
-        ReferenceDataError: there is none, or its reference is points.
+        ReferenceDataError: no scene is, or its reference is points.
     """
     fitting = [scene for scene in scenes if scene.name in name or name in scene.name]
     chosen = fitting or (list(scenes) if len(scenes) == 1 else [])
@@ -365,7 +365,7 @@ def scheme_of(name: str) -> ClassScheme:
     """Return the scheme called ``name``.
 
     Raises:
-        OptionError: there is none.
+        OptionError: no scheme has that name.
     """
     if name not in SCHEMES:
         raise OptionError(f"unknown classes {name!r}; expected one of {', '.join(SCHEMES)}")

@@ -35,7 +35,7 @@ class ContactSheet:
         Args:
             name: what stands above it.
             note: a line under the name, such as its scores.
-            rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where unseen.
+            rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where no-data.
             mask: (y, x) uint8, the four classes, 255 no data.
             label: the same, 255 not labelled.
         """

@@ -36,7 +36,7 @@ def parse_regrid(text: str) -> Regrid:
     """Return the method called ``text``.
 
     Raises:
-        OptionError: there is none of that name.
+        OptionError: no method has that name.
     """
     try:
         return Regrid(text)
@@ -192,7 +192,7 @@ def _average(
     height, width = source.shape_yx
     padded = source.crop(slice(-pad, height + pad), slice(-pad, width + pad))
     # Its average is the nearest pixel where the source is coarser. Shares of 200 parts keep the
-    # source at one byte a pixel.
+    # source at one byte per pixel.
     reproject(
         source=np.pad(inside.astype(np.uint8) * 200, pad),
         destination=out,

@@ -44,7 +44,7 @@ class LabelledScene:
     sensor: str
     bands: tuple[str, ...]
     cube: NDArray[np.float32]
-    """(band, y, x) float32, reflectance 0-1, NaN where unseen."""
+    """(band, y, x) float32, reflectance 0-1, NaN where no-data."""
     label: NDArray[np.uint8]
     """(y, x) uint8, the four classes, 255 where not labelled."""
     pixel_m: float
@@ -72,7 +72,7 @@ class LabelledScene:
         return "snow" in self.name.lower()
 
     def rgb(self) -> NDArray[np.float32]:
-        """Return (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where unseen.
+        """Return (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where no-data.
 
         Raises:
             ReferenceDataError: a colour is not among its bands.

@@ -68,7 +68,7 @@ class ModelMasks:
         return mask
 
     def cloud_probability(self, scene: LabelledScene) -> NDArray[np.float32]:
-        """Return (y, x) float32, the probability of cloud 0-1, NaN where unseen."""
+        """Return (y, x) float32, the probability of cloud 0-1, NaN where no-data."""
         probabilities, scheme = self._predict(scene)
         styled = style_probabilities(probabilities, scheme, OutputStyle.CLOUD_NONCLOUD)
         cloud: NDArray[np.float32] = np.clip(styled[1], 0, 1)
@@ -110,7 +110,7 @@ class GivenMasks:
         """Return the mask of that name.
 
         Raises:
-            ReferenceDataError: there is none, or it is no mask of this scene.
+            ReferenceDataError: no file is found, or it is no mask of this scene.
         """
         path = self.folder / f"{scene.name}.npy"
         try:
@@ -225,7 +225,7 @@ def labelled_scenes(folder: Path, split: str | None = None) -> Iterator[Labelled
     """Yield the labelled scenes in a folder, or of references that bring their images.
 
     Raises:
-        ReferenceDataError: there are none.
+        ReferenceDataError: no scene is found.
     """
     found = None if any(folder.glob("*.npz")) else find_scenes(folder, split=split)
     if found is None:

@@ -102,7 +102,7 @@ def score_points(mask: GridMask, points: Points, settings: ScoreSettings) -> Sce
     cases that do so are left out.
 
     Raises:
-        ReferenceDataError: no point lies on the mask, or weights are asked for and there are none.
+        ReferenceDataError: no point lies on the mask, or the points lack the weights asked for.
     """
     pair = Pair(
         reference=points.labels[np.newaxis],

@@ -66,7 +66,7 @@ class SceneDetail:
 
 
 def detail_scene(name: str, pair: Pair) -> SceneDetail:
-    """Return a scene by strata, in cloud or not where both have it, else in valid or invalid.
+    """Return a scene by strata, in cloud/non-cloud where both have it, else in valid or invalid.
 
     Raises:
         ReferenceDataError: mask and reference have no view of two classes in common.

@@ -17,7 +17,7 @@ from openeo_cloudmask.publish import publish_file
 PANEL_PX = 512
 _GAP, _TITLE, _CAPTION, _LEGEND = 20, 46, 30, 44
 _PAPER, _INK, _SOFT = (255, 255, 255), (24, 24, 24), (96, 96, 96)
-_UNSEEN = (225, 225, 225)
+_NODATA_RGB = (225, 225, 225)
 _STRETCH_PERCENT = (1.0, 97.0)
 _GAMMA = 1.6
 
@@ -35,24 +35,24 @@ def stretch_rgb(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return an image to look at.
 
     Args:
-        rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where unseen.
+        rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where no-data.
 
     Returns:
-        (y, x, 3) uint8; light grey where unseen. One stretch for the three bands keeps the hues.
+        (y, x, 3) uint8; light grey where no-data. One stretch for the three bands keeps the hues.
     """
-    unseen = ~np.isfinite(rgb).all(axis=0)
-    if unseen.all():
-        return np.full((*unseen.shape, 3), _UNSEEN[0], np.uint8)
-    low, high = np.percentile(rgb[:, ~unseen], _STRETCH_PERCENT)
+    nodata = ~np.isfinite(rgb).all(axis=0)
+    if nodata.all():
+        return np.full((*nodata.shape, 3), _NODATA_RGB[0], np.uint8)
+    low, high = np.percentile(rgb[:, ~nodata], _STRETCH_PERCENT)
     scaled = np.clip((np.nan_to_num(rgb) - low) / max(high - low, 1e-6), 0.0, 1.0)
     image = np.rint(255.0 * scaled ** (1.0 / _GAMMA)).astype(np.uint8)
-    image[:, unseen] = np.asarray(_UNSEEN, np.uint8)[:, np.newaxis]
+    image[:, nodata] = np.asarray(_NODATA_RGB, np.uint8)[:, np.newaxis]
     return np.moveaxis(image, 0, -1)
 
 
 def paint_mask(labels: NDArray[np.uint8], scheme: ClassScheme) -> NDArray[np.uint8]:
     """Return (y, x, 3) uint8: each class in its colour, no-data light grey."""
-    table = np.full((256, 3), _UNSEEN, np.uint8)
+    table = np.full((256, 3), _NODATA_RGB, np.uint8)
     for item in scheme.classes:
         table[item.value] = item.rgba[:3]
     painted: NDArray[np.uint8] = table[labels]
@@ -70,7 +70,7 @@ def draw_quicklook(
     """Return the picture: the image, one panel for each mask, a legend with shares of the scene.
 
     Args:
-        rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where unseen.
+        rgb: (3, y, x) float32 red, green, blue, reflectance 0-1, NaN where no-data.
         panels: masks of the same y and x.
         scheme: classes of all masks.
         title: headline.
@@ -132,7 +132,7 @@ def _draw_legend(
     font, left = _font(15), _GAP
     entries = [(item.title, item.rgba[:3], item.value) for item in scheme.classes]
     if any((panel.labels == NODATA).any() for panel in panels):
-        entries.append(("No data", _UNSEEN, NODATA))
+        entries.append(("No data", _NODATA_RGB, NODATA))
     for label, color, value in entries:
         shares = " / ".join(f"{100 * np.mean(panel.labels == value):.0f}" for panel in panels)
         text = f"{label}  {shares} %"

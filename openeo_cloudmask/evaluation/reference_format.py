@@ -120,7 +120,7 @@ def get_format(name: str) -> ReferenceFormat:
     """Return the format called ``name``.
 
     Raises:
-        OptionError: there is none.
+        OptionError: no format has that name.
     """
     if name not in formats():
         raise OptionError(
@@ -225,12 +225,12 @@ def labelled(
         pixel_m: size of a pixel, metres.
     """
     targets = {item.target for item in found.codes}
-    unseen = (cube == 0).all(axis=0)
+    nodata = (cube == 0).all(axis=0)
     return LabelledScene(
         name=name,
         sensor=found.sensor,
         bands=tuple(bands),
-        cube=np.where(unseen, np.float32(np.nan), cube).astype(np.float32),
+        cube=np.where(nodata, np.float32(np.nan), cube).astype(np.float32),
         label=label,  # cloud is 1 in both schemes
         pixel_m=pixel_m,
         shadow_labelled="cloud-shadow" in targets,

@@ -35,7 +35,7 @@ from openeo_cloudmask.version import __version__
 
 VIEW_TITLES = {
     OutputStyle.VALID_INVALID: "Valid or invalid",
-    OutputStyle.CLOUD_NONCLOUD: "Cloud or not",
+    OutputStyle.CLOUD_NONCLOUD: "Cloud/non-cloud",
     OutputStyle.FOUR_CLASS: "Four classes",
 }
 METHOD = (

@@ -125,7 +125,7 @@ def find_mask(folder: Path, scene: str) -> Path:
     Its file name holds the scene's or product's name, old or new, or its tile and date.
 
     Raises:
-        ReferenceDataError: there is none, or there are several.
+        ReferenceDataError: no file or more than one file is found.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in RASTER_SUFFIXES]
     info = find_scene_info(scene)

@@ -45,7 +45,7 @@ def measure_steadiness(
     y1 + (y3 - y1) (d2 - d1) / (d3 - d1): surfaces change slowly, clouds do not.
 
     Args:
-        stack: (t, y, x) reflectance of one band, NaN where unseen.
+        stack: (t, y, x) reflectance of one band, NaN where no-data.
         days: (t,) when each was taken, days, rising.
         clear: (t, y, x) True where the mask calls the pixel clear.
 

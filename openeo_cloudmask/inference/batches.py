@@ -27,7 +27,7 @@ class Cube(Protocol):
         """(band, y, x)."""
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Any:  # noqa: ANN401
-        """Return the part as something ``numpy.asarray`` takes: NaN where unseen."""
+        """Return the part as something ``numpy.asarray`` takes: NaN where no-data."""
 
 
 class Batch(NamedTuple):

@@ -22,7 +22,7 @@ class Window:
     pixelwise: bool = False
     """True where a pixel's class depends on that pixel alone: windows need no overlap then."""
     batch: int = 1
-    """Windows a call that suit the device; changes speed, never values."""
+    """Windows per call that suit the device; changes speed, never values."""
     rim_px: int = 0
     """Pixels along the sides of a window whose answer is not used, because the network sees
     nothing beyond them."""

@@ -40,16 +40,16 @@ def predict(
     that taper towards a window's edge in the anchored layout.
 
     Args:
-        cube: (band, y, x), reflectance 0-1, NaN where unseen; bands in the detector's order.
+        cube: (band, y, x), reflectance 0-1, NaN where no-data; bands in the detector's order.
         detector: what classifies.
         stride: step of the moving window, pixels.
         origin_yx: absolute indices of the cube's first row and column.
         layout: how windows are placed.
-        batch_size: windows a call of the detector; None takes what suits its device.
+        batch_size: windows per call of the detector; None takes what suits its device.
         progress: called with (done, total) windows.
 
     Returns:
-        (class, y, x) float32 in the order of ``detector.scheme``, NaN where unseen.
+        (class, y, x) float32 in the order of ``detector.scheme``, NaN where no-data.
 
     Raises:
         BandError: the number of bands is not the detector's.
@@ -96,7 +96,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
         stride: step of the moving window, pixels.
         origin_yx: absolute indices of the cube's first row and column.
         layout: how windows are placed.
-        batch_size: windows a call of the detector.
+        batch_size: windows per call of the detector.
         progress: called with (done, total) windows.
         part: first row and the one past the last that are wanted; None for all. Only windows that
             touch these rows are computed, and only rows under those windows are read, so parts

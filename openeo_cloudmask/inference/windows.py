@@ -67,7 +67,7 @@ def plan_axis(
     if not 0 < stride_px <= used:
         raise OptionError(
             f"stride {stride_px} px does not fit a window of {used} px; "
-            f"expected 1 to {used}, or pixels between windows would stay unseen"
+            f"expected 1 to {used}, or pixels between windows would stay no-data"
         )
     if layout is Layout.ANCHORED:
         first = -((size_px - 1 - origin_px) // stride_px)

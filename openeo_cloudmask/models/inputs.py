@@ -1,4 +1,4 @@
-"""Which sensor the bands at hand belong to, and which of them a model takes."""
+"""Which sensor the available bands belong to, and which of them a model takes."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def load_detector(
     precision: str = "auto",
     runtime: str = "auto",
 ) -> Detector:
-    """The detector of a model, loaded once a process.
+    """The detector of a model, loaded once per process.
 
     Args:
         model: A model of the registry, or an alias; or an entry, which need not be in it.

@@ -143,7 +143,7 @@ def find_onnx(
     and the file's card says that it changes next to no class.
 
     Raises:
-        WeightsError: There is none.
+        WeightsError: No such file is found.
     """
     if precision == "auto" and read_processor().fast_int8:
         path = _find(entry, override, INT8_SUFFIX)

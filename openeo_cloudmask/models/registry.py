@@ -52,7 +52,7 @@ _ADOPTED: dict[str, ModelEntry] = {}
 
 
 def adopt(entry: ModelEntry) -> ModelEntry:
-    """Make ``get_model`` know a model that is none of the registry; return it.
+    """Make ``get_model`` know a model that is not in the registry; return it.
 
     Raises:
         OptionError: its name is that of a model of the registry.

@@ -95,7 +95,7 @@ def make_detector(
         window: The window it wants.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the hardware has it and where it
-            changes next to no class of a made-up scene.
+            changes next to no class of a synthetic scene.
 
     Raises:
         OptionError: No such device or precision.
@@ -135,7 +135,7 @@ def _changed_classes(
     bands: int,
     device: torch.device,
 ) -> float:
-    """Return the part of the pixels of made-up scenes whose class ``other`` changes."""
+    """Return the part of the pixels of synthetic scenes whose class ``other`` changes."""
     scenes = torch.stack([_made_up_scene(seed, bands) for seed in _CALIBRATION_SEEDS])
     changed = []
     with torch.inference_mode():

@@ -36,7 +36,7 @@ TRAINING_ONLY = "recovery_module."
 _DESCRIPTORS = {"style": "SEnSeIv2", "N_embeddings": 32, "final_size": 74}
 _STATISTICS = {"type": "GLOBAL_STATS", "percentiles": [0.01, 0.1, 0.5, 0.9, 0.99]}
 
-#: The published settings of the encoder, by file name, for use where the file is not at hand.
+#: The published settings of the encoder, by file name, for use where the file is not available.
 SENSEI_CONFIGS: dict[str, dict[str, Any]] = {
     "senseiv2-medium.yaml": {
         "descriptors": _DESCRIPTORS,
@@ -210,5 +210,5 @@ def _fetch(file: str, near: Path) -> Path | None:
         )
     except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as err:
         # The registry knows the published settings, and weights load strictly.
-        _log.info("%s is not at hand (%s); using the settings of the registry", file, err)
+        _log.info("%s is not available (%s); using the settings of the registry", file, err)
         return None

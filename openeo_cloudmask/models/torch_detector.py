@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from openeo_cloudmask.models.entry import LoadRequest, ModelEntry
 
 CPU_BATCH, CUDA_BATCH = 4, 8
-"""Windows a call on a CPU, where they run side by side, and on a GPU, which one does not fill."""
+"""Windows per call on a CPU, where they run side by side, and on a GPU, which one does not fill."""
 
 _PROBE_PX = 64
 
@@ -171,7 +171,7 @@ def load_script_detector(request: LoadRequest) -> TorchDetector:
 def _probe_script(
     script: nn.Module, entry: ModelEntry, bands: int, device: torch.device, path: Path
 ) -> bool:
-    """Run a made-up window; return whether the answers are probabilities already."""
+    """Run a synthetic window; return whether the answers are probabilities already."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand((1, bands, _PROBE_PX, _PROBE_PX), generator=generator).to(device)
     expected = (1, len(entry.scheme.classes), _PROBE_PX, _PROBE_PX)

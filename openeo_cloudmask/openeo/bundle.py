@@ -193,7 +193,7 @@ def _copy_weights(entry: ModelEntry, given: Path | None, stage: Path) -> str | N
         source = find_weights(entry)
         target = stage / WEIGHTS_FOLDER / entry.weights.repo / entry.weights.file
     else:
-        return None  # there are none, or they are files of this package or of the runtime's
+        return None  # nothing to add, or they are files of this package or of the runtime's
     target.parent.mkdir(parents=True)
     shutil.copyfile(source, target)
     name = entry.kind.settings_file

@@ -44,8 +44,8 @@ def cloud_mask(
         **options: {options}
 
     Returns:
-        A cube with the band ``mask``, or one band a class; 255 is no-data. ``cube.mask(mask > 0)``
-        therefore hides clouds, shadows and what was not seen.
+        A cube with the band ``mask``, or one band per class; 255 is no-data. Therefore
+        ``cube.mask(mask > 0)`` hides clouds, shadows and no-data.
 
     Raises:
         OptionError: an option has a value that is not allowed, or the model is unknown.
@@ -111,8 +111,8 @@ def to_uint8(mask: openeo.DataCube) -> openeo.DataCube:
     Args:
         mask: what ``cloud_mask`` returned: classes or percentages, values 0 to 100.
     """
-    unseen: openeo.DataCube = mask == NODATA
-    return mask.mask(unseen).apply(lambda x: x.linear_scale_range(0, 253, 0, 253))
+    nodata: openeo.DataCube = mask == NODATA
+    return mask.mask(nodata).apply(lambda x: x.linear_scale_range(0, 253, 0, 253))
 
 
 @cache
@@ -129,7 +129,7 @@ def build_udf() -> openeo.UDF:
 
 
 def _process_ids(connection: Any) -> Container[str] | None:  # noqa: ANN401 - one of two classes
-    """Return the processes that the back end offers; None where there is none to ask."""
+    """Return the processes that the back end offers; None without a connection."""
     if connection is None:
         return None
     if hasattr(connection, "list_processes"):

@@ -35,7 +35,7 @@ class ReadAhead:
         return self._cube.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
-        """Return (band, y, x) float32, NaN where unseen."""
+        """Return (band, y, x) float32, NaN where no-data."""
         _, height, width = self.shape
         bands, columns = slice(None), slice(0, width)
         rows = slice(*key[1].indices(height))

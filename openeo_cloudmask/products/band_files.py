@@ -204,7 +204,7 @@ def open_band_files(
             Plane(
                 path=path,
                 decode=decoders[label],
-                unseen=found.names.nodata,
+                nodata=found.names.nodata,
                 rows=rows,
                 columns=columns,
             )

@@ -26,7 +26,7 @@ def parse_crs(value: object) -> CRS:
         value: an EPSG code as number or text, another authority's code, WKT, or PROJJSON.
 
     Raises:
-        OptionError: it is none, or not known.
+        OptionError: it is no reference system, or an unknown one.
     """
     if isinstance(value, CRS):
         return value

@@ -159,7 +159,7 @@ def _read_grid(path: str) -> Grid:
 
 def _plane(path: str, band: Band, own: Grid, grid: Grid, mtl: Mtl) -> Plane:
     rows, columns = map_axes(own, grid, step=30 / band.resolution_m, name=path)
-    return Plane(path=path, decode=_decoder(band, mtl), unseen=0, rows=rows, columns=columns)
+    return Plane(path=path, decode=_decoder(band, mtl), nodata=0, rows=rows, columns=columns)
 
 
 def _decoder(band: Band, mtl: Mtl) -> BandDecoder:

@@ -324,8 +324,8 @@ def _source_tags(scene: Scene) -> dict[str, object]:
 def _report(
     target: Path, scene: Scene, masker: Masker, counts: NDArray[np.int64], seconds: float
 ) -> MaskReport:
-    total, unseen = int(counts.sum()), int(counts[NODATA])
-    seen = max(total - unseen, 1)
+    total, nodata = int(counts.sum()), int(counts[NODATA])
+    seen = max(total - nodata, 1)
     return MaskReport(
         path=target,
         model=masker.entry.id,
@@ -333,7 +333,7 @@ def _report(
         band_names=masker.inputs.band_names,
         scheme=masker.scheme,
         shares={item.name: int(counts[item.value]) / seen for item in masker.scheme.classes},
-        nodata_share=unseen / total,
+        nodata_share=nodata / total,
         seconds=seconds,
         georeferenced=scene.grid.crs is not None and scene.grid.transform is not None,
     )

@@ -42,7 +42,7 @@ def open_netcdf_scene(
 ) -> Scene:
     """Return a NetCDF or Zarr as a scene.
 
-    It holds one variable with a dimension of bands, or one variable a band; each has dimensions y
+    It holds one variable with a dimension of bands, or one variable per band; each has dimensions y
     and x and perhaps t. Scale, offset and fill value that the file states are applied by xarray;
     ``scale`` and ``offset`` come after them. No-data is told by ``sensors.decode``.
 
@@ -110,7 +110,7 @@ class _ArraySource:
         return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
-        """Return (band, y, x) float32, NaN where unseen."""
+        """Return (band, y, x) float32, NaN where no-data."""
         shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
         out = np.empty(shape, np.float32)
         with self._lock:

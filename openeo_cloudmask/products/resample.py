@@ -97,16 +97,16 @@ def plan_taps(axis: AxisMap, start: int, stop: int) -> Taps:
 def resample(source: Floats, rows: Taps, columns: Taps) -> Floats:
     """Return the output pixels.
 
-    Unseen source pixels do not bleed into seen ones: they are left out and the rest is weighted
-    anew. An output pixel is unseen where the source pixel under its centre is.
+    No-data source pixels do not bleed into seen ones: they are left out and the rest is weighted
+    anew. An output pixel is no-data where the source pixel under its centre is.
 
     Args:
-        source: (y, x) float32, the source pixels ``rows`` and ``columns`` need, NaN where unseen.
+        source: (y, x) float32, the source pixels ``rows`` and ``columns`` need, NaN where no-data.
         rows: taps along y.
         columns: taps along x.
 
     Returns:
-        (y, x) float32, NaN where unseen.
+        (y, x) float32, NaN where no-data.
     """
     seen = np.isfinite(source)
     if seen.all():
@@ -115,7 +115,7 @@ def resample(source: Floats, rows: Taps, columns: Taps) -> Floats:
         out = _weigh(np.where(seen, source, np.float32(0)), rows, columns)
         share = _weigh(seen.astype(np.float32), rows, columns)
         # Where all taps are seen the share is 1 up to rounding, and dividing by it would make the
-        # value depend on whether some other pixel of the window is unseen.
+        # value depend on whether some other pixel of the window is no-data.
         partly = (share < 0.999) & (share > 0)
         np.divide(out, share, out=out, where=partly)
         under = seen[np.ix_(np.maximum(rows.nearest, 0), np.maximum(columns.nearest, 0))]

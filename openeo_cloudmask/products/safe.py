@@ -294,7 +294,7 @@ def _plane(
             1 / radiometry.quantification,
             radiometry.offsets[band] / radiometry.quantification,
         ),
-        unseen=radiometry.nodata,
+        nodata=radiometry.nodata,
         rows=rows,
         columns=columns,
     )

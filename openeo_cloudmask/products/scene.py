@@ -28,7 +28,7 @@ class PixelSource(Protocol):
         """Why -> pixels read so far that are no-data though nobody declared it."""
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
-        """Return (band, y, x) float32 of the output grid, NaN where unseen."""
+        """Return (band, y, x) float32 of the output grid, NaN where no-data."""
 
     def close(self) -> None:
         """Close the files."""
@@ -64,7 +64,7 @@ class SceneCube:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
-        """Return (band, y, x) float32, reflectance or normalised temperature, NaN where unseen."""
+        """Return (band, y, x) float32, reflectance or normalised temperature, NaN where no-data."""
         bands, rows, columns = key
         height, width = self.shape_yx
         return self.source.read(
@@ -139,7 +139,7 @@ class Scene:
             chunks_px: height and width of lazily read dask chunks; None reads all pixels now.
 
         Returns:
-            float32, reflectance or normalised temperature, NaN where unseen. ``t`` is NaT where
+            float32, reflectance or normalised temperature, NaN where no-data. ``t`` is NaT where
             the acquisition time is unknown; ``x`` and ``y`` are pixel centres, or pixel numbers
             without georeference. The coordinate ``spatial_ref`` holds the CRS.
 

@@ -35,7 +35,7 @@ class Plane:
     index: int = 1
     """Band of the file, from 1."""
     decode: BandDecoder
-    unseen: float | None = None
+    nodata: float | None = None
     """Stored number that metadata declare no-data; the file's own and NaN always are."""
     rows: AxisMap
     columns: AxisMap
@@ -84,7 +84,7 @@ class RasterStack:
         return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
-        """Return (band, y, x) float32, NaN where unseen.
+        """Return (band, y, x) float32, NaN where no-data.
 
         Raises:
             ProductError: a file cannot be read.
@@ -127,7 +127,7 @@ class RasterStack:
             )
             blocks = self._read(plane.path, indexes, window)
         for (place, item), block in zip(group, blocks, strict=True):
-            mark_declared(block, (item.unseen, self._open[item.path].nodatavals[item.index - 1]))
+            mark_declared(block, (item.nodata, self._open[item.path].nodatavals[item.index - 1]))
             out[place] = (
                 block if plane.rows.whole and plane.columns.whole else resample(block, down, across)
             )

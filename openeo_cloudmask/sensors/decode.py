@@ -126,23 +126,23 @@ class Decoder:
         chosen = self._bands if bands is None else [self._bands[number] for number in bands]
         if not stored.size:
             return stored
-        unseen = np.zeros(stored.shape[1:], bool)
+        nodata = np.zeros(stored.shape[1:], bool)
         images = [plane for plane, band in zip(stored, chosen, strict=True) if not band.codes]
         for reason, found in _stored_fills(images):
-            self._count(reason, found, unseen)
+            self._count(reason, found, nodata)
         for plane, band in zip(stored, chosen, strict=True):
             plane[:] = band.convert(plane)
         optical = [plane for plane, band in zip(stored, chosen, strict=True) if band.optical]
         for reason, found in _impossible(optical):
-            self._count(reason, found, unseen)
-        if unseen.any():
-            stored[:, unseen] = np.nan
+            self._count(reason, found, nodata)
+        if nodata.any():
+            stored[:, nodata] = np.nan
         return stored
 
-    def _count(self, reason: str, found: NDArray[np.bool_], unseen: NDArray[np.bool_]) -> None:
-        if count := int((found & ~unseen).sum()):
+    def _count(self, reason: str, found: NDArray[np.bool_], nodata: NDArray[np.bool_]) -> None:
+        if count := int((found & ~nodata).sum()):
             self.fills[reason] += count
-            unseen |= found
+            nodata |= found
 
 
 def mark_declared(stored: Floats, values: Iterable[float | None]) -> None:

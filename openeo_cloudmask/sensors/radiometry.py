@@ -27,7 +27,7 @@ def dn_to_reflectance(dn: Floats, scale: float, offset: float) -> Floats:
     QUANTIFICATION_VALUE. DN 0 is no-data there and has to be found before.
 
     Args:
-        dn: any shape, float32, NaN where unseen.
+        dn: any shape, float32, NaN where no-data.
         scale: reflectance a count.
         offset: reflectance of count 0.
     """
@@ -69,7 +69,7 @@ def normalise_temperature(kelvin: Floats, band: str) -> Floats:
     Values outside the range are clipped, as the training pipeline clips them.
 
     Args:
-        kelvin: any shape, float32, NaN where unseen.
+        kelvin: any shape, float32, NaN where no-data.
         band: ``B10`` or ``B11``.
 
     Raises:

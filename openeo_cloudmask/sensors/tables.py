@@ -208,7 +208,7 @@ def get_sensor(sensor_id: str) -> Sensor:
     """Return the sensor called ``sensor_id``.
 
     Raises:
-        SensorError: there is none of that name.
+        SensorError: no sensor has that name.
     """
     try:
         return SENSORS[sensor_id]

@@ -34,7 +34,7 @@ class Deck:
 
     kind: str
     depth: Floats
-    """(y, x) float32, optical depth in the visible, 0 where there is none."""
+    """(y, x) float32, optical depth in the visible, 0 in clear sky."""
     base_m: float
     top_m: Floats
     """(y, x) float32, height of the cloud top above the ground, metres."""

@@ -14,7 +14,7 @@ _Field = TypeVar("_Field", bound=NDArray[Any])
 
 @lru_cache(maxsize=8)
 def _frequencies(shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return (y, 1) and (1, x/2+1) spatial frequencies, cycles a pixel."""
+    """Return (y, 1) and (1, x/2+1) spatial frequencies, cycles per pixel."""
     rows = np.fft.fftfreq(shape[0]).astype(np.float32)[:, np.newaxis]
     columns = np.fft.rfftfreq(shape[1]).astype(np.float32)[np.newaxis]
     return rows, columns

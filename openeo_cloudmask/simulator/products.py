@@ -69,7 +69,7 @@ _SAFES = {
 
 
 def write_geotiff(scene: SimulatedScene, path: Path) -> Path:
-    """Write the cube as one float32 GeoTIFF, NaN where unseen, bands described by their names.
+    """Write the cube as one float32 GeoTIFF, NaN where no-data, bands described by their names.
 
     Raises:
         OutputError: it cannot be written.
@@ -79,7 +79,7 @@ def write_geotiff(scene: SimulatedScene, path: Path) -> Path:
 
 
 def write_truth(scene: SimulatedScene, path: Path) -> Path:
-    """Write the truth in the four classes as a uint8 GeoTIFF, 255 where unseen.
+    """Write the truth in the four classes as a uint8 GeoTIFF, 255 where no-data.
 
     Raises:
         OutputError: it cannot be written.
@@ -214,7 +214,7 @@ def _write_raster(
 
 
 def _own_resolution(plane: NDArray[np.float32], band: Band, pixel_m: float) -> NDArray[np.float32]:
-    """Return a band's pixels at its own resolution; NaN where any of a block is unseen."""
+    """Return a band's pixels at its own resolution; NaN where any of a block is no-data."""
     factor = band.resolution_m / pixel_m
     if factor < 1:  # the panchromatic band is simulated at the scene's resolution
         times = round(1 / factor)
@@ -231,7 +231,7 @@ def _own_resolution(plane: NDArray[np.float32], band: Band, pixel_m: float) -> N
 
 
 def _counts(values: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Return counts from 1 up; 0 where unseen."""
+    """Return counts from 1 up; 0 where no-data."""
     clipped = np.nan_to_num(np.clip(np.rint(values), 1, 65534), nan=0.0)
     counts: NDArray[np.uint16] = clipped.astype(np.uint16)
     return counts

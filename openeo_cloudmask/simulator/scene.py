@@ -49,7 +49,7 @@ class SimulatedScene:
 
     cube: Floats
     """(band, y, x) float32: reflectance 0-1 (clouds may exceed 1), thermal bands normalised as
-    detectors take them; NaN where unseen."""
+    detectors take them; NaN where no-data."""
     band_names: tuple[str, ...]
     sensor: str
     truth: NDArray[np.uint8]
@@ -140,7 +140,7 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
     cube, beam = render(rng, view)
     depth: Floats = np.sum([deck.depth for deck in layers] or [np.zeros(work, np.float32)], axis=0)
     truth, alcd = _truth(layers, depth, beam, surface)
-    seen = ~_unseen(rng, shape, nodata_fraction)
+    seen = ~_holes(rng, shape, nodata_fraction)
     cut = (slice(0, shape[0]), slice(0, shape[1]))
     return SimulatedScene(
         cube=np.where(seen, cube[:, *cut], np.float32(np.nan)),
@@ -170,7 +170,7 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
 def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     shape = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
     if min(shape) < 8:
-        raise OptionError(f"size is {size}; expected at least 8 pixels a side")
+        raise OptionError(f"size is {size}; expected at least 8 pixels per side")
     return shape
 
 
@@ -340,7 +340,7 @@ def _truth(
     return truth, alcd
 
 
-def _unseen(rng: np.random.Generator, shape: tuple[int, int], share: float) -> NDArray[np.bool_]:
+def _holes(rng: np.random.Generator, shape: tuple[int, int], share: float) -> NDArray[np.bool_]:
     """Return the pixels beyond the slanted edge of a swath."""
     if not 0 <= share < 1:
         raise OptionError(f"nodata_fraction is {share}; expected 0 up to, not including, 1")

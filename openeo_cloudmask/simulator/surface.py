@@ -39,7 +39,7 @@ class Surface:
     kind: NDArray[np.uint8]
     """(y, x) uint8: 0 land, 1 water, 2 snow or ice."""
     slope_yx: tuple[Floats, Floats]
-    """Rise towards larger y and x, metres a metre."""
+    """Rise towards larger y and x, metres per metre."""
     warmth: Floats
     """(y, x) float32, how much warmer than the air the ground is, kelvin."""
     building_m: Floats

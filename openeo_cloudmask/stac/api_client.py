@@ -60,7 +60,7 @@ class LinksFollowMount:
 
 def answer_error(_: Request, error: Exception) -> JSONResponse:
     """Answer what the caller did wrong; nothing that the server's log has to keep."""
-    # A text that a client sent may be none that can be sent back.
+    # A text that a client sent may hold what cannot be sent back.
     text = str(error).encode("utf-8", "replace").decode()
     content = {"code": type(error).__name__, "description": text}
     status = next(code for kind, code in ERROR_STATUS.items() if isinstance(error, kind))

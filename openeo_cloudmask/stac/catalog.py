@@ -71,7 +71,7 @@ def plan_catalog(models: Mapping[str, ModelEntry] = MODELS) -> dict[str, str]:
 
 
 def build_catalog(models: Mapping[str, ModelEntry] = MODELS) -> pystac.Catalog:
-    """Return the catalog: a collection a family, an item a model."""
+    """Return the catalog: a collection per family, an item per model."""
     catalog = pystac.Catalog(
         id=CATALOG_ID,
         title="Cloud-mask models of openeo-cloudmask",
@@ -200,7 +200,7 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def find_schemas() -> Path | None:
-    """Return the folder with schemas of other extensions, or None where there is none.
+    """Return the folder with schemas of other extensions, or None where it is missing.
 
     ``OPENEO_CLOUDMASK_SCHEMAS``, or ``shared/schemas`` beside the checkout.
     """

@@ -34,11 +34,11 @@ def describe_exported(path: Path, *, sensor: Sensor | None = None) -> pystac.Ite
 
     Args:
         path: the file; the item refers to it by its name, so it lies beside it.
-        sensor: the one it was exported for, where that is none of the package's.
+        sensor: the one it was exported for, where the package does not know it.
 
     Raises:
         WeightsError: the file cannot be read or carries no card.
-        UnknownModelError: its model is none of the registry.
+        UnknownModelError: its model is not in the registry.
     """
     session, card = open_exported(path)
     entry = get_model(card.model)

@@ -125,7 +125,7 @@ def stac_band(band: Band) -> dict[str, object]:
 def value_scaling(bands: list[Band]) -> list[dict[str, object]]:
     """Return MLM's scaling from the bands' units to what the model takes.
 
-    One entry for all bands where all are reflectance (taken as it is), else one a band.
+    One entry for all bands where all are reflectance (taken as it is), else one per band.
     """
     as_is: dict[str, object] = {"type": "scale", "value": 1}
     if all(band.kind is not BandKind.THERMAL for band in bands):

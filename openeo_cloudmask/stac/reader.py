@@ -400,7 +400,7 @@ def _check_carried(model: str, kind: str, asset: Json) -> None:
     carried = [name for name, entry in MODELS.items() if entry.weights is None]
     if model not in carried or MODELS[model].kind.id != kind:
         raise CatalogError(
-            f"assets.model.roles has no 'weights', and {model!r} of the kind {kind!r} is none of "
+            f"assets.model.roles has no 'weights', and {model!r} of the kind {kind!r} is not among "
             f"the models that need no file: {', '.join(carried)}"
         )
     onnx = packaged_onnx(MODELS[model])
@@ -414,7 +414,7 @@ def _check_carried(model: str, kind: str, asset: Json) -> None:
 def _read_licence(item: Json) -> Licence:
     links = [link for link in item["links"] if link["rel"] == "license"]
     if not links:
-        raise CatalogError("links: expected one with the rel 'license', and there is none")
+        raise CatalogError("links: none has the rel 'license'; expected one")
     properties = item["properties"]
     return Licence(
         spdx=_text(properties, "license"),

@@ -67,7 +67,7 @@ def _filling(window: Window) -> str:
     if window.pixelwise:
         return f"{seen}Each pixel is classified by itself; windows need no overlap."
     beyond = (
-        "Beyond the rectangle around its valid pixels a window is filled by mirroring about the "
+        "A window is filled beyond the rectangle around its valid pixels by mirroring about the "
         "edge pixel, which is not repeated."
         if window.mirrored
         else "Beyond the scene a window is 0."

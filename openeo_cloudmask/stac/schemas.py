@@ -29,7 +29,7 @@ class SchemaValidator(STACValidator):
     """Checks STAC objects against schemas on disk; hand it to ``pystac.validation.set_validator``.
 
     Args:
-        folder: schemas of other extensions, one a file, each with its ``$id``; None where only
+        folder: schemas of other extensions, one per file, each with its ``$id``; None where only
             the core and this project's extension can be checked offline.
         fetch: whether other schemas may be downloaded. Without, an object that declares an
             extension whose schema is not there cannot be validated, which is an error.

@@ -33,7 +33,7 @@ class Bank:
     """Scenes of any size."""
 
     layers: Tensor
-    """(scene, y, x, 8 or 10) float16: seven planes of reflectance, 0 where unseen or not given;
+    """(scene, y, x, 8 or 10) float16: seven planes of reflectance, 0 where no-data or not given;
     the label (see ``scenes``); where there is a teacher, what it says (see ``teach``)."""
     size: Tensor
     """(scene, 2) int64, rows and columns that belong to each scene."""
@@ -125,7 +125,7 @@ def teach(path: Path, teacher: str, folder: Path, *, labelled: bool = True) -> N
         labelled: whether the scene's file holds labels.
 
     Returns:
-        (2, y, x) float32, the probabilities of cloud and of shadow, 0 where unseen.
+        (2, y, x) float32, the probabilities of cloud and of shadow, 0 where no-data.
 
     Raises:
         CloudMaskError: the scene or the model cannot be read.

@@ -51,7 +51,7 @@ class Crops:
     """A batch."""
 
     planes: Tensor
-    """(n, 7, y, x) float32, reflectance, 0 where unseen or not given."""
+    """(n, 7, y, x) float32, reflectance, 0 where no-data or not given."""
     present: Tensor
     """(n, 7) float32, 1 where the plane is given."""
     truth: Tensor
@@ -149,7 +149,7 @@ def _places(size: Tensor, size_px: int, chance: Chance, zoom: float) -> tuple[Te
 def _sample(bank: Bank, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return (n, y, x, layer) float32 layers between pixels; labels are those of the nearest one.
 
-    Scenes go on mirrored. A place with an unseen pixel beside it is unseen.
+    Scenes go on mirrored. A place with an no-data pixel beside it is no-data.
     """
     _, height, width, depth = bank.layers.shape
     flat = bank.layers.view(-1, depth)
@@ -190,7 +190,7 @@ def move_clouds(crops: Crops, chance: Chance, share: float) -> Crops:
     """Return the batch, a ``share`` of it under the clouds of another crop, with their shadows.
 
     Both stand in the planes that both have. Seams, and ground that is too dark to show its shadow,
-    count as unseen.
+    count as no-data.
     """
     count = len(crops.planes)
     order = torch.randperm(count, generator=chance.generator, device=crops.planes.device)

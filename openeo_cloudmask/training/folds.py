@@ -69,7 +69,7 @@ def cross_validate(
 
 
 def mask_scene(path: Path, weights: Path) -> NDArray[np.uint8]:
-    """Return the (y, x) uint8 mask of a labelled scene, in the four classes, 255 where unseen."""
+    """Return the (y, x) uint8 mask of a labelled scene, in the four classes, 255 where no-data."""
     from openeo_cloudmask.classes import OutputStyle, apply_style
     from openeo_cloudmask.inference import predict
     from openeo_cloudmask.models import load_detector

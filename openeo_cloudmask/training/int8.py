@@ -45,7 +45,7 @@ class Block:
     name: str
     nodes: tuple[str, ...]
     products: float
-    """How many products of numbers a window takes there, in millions."""
+    """Products of numbers per window there, in millions."""
     changed: float
     """Share of the guard's pixels whose class changes where this block alone is in int8, 0-1."""
     int8: bool = True
@@ -112,7 +112,7 @@ def quantise(exact: Path, path: Path, scenes: Sequence[NDArray[np.float32]] = ()
         exact: a file that ``cloudmask export`` wrote, in fp32.
         path: the file to write.
         scenes: more windows to calibrate with, (band, y, x) float32 reflectance as the file takes
-            them, 0 where unseen.
+            them, 0 where no-data.
 
     Raises:
         OptionError: the file is no fp32 one.

@@ -29,7 +29,7 @@ class LabelledScene:
 
     name: str
     planes: Floats
-    """(7, y, x) float32, reflectance, 0 where unseen or not given."""
+    """(7, y, x) float32, reflectance, 0 where no-data or not given."""
     present: Floats
     """(7,) float32, 1 where the plane is given."""
     truth: NDArray[np.uint8]

@@ -365,7 +365,7 @@ def label_loss(
 
     Args:
         logits: of the four classes.
-        truth: (n, y, x) int64, labels 0-6, or 255 where unseen.
+        truth: (n, y, x) int64, labels 0-6, or 255 where no-data.
         taught: (n, 2, y, x), a teacher's probabilities of cloud and shadow.
         trust: weight of what the teacher says.
     """

@@ -47,7 +47,7 @@ class PatchTrainOptions:
     seed: int = 1
     epochs: int = 30
     steps: int = 10_000
-    """Rows an epoch."""
+    """Rows per epoch."""
     learning_rate: float = 1e-3
     validation_share: float = 0.25
     """Share of the scenes that is only scored."""
@@ -268,7 +268,7 @@ def write_patch_weights(network: PatchCnn, path: Path) -> None:
 
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write one line an epoch as CSV, atomically."""
+    """Write one line per epoch as CSV, atomically."""
     write_rows([asdict(item) for item in history], path)
 
 

@@ -1,4 +1,4 @@
-"""Scenes for the patch CNN: 13 bands at 60 m beside labels of cloud or not."""
+"""Scenes for the patch CNN: 13 bands at 60 m beside labels of cloud/non-cloud."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PatchScene:
 
     name: str
     cube: NDArray[np.float32]
-    """(band, y, x) float32, reflectance in the order of ``BANDS``, 0 where unseen."""
+    """(band, y, x) float32, reflectance in the order of ``BANDS``, 0 where no-data."""
     cloud: NDArray[np.bool_]
     """(y, x) bool."""
     seen: NDArray[np.bool_]

@@ -45,8 +45,8 @@ def draw_scene(
     """Return a scene's (7, y, x) float16 planes and its (y, x) uint8 truth.
 
     Pixel sizes are 10 to 60 m, most of them 10 to 30 m; three in ten scenes are corrected to
-    the ground (no path radiance, no cirrus band). Faint cloud, half shade and smoke count as
-    unseen, unless the ``plain_truth`` is asked for.
+    the ground (no path radiance, no cirrus band). Faint cloud, penumbra and smoke count as
+    no-data, unless the ``plain_truth`` is asked for.
     """
     rng = np.random.default_rng((seed, 1))
     pixel_m = float(rng.choice((10, 15, 20, 30, 60), p=(0.26, 0.12, 0.22, 0.32, 0.08)))

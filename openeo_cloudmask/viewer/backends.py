@@ -108,7 +108,7 @@ def _check_listening(url: str) -> None:
     """Make sure that something listens there: the client itself would try again for half a minute.
 
     Raises:
-        BackendError: nothing does, or the address is none.
+        BackendError: nothing does, or the address is invalid.
     """
     parts = urlsplit(url if "//" in url else f"https://{url}")
     try:
@@ -116,7 +116,7 @@ def _check_listening(url: str) -> None:
     except ValueError:
         port = 0
     if not parts.hostname or not port:
-        raise BackendError(f"the address {url!r} is none; expected e.g. http://127.0.0.1:8080")
+        raise BackendError(f"{url!r} is not an address; expected e.g. http://127.0.0.1:8080")
     if _has_proxy(parts.hostname):
         return
     try:

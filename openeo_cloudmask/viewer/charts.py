@@ -136,12 +136,12 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
 
 
 def score_rows(comparisons: Sequence[tuple[str, str, Comparison]]) -> list[dict[str, Any]]:
-    """Return a row of numbers for each mask, yardstick and way of comparing.
+    """Return a row of numbers for each mask, reference and way of comparing.
 
     A mask is not scored in classes of which its model cannot tell some: see ``untold_text``.
     """
     rows = []
-    for mask, yardstick, comparison in comparisons:
+    for mask, reference, comparison in comparisons:
         for result in comparison.evaluation.result.results:
             if comparison.untold & set(result.confusion.scheme.names):
                 continue
@@ -149,7 +149,7 @@ def score_rows(comparisons: Sequence[tuple[str, str, Comparison]]) -> list[dict[
             rows.append(
                 {
                     "mask": mask,
-                    "compared with": yardstick,
+                    "compared with": reference,
                     "classes": result.case.view.value,
                     "mask dilated": str(result.case.dilate) if result.case.dilate else "no",
                     "balanced accuracy": scores.balanced_accuracy,

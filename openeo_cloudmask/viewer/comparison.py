@@ -67,7 +67,7 @@ class Comparison:
     """Names of classes that the mask's model never gives."""
 
     def case(self, view: OutputStyle, *, dilated: bool) -> CaseResult | None:
-        """Return the result in ``view``, with or without dilation, or None where there is none."""
+        """Return the result in ``view``, with or without dilation; None where not computed."""
         for result in self.evaluation.result.results:
             if result.case.view is view and bool(result.case.dilate) == dilated:
                 return result
@@ -154,7 +154,7 @@ def compare_with_reference(
 def compare_masks(
     first: Path, second: Path, folder: Path, *, name: str | None = None
 ) -> Comparison:
-    """Return the comparison of two masks of a scene without reference: the second is the yardstick.
+    """Return the comparison of two masks of a scene: the second takes the reference's place.
 
     Raises:
         ReferenceDataError: the two do not overlap or their classes have nothing in common.

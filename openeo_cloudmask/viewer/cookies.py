@@ -30,7 +30,7 @@ def find_name(cookies: Mapping[str, str]) -> str | None:
     """Return the name of a browser's session if this server gave it out, or None."""
     value: object = cookies.get(SECURE_COOKIE) or cookies.get(COOKIE)
     if not isinstance(value, str):
-        return None  # there is none, or no browser: a page that is run by a test
+        return None  # no cookie, or no browser: a page that is run by a test
     name, _, signature = value.partition(".")
     return name if hmac.compare_digest(signature.encode(), _sign(name).encode()) else None
 

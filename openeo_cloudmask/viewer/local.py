@@ -67,7 +67,7 @@ class Task:
     _thread: threading.Thread | None = None
 
     def cancel(self) -> None:
-        """Ask the worker to stop; it does so after the window at hand."""
+        """Ask the worker to stop; it does so after the current window."""
         self._stop.set()
 
     def wait(self, seconds: float | None = None) -> None:

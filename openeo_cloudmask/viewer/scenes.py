@@ -60,7 +60,7 @@ class Spectrum:
     column: int
     bands: tuple[Band, ...]
     values: tuple[float, ...]
-    """Reflectance 0-1 (thermal: normalised temperature); NaN where unseen."""
+    """Reflectance 0-1 (thermal: normalised temperature); NaN where no-data."""
 
 
 def open_scene(path: Path, *, sensor: str | None = None, read: ReadOptions | None = None) -> Scene:

@@ -231,21 +231,21 @@ class Session:
         self.references[name] = entry
         return entry
 
-    def compare(self, mask: str, yardstick: str) -> Comparison:
+    def compare(self, mask: str, reference: str) -> Comparison:
         """Return the comparison of a mask with a reference, or with another mask; made once.
 
         Raises:
             ReferenceDataError: the two do not overlap, or their classes have nothing in common.
         """
-        key = (mask, yardstick)
+        key = (mask, reference)
         if key not in self.comparisons:
             folder = self._subfolder("errors")
             path = self.masks[mask].path
-            if yardstick in self.references:
-                reference = self.references[yardstick].reference
-                self.comparisons[key] = compare_with_reference(path, reference, folder, name=mask)
+            if reference in self.references:
+                known = self.references[reference].reference
+                self.comparisons[key] = compare_with_reference(path, known, folder, name=mask)
             else:
-                other = self.masks[yardstick].path
+                other = self.masks[reference].path
                 self.comparisons[key] = compare_masks(path, other, folder, name=mask)
         return self.comparisons[key]
 
@@ -254,21 +254,21 @@ class Session:
         with open_raster(self.masks[title].path) as source:
             return raster_grid(source)
 
-    def error_layer(self, mask: str, yardstick: str) -> Layer:
+    def error_layer(self, mask: str, reference: str) -> Layer:
         """Return the error map of a comparison, in colours that all eyes tell apart."""
-        key = (mask, yardstick)
+        key = (mask, reference)
         if key not in self._error_layers:
-            path = self.compare(mask, yardstick).error_path
+            path = self.compare(mask, reference).error_path
             self._error_layers[key] = open_layer(
                 path, title=f"Errors of {mask}", colors=class_colors(ERROR_CLASSES)
             )
         return self._error_layers[key]
 
-    def cells_layer(self, mask: str, yardstick: str, result: CaseResult) -> Layer:
+    def cells_layer(self, mask: str, reference: str, result: CaseResult) -> Layer:
         """Return the layer that says of each pixel in which cell of a confusion matrix it is."""
-        key = (mask, yardstick, result.case)
+        key = (mask, reference, result.case)
         if key not in self._cell_layers:
-            evaluation = self.compare(mask, yardstick).evaluation
+            evaluation = self.compare(mask, reference).evaluation
             path = write_cells(evaluation, result, self._subfolder("cells"))
             self._cell_layers[key] = open_layer(path, title="Cell", colors={})
         return self._cell_layers[key]

@@ -92,7 +92,7 @@ def check_raster(path: Path, name: str) -> None:
     """Make sure that a file is a raster of a format that is expected.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not.
     """
     try:
         if path.suffix.lower() == ".nc":

@@ -72,4 +72,4 @@ def pytest_configure() -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for url in sorted(_missing):
-        terminalreporter.write_line(f"not checked, no schema at hand: {url}")
+        terminalreporter.write_line(f"not checked, no schema available: {url}")

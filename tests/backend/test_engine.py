@@ -229,11 +229,11 @@ def test_workers_killed_beside_another_job(
 
 
 def test_error_of_the_job_is_final(state: State, cluster: PlayedCluster, make_job: Make) -> None:
-    cluster.outcomes = [GraphAnswer(error=("NoDataAvailable", "there is none"))]
+    cluster.outcomes = [GraphAnswer(error=("NoDataAvailable", "all pixels are no-data"))]
     job = make_job()
     state.engine.submit(job)
     assert _end(state, job).status == "error"
-    assert _errors(state, job) == [("NoDataAvailable", "there is none")]
+    assert _errors(state, job) == [("NoDataAvailable", "all pixels are no-data")]
     assert len(cluster.runs) == 1
 
 

@@ -475,7 +475,7 @@ def test_silent_server_loses_the_lease(database: Database) -> None:
     slept: list[float] = []
     first, second = Lease(database), Lease(database, sleep=slept.append)
     first.take()
-    second.take()  # the process of the first one lives, but gives no sign of life
+    second.take()  # the process of the first one runs, but no longer renews its lease
     assert sum(slept) >= SILENCE_S
     assert not first.renew()
 

@@ -73,7 +73,7 @@ class TwinCube(DummyDataCube):
 
 
 def labelled(metadata, udf: str, context: dict):
-    """Return what ``apply_metadata`` makes of ``metadata``, where no bundle is at hand."""
+    """Return what ``apply_metadata`` makes of ``metadata``, where no bundle is available."""
     if importlib.util.find_spec("openeo_cloudmask"):
         raise ImportError("openeo_cloudmask is installed in the twin, which proves nothing")
     return load_module_from_string(udf)["apply_metadata"](metadata, context)

@@ -41,11 +41,11 @@ def check(answer: Answer, cube: xr.DataArray, options: MaskOptions) -> None:
     """See that the twin's answer is the mask of the whole cube, bit for bit."""
     whole = mask_datacube(cube, options)
     assert answer.bands == list(output_labels(options)) == whole.bands.to_numpy().tolist()
-    unseen = whole.to_numpy() == NODATA
-    assert unseen.any()
-    assert not unseen.all()
+    nodata = whole.to_numpy() == NODATA
+    assert nodata.any()
+    assert not nodata.all()
     if options.categorise:
-        assert len(np.unique(whole.to_numpy()[~unseen])) > 1
+        assert len(np.unique(whole.to_numpy()[~nodata])) > 1
     np.testing.assert_array_equal(answer.pixels, whole.transpose("t", "bands", "y", "x"))
 
 

@@ -250,7 +250,7 @@ def test_an_unknown_model_is_status_2(command):
 
 @pytest.fixture
 def scenes(scene, tmp_path):
-    """Two scenes, and between them a file that is none."""
+    """Two scenes, and between them a file that is not a scene."""
     folder = tmp_path / "scenes"
     folder.mkdir()
     first, second = folder / "S2A_first.tif", folder / "S2B_second.tif"

@@ -324,7 +324,7 @@ def test_pixbox_tables_and_the_column_that_means_something_else(tmp_path: Path) 
     found = find_scenes(tmp_path)
     assert found is not None
     points = found[1][0].reference()
-    # Cloud and shadow at once is cloud; shadow of terrain (4) is none.
+    # Cloud and shadow at once is cloud; shadow of terrain (4) is not cloud shadow.
     np.testing.assert_array_equal(points.labels, [CLEAR, THICK, THIN, SHADOW, CLEAR])
     other = tmp_path / "l8"
     other.mkdir()

@@ -18,12 +18,12 @@ from openeo_cloudmask.evaluation.quicklook import (
     write_quicklook,
 )
 
-UNSEEN = (225, 225, 225)
+NODATA_RGB = (225, 225, 225)
 
 
 def test_classes_have_their_colours() -> None:
     painted = paint_mask(np.array([[0, 1, 2, 3, 255]], np.uint8), FOUR_CLASS)
-    expected = [*(item.rgba[:3] for item in FOUR_CLASS.classes), UNSEEN]
+    expected = [*(item.rgba[:3] for item in FOUR_CLASS.classes), NODATA_RGB]
     assert [tuple(pixel) for pixel in painted[0].tolist()] == expected
 
 
@@ -32,7 +32,7 @@ def test_stretch_keeps_order_and_marks_what_was_not_seen() -> None:
     rgb[1, 0, 0] = np.nan
     image = stretch_rgb(rgb)
     assert image.shape == (10, 10, 3)
-    assert tuple(image[0, 0].tolist()) == UNSEEN
+    assert tuple(image[0, 0].tolist()) == NODATA_RGB
     assert (np.diff(image[5, :, 1].astype(int)) >= 0).all()
     assert image.min() == 0
     assert image.max() == 255

@@ -61,7 +61,7 @@ def test_centred_windows_sit_where_the_published_code_puts_them():
 
 @pytest.mark.parametrize("stride", [0, 65, -1])
 def test_stride_that_leaves_gaps_is_refused(stride):
-    with pytest.raises(OptionError, match="would stay unseen"):
+    with pytest.raises(OptionError, match="would stay no-data"):
         plan_axis(100, size_px=64, stride_px=stride, layout=Layout.ANCHORED)
 
 

@@ -1,6 +1,6 @@
 """Ten items of other people's models, each in the style of those who publish some.
 
-The weights are made up. Nine are one layer that looks at single pixels, so that numpy alone says
+The weights are synthetic. Nine are one layer that looks at single pixels, so that numpy alone says
 what their masks have to be; the tenth is a U-Net with safetensors.
 """
 
@@ -30,7 +30,7 @@ class Made:
     bands: list[Any] = field(default_factory=lambda: list(S2))
     classes: list[tuple[str, int]] = field(default_factory=lambda: list(FOUR))
     meaning: tuple[int, ...] = (0, 1, 2, 3)
-    """What each class is of our four; 255 is none."""
+    """What each class is of our four; 255 for no class."""
     scaling: Any = None
     scale: Callable[[NDArray[Any]], NDArray[Any]] = lambda pixels: pixels
     """(band, y, x) reflectance -> what the layer sees."""

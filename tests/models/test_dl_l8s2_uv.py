@@ -62,7 +62,7 @@ def make_arrays(bands: int) -> Arrays:
 
 
 def write_keras(path: Path, arrays: Arrays, suffix: str = "_2") -> Path:
-    """Write arrays as Keras does: a group a layer, in it one named after the layer."""
+    """Write arrays as Keras does: a group per layer, in it one named after the layer."""
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():
             layer, _, what = name.partition("/")

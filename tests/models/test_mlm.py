@@ -224,7 +224,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         lambda item: _output(item)["result"].update(shape=[-1, 4, 32, 32]),
         "as many rows and columns as the input has, 64",
     ),
-    "a scaling that is none": (
+    "an invalid scaling": (
         lambda item: _given(item).update(value_scaling=[{"type": "z-score", "mean": 1}]),
         r"value_scaling\[0\]\.stddev is None; expected a number",
     ),
@@ -234,7 +234,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     ),
     "no model": (
         lambda item: item["assets"]["weights"].update(roles=["data"]),
-        "expected one with the role 'mlm:model'",
+        "none has the role 'mlm:model'",
     ),
     "no MLM": (lambda item: item.update(stac_extensions=[]), "expected the MLM extension"),
 }

@@ -1,4 +1,4 @@
-"""OmniCloudMask: the answers of its authors' package 1.8.1 on made-up weights.
+"""OmniCloudMask: the answers of its authors' package 1.8.1 on synthetic weights.
 
 ``benchmarks/omnicloudmask.py --golden`` wrote what the package answers.
 """

@@ -208,7 +208,7 @@ def tiny_script(bands, path):
 
 @pytest.fixture
 def made_weights(tmp_path, fill, hub_folder):
-    """Return the factory of made-up weights for a model of the registry, as `weights` takes them.
+    """Return the factory of synthetic weights for a model of the registry, as `weights` takes them.
 
     Networks are the published ones, but SegFormers and TorchScripts are tiny.
     """
@@ -257,7 +257,7 @@ def test_every_network_of_the_registry_is_exported(tmp_path, fill, made_weights,
     cube = fill.reflectance(1, (len(card.bands), 70, 90))
     cube[:, 20:40, :30] = np.nan
     given, wanted = (predict(cube, d, stride=48) for d in (exported, original))
-    # DeepLab's made-up weights give scores of about 1000, where float32 has no more to give.
+    # DeepLab's synthetic weights give scores of about 1000, more than float32 resolves to 1e-4.
     atol = 1e-3 if "DeepLab" in entry.id else 1e-4
     np.testing.assert_allclose(given, wanted, rtol=0, atol=atol)
     assert np.nanstd(wanted, axis=(1, 2)).max() > 1e-3

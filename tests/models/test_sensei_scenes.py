@@ -1,4 +1,4 @@
-"""SEnSeIv2 on real scenes, from cube to mask; the weights are made up, and so are the classes."""
+"""SEnSeIv2 on real scenes, from cube to mask; the weights are synthetic, and so are the classes."""
 
 import numpy as np
 import pytest

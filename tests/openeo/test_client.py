@@ -108,8 +108,8 @@ def test_pixelwise_models_are_sent_without_overlap() -> None:
 def test_one_byte_with_no_data_on_request() -> None:
     graph = to_uint8(cloud_mask(load(s2_metadata()), model="hollstein")).flat_graph()
     assert list(graph)[-4:] == ["applyneighborhood1", "apply1", "mask1", "apply2"]
-    [unseen] = graph["apply1"]["arguments"]["process"]["process_graph"].values()
-    assert (unseen["process_id"], unseen["arguments"]["y"]) == ("eq", 255)
+    [nodata] = graph["apply1"]["arguments"]["process"]["process_graph"].values()
+    assert (nodata["process_id"], nodata["arguments"]["y"]) == ("eq", 255)
     assert graph["mask1"]["arguments"]["mask"] == {"from_node": "apply1"}
     [scaled] = graph["apply2"]["arguments"]["process"]["process_graph"].values()
     numbers = {key: value for key, value in scaled["arguments"].items() if key != "x"}

@@ -56,7 +56,7 @@ def test_panchromatic_band_is_averaged_over_the_pixels_of_the_others(write_lands
     assert np.isfinite(pan).all()
 
 
-def test_fill_is_unseen(write_landsat):
+def test_fill_is_nodata(write_landsat):
     blue = np.full((40, 50), 9000, np.uint16)
     blue[2, 3] = 0
     path, _ = write_landsat(counts={2: blue})

@@ -51,18 +51,18 @@ def test_scale_and_offset_of_the_file_count_unless_given(write_raster, digits):
         np.testing.assert_allclose(scene.cube()[:, 0:4, 0:5], counts * 1e-3, rtol=1e-6)
 
 
-def test_no_data_value_is_unseen_before_scaling(write_raster, digits):
+def test_no_data_value_is_nodata_before_scaling(write_raster, digits):
     counts = digits(4, 5, bands=2)
     counts[0, 1, 2] = 77
     path = write_raster(counts, labels=("B02", "B03"), nodata=77)
     with open_product(path, scale=0.0001, offset=-0.1) as scene:
         pixels = scene.cube()[:, 0:4, 0:5]
-    unseen = np.zeros((2, 4, 5), bool)
-    unseen[0, 1, 2] = True
-    np.testing.assert_array_equal(np.isnan(pixels), unseen)
+    nodata = np.zeros((2, 4, 5), bool)
+    nodata[0, 1, 2] = True
+    np.testing.assert_array_equal(np.isnan(pixels), nodata)
 
 
-def test_integers_that_are_zero_in_all_bands_are_unseen(write_raster, digits):
+def test_integers_that_are_zero_in_all_bands_are_nodata(write_raster, digits):
     counts = digits(4, 5, bands=2)
     counts[:, 0, 0] = 0
     counts[0, 3, 3] = 0

@@ -61,10 +61,10 @@ def test_no_data_does_not_bleed():
     source[1, 2] = np.nan
     axis = AxisMap(step=0.5, length=4)
     out = _apply(source, axis, axis, (0, 8), (0, 8))
-    unseen = np.zeros((8, 8), bool)
-    unseen[2:4, 4:6] = True
-    np.testing.assert_array_equal(np.isnan(out), unseen)
-    np.testing.assert_allclose(out[~unseen], 0.5, rtol=1e-6)
+    nodata = np.zeros((8, 8), bool)
+    nodata[2:4, 4:6] = True
+    np.testing.assert_array_equal(np.isnan(out), nodata)
+    np.testing.assert_allclose(out[~nodata], 0.5, rtol=1e-6)
 
 
 def test_fine_bands_are_averaged_over_the_area_of_a_pixel():
@@ -77,7 +77,7 @@ def test_fine_bands_are_averaged_over_the_area_of_a_pixel():
     assert out[0, 0] == pytest.approx((source[:2, :2] * corner).sum())
 
 
-def test_pixels_beyond_the_source_are_unseen():
+def test_pixels_beyond_the_source_are_nodata():
     axis = AxisMap(step=0.5, length=3)
     out = _apply(np.ones((3, 3), np.float32), axis, axis, (0, 8), (0, 6))
     assert np.isnan(out[6:]).all()

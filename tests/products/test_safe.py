@@ -83,10 +83,10 @@ def test_zero_is_no_data_before_the_offset_and_saturation_stays_seen(write_safe)
     assert np.isnan(blue[10, 20])
     assert np.isnan(blue).sum() == 1
     assert blue[30, 40] == pytest.approx(6.4535)
-    unseen = np.zeros((240, 300), bool)
-    unseen[6:12, 12:18] = True
-    np.testing.assert_array_equal(np.isnan(vapour), unseen)
-    np.testing.assert_allclose(vapour[~unseen], 0.2, atol=1e-6)
+    nodata = np.zeros((240, 300), bool)
+    nodata[6:12, 12:18] = True
+    np.testing.assert_array_equal(np.isnan(vapour), nodata)
+    np.testing.assert_allclose(vapour[~nodata], 0.2, atol=1e-6)
 
 
 def test_jpeg_2000_as_the_products_have_it(write_safe):

@@ -31,7 +31,7 @@ def test_a_safe_reads_back_what_was_simulated(tmp_path, scene):
     seen = scene.truth[scene.truth != 255]
     assert scene.cloud_percent == pytest.approx(100 * np.isin(seen, (1, 2)).mean(), abs=0.01)
     fine = [scene.band_names.index(name) for name in ("B02", "B03", "B04", "B08")]
-    # One count is 0.0001; a pixel is unseen in the product where any band is.
+    # One count is 0.0001; a pixel is no-data in the product where any band is.
     np.testing.assert_allclose(pixels[fine], scene.cube[fine], atol=6e-5)
 
 

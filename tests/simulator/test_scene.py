@@ -318,12 +318,12 @@ def test_noise_has_unit_variance_and_falls_off_as_its_spectrum_says():
 
 def test_no_data_beyond_the_swath():
     scene = simulate_scene(1, size=SMALL, nodata_fraction=0.3)
-    unseen = np.isnan(scene.cube[0])
-    assert unseen.mean() == pytest.approx(0.3, abs=0.05)
-    assert (np.isnan(scene.cube) == unseen).all()
-    assert (scene.truth[unseen] == 255).all()
-    assert (scene.truth_alcd[unseen] == 0).all()
-    assert (scene.truth[~unseen] < 4).all()
+    nodata = np.isnan(scene.cube[0])
+    assert nodata.mean() == pytest.approx(0.3, abs=0.05)
+    assert (np.isnan(scene.cube) == nodata).all()
+    assert (scene.truth[nodata] == 255).all()
+    assert (scene.truth_alcd[nodata] == 0).all()
+    assert (scene.truth[~nodata] < 4).all()
 
 
 def test_clouds_are_shifted_between_bands_and_the_ground_is_not():

@@ -62,7 +62,7 @@ def test_every_item_is_listed_with_its_title(catalog: Path) -> None:
 
 
 def test_a_field_has_one_type_in_all_items(catalog: Path) -> None:
-    """Tables (GeoParquet) need that: a column of texts and truth values is none."""
+    """Tables (GeoParquet) need that: a column of texts and truth values is no such column."""
     found: dict[str, set[str]] = {}
 
     def walk(value: object, path: str) -> None:

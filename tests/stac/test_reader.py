@@ -138,7 +138,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
         "cloudmask:openeo.udf is 'function'; expected the key of an asset",
     ),
     "other name": (_set("properties/mlm:name", "other"), "mlm:name is 'other'"),
-    "no licence link": (_remove("links/0"), "expected one with the rel 'license'"),
+    "no licence link": (_remove("links/0"), "none has the rel 'license'"),
     "no collection": (_remove("collection"), "collection"),
     "no title": (_remove("properties/title"), "properties.title is None"),
     "size in words": (_set("assets/model/file:size", "big"), "file:size is 'big'"),
@@ -186,7 +186,7 @@ def test_a_rule_of_another_name_is_refused(item_of: ItemOf) -> None:
     content = item_of("hollstein")
     content["id"] = content["properties"]["mlm:name"] = "holstein"
     content["properties"]["cloudmask:openeo"]["context"]["model"] = "holstein"
-    with pytest.raises(CatalogError, match="'holstein' of the kind 'rule' is none of the models"):
+    with pytest.raises(CatalogError, match="'holstein' of the kind 'rule' is not among the models"):
         read_model_item(content)
 
 

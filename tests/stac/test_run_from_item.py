@@ -135,7 +135,7 @@ def test_an_item_of_another_mini_is_refused(item_of: Callable[[str], dict[str, A
 
 @pytest.fixture
 def exported(tmp_path: Path, shared: Callable[[str], Path]) -> Path:
-    """Return the item beside an exported file whose published weights are at hand."""
+    """Return the item beside an exported file whose published weights are available."""
     for package in ("torch", "onnx", "onnxscript", "h5py"):
         pytest.importorskip(package)
     weights = shared("weights/dl_l8s2_uv_landsatbiomeRGBISWIR7.hdf5")

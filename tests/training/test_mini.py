@@ -378,7 +378,7 @@ def test_what_a_teacher_says_counts_where_labels_leave_it_open():
     assert loss(0, 5, trust=0) == pytest.approx(loss(3, 5, trust=0))
     assert loss(3, 6, trust=1) < 1
     assert loss(1, 6, trust=1) > 10
-    taught[:, 0], taught[:, 1] = 1, 0  # it sees cloud where the label says that there is none
+    taught[:, 0], taught[:, 1] = 1, 0  # it sees cloud where the label says clear
     assert loss(0, 5, trust=1) < 1
     assert loss(3, 5, trust=1) > 10
     assert loss(2, 6, trust=1) < 1

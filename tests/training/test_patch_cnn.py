@@ -142,7 +142,7 @@ def test_a_broken_checkpoint_is_refused(tmp_path, scenes):
         train_patch_cnn(tmp_path, scenes[:1], scenes[1:2], PatchTrainOptions(epochs=1, steps=1))
 
 
-def test_unseen_pixels_are_neither_learned_nor_scored(tmp_path, scenes):
+def test_nodata_pixels_are_neither_learned_nor_scored(tmp_path, scenes):
     scene = scenes[0]
     blind = PatchScene(
         name="blind", cube=scene.cube, cloud=scene.cloud, seen=np.zeros_like(scene.seen)

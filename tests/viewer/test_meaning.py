@@ -116,7 +116,7 @@ def test_no_data_has_no_confidence(tmp_path, write_classes):
 
 
 def test_messages_show_no_paths_of_the_server():
-    message = "cannot open /srv/viewer/sessions/xyz/scene.tif as a raster: /srv/a b.tif is none"
+    message = "cannot open /srv/viewer/sessions/xyz/scene.tif as a raster: /srv/a b.tif is not one"
     assert "/srv" not in plain_text(ValueError(message))
     assert "scene.tif" in plain_text(ValueError(message))
     kept = "see https://example.org/a/b and use m/s, 4/3"

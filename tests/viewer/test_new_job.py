@@ -197,7 +197,7 @@ def test_a_refused_connection_is_told_at_once():
 
 @pytest.mark.parametrize("url", ["", "http://", "http://x:99999999/"])
 def test_an_address_that_is_none_is_told(url):
-    with pytest.raises(BackendError, match="is none; expected"):
+    with pytest.raises(BackendError, match="is not an address; expected"):
         backends.connect(url)
 
 

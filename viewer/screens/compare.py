@@ -64,7 +64,7 @@ def near(one: Layer, other: Layer) -> bool:
 
 
 def pick() -> tuple[SceneEntry | None, list[str], str | None]:
-    """Draw what to compare; return the scene, titles of masks and the yardstick's title.
+    """Draw what to compare; return the scene, titles of masks and the reference's title.
 
     The choice stands in the page's address, so that a reload or a bookmark finds it again.
     """
@@ -92,60 +92,60 @@ def pick() -> tuple[SceneEntry | None, list[str], str | None]:
         help="Several models side by side",
     )  # fmt: skip
     anchor = anchor or next((current.masks[name].layer for name in shown), None)
-    references = [
+    offered = [
         entry.title
         for entry in current.references.values()
         if anchor is None or near(anchor, entry.layer)
     ]
-    references.sort(key=lambda title: title != chosen)
-    yardsticks = [*references, *(name for name in names if len(names) > 1), NOTHING]
-    yardstick = third.selectbox(
+    offered.sort(key=lambda title: title != chosen)
+    offered = [*offered, *(name for name in names if len(names) > 1), NOTHING]
+    reference = third.selectbox(
         "Compared with",
-        yardsticks,
-        index=_place(asked.get("with"), yardsticks, 0),
-        key=f"compare_with_{chosen}_{len(yardsticks)}",
+        offered,
+        index=_place(asked.get("with"), offered, 0),
+        key=f"compare_with_{chosen}_{len(offered)}",
         help="A reference. Without one, another mask: two models are then compared.",
     )
-    asked.from_dict({"scene": chosen, "mask": shown, "with": yardstick})
-    return scene, shown, None if yardstick == NOTHING else yardstick
+    asked.from_dict({"scene": chosen, "mask": shown, "with": reference})
+    return scene, shown, None if reference == NOTHING else reference
 
 
 def _place(wanted: str | None, names: list[str], otherwise: int) -> int:
     return names.index(wanted) if wanted in names else otherwise
 
 
-def compare_all(masks: list[str], yardstick: str | None) -> dict[str, Comparison]:
+def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison]:
     """Return the comparison of each mask; what cannot be compared is told."""
     found: dict[str, Comparison] = {}
-    if yardstick is None:
+    if reference is None:
         return found
     with st.spinner("Comparing"):
         for name in masks:
-            if name == yardstick:
+            if name == reference:
                 continue
-            warn_of_days(name, yardstick)
+            warn_of_days(name, reference)
             try:
-                found[name] = session().compare(name, yardstick)
+                found[name] = session().compare(name, reference)
             except CloudMaskError as err:
                 st.warning(f"{name}: {err}", icon=":material/error:")
     return found
 
 
-def warn_of_days(mask: str, yardstick: str) -> None:
+def warn_of_days(mask: str, reference: str) -> None:
     """Say so where a mask and what it is compared with are of different days."""
     current = session()
     known = {**current.masks, **current.references}
-    one, other = known[mask].day, known[yardstick].day
+    one, other = known[mask].day, known[reference].day
     if differing_days(one, other):
         st.warning(
-            f"{mask} is of {one}, {yardstick} of {other}: clouds of different days are compared, "
+            f"{mask} is of {one}, {reference} of {other}: clouds of different days are compared, "
             "and the scores say nothing of the mask.",
             icon=":material/event_busy:",
         )
 
 
 def collect(
-    scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
+    scene: SceneEntry | None, masks: list[str], reference: str | None, errors: list[str]
 ) -> list[dict[str, Any]]:
     """Return the layers of the map, from bottom to top."""
     current = session()
@@ -158,34 +158,34 @@ def collect(
         layers.append(classes_data(layer, scheme, identity=identity, title=title))
 
     for name in errors:
-        add(current.error_layer(name, str(yardstick)), ERROR_CLASSES, "errors", f"Errors of {name}")
-    if yardstick in current.references:
-        entry = current.references[yardstick]
+        add(current.error_layer(name, str(reference)), ERROR_CLASSES, "errors", f"Errors of {name}")
+    if reference in current.references:
+        entry = current.references[reference]
         add(entry.layer, shown_scheme(entry.reference.scheme), "reference", "Reference")
-    shown = dict.fromkeys([*masks, *([yardstick] if yardstick in current.masks else [])])
+    shown = dict.fromkeys([*masks, *([reference] if reference in current.masks else [])])
     for name in reversed(shown):
         add(current.masks[name].layer, current.masks[name].scheme, "mask", name)
     if (lit := st.session_state.get("lit")) and lit[0] in errors:
-        layers.append(lit_layer(*lit, str(yardstick)))
+        layers.append(lit_layer(*lit, str(reference)))
     return layers
 
 
-def lit_layer(mask: str, view: str, cell: tuple[int, int], yardstick: str) -> dict[str, Any]:
+def lit_layer(mask: str, view: str, cell: tuple[int, int], reference: str) -> dict[str, Any]:
     """Return the layer of one cell of the confusion matrix of a mask."""
     current = session()
-    result = current.compare(mask, yardstick).case(OutputStyle(view), dilated=False)
+    result = current.compare(mask, reference).case(OutputStyle(view), dilated=False)
     shown = cell_class(result.confusion.scheme, *cell)
     scheme = ClassScheme(name="cells", title=shown.title, classes=(shown,))
-    layer = current.cells_layer(mask, yardstick, result)
+    layer = current.cells_layer(mask, reference, result)
     return classes_data(layer, scheme, identity=CELLS, title=shown.title)
 
 
 @st.fragment
 def look(
-    scene: SceneEntry | None, masks: list[str], yardstick: str | None, errors: list[str]
+    scene: SceneEntry | None, masks: list[str], reference: str | None, errors: list[str]
 ) -> None:
     """Draw the map and the pixel that was clicked."""
-    layers = collect(scene, masks, yardstick, errors)
+    layers = collect(scene, masks, reference, errors)
     if not layers:
         return
     left, right = st.columns([3.1, 1])
@@ -202,7 +202,7 @@ def look(
         st.session_state.point = point
         rerun_here()
     with right:
-        draw_pixel(scene, masks, yardstick)
+        draw_pixel(scene, masks, reference)
 
 
 def type_place() -> None:
@@ -216,7 +216,7 @@ def type_place() -> None:
             rerun_here()
 
 
-def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None) -> None:
+def draw_pixel(scene: SceneEntry | None, masks: list[str], reference: str | None) -> None:
     """Draw what is known of the pixel that was clicked."""
     st.subheader("Pixel", anchor=False)
     point = st.session_state.get("point")
@@ -227,7 +227,7 @@ def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None
         return
     latitude, longitude = point
     st.caption(f"{latitude:.5f}, {longitude:.5f} (latitude, longitude)")
-    st.table(pixel_rows(masks, yardstick, longitude, latitude), border="horizontal")
+    st.table(pixel_rows(masks, reference, longitude, latitude), border="horizontal")
     with told():
         draw_models(scene, masks, longitude, latitude)
     if scene is None:
@@ -254,7 +254,7 @@ def draw_pixel(scene: SceneEntry | None, masks: list[str], yardstick: str | None
 
 
 def pixel_rows(
-    masks: list[str], yardstick: str | None, longitude: float, latitude: float
+    masks: list[str], reference: str | None, longitude: float, latitude: float
 ) -> pd.DataFrame:
     """Return the class of the pixel in each mask and in the reference, and the verdict."""
     current = session()
@@ -263,17 +263,17 @@ def pixel_rows(
         entry = current.masks[name]
         said = title_at(entry.path, entry.scheme, longitude, latitude)
         verdict = ""
-        comparison = current.comparisons.get((name, yardstick or ""))
+        comparison = current.comparisons.get((name, reference or ""))
         if comparison is not None:
             cell = comparison.evaluation.reference.grid
             judged = title_at(comparison.error_path, ERROR_CLASSES, longitude, latitude)
             verdict = f"{judged} ({pixel_text(cell)} cell)"
         rows.append((name, said, pixel_text(current.mask_grid(name)), verdict))
-    reference = current.references.get(yardstick or "")
-    if reference is not None:
-        given = reference.reference
+    known = current.references.get(reference or "")
+    if known is not None:
+        given = known.reference
         said = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
-        sure = reference.confidence_at(longitude, latitude)
+        sure = known.confidence_at(longitude, latitude)
         text = "" if sure is None else f"confidence {sure:.0%}"
         rows.append(("Reference", said, pixel_text(given.grid), text))
     columns = ["layer", "class", "pixel", "verdict"]
@@ -334,12 +334,12 @@ def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None
     st.caption("Those the mask is made of: of the pixel, before any post-processing.")
 
 
-def draw_scores(found: dict[str, Comparison], yardstick: str) -> None:
+def draw_scores(found: dict[str, Comparison], reference: str) -> None:
     """Draw the numbers of the masks that were compared."""
     titles = ["Scores", "Confusion matrix", "Largest errors", "Classes", "All scenes", "Report"]
     tabs = st.tabs(titles)
     with tabs[0]:
-        rows = score_rows([(name, yardstick, item) for name, item in found.items()])
+        rows = score_rows([(name, reference, item) for name, item in found.items()])
         st.dataframe(rows, hide_index=True, column_config=NUMBERS)
         for name, item in found.items():
             if text := untold_text(name, item):
@@ -504,15 +504,15 @@ def main() -> None:
             "make a mask of it."
         )
         return
-    scene, masks, yardstick = pick()
+    scene, masks, reference = pick()
     if not masks:
         st.info("No mask of this scene yet: make one on the page New job.")
         st.page_link("screens/new_job.py", label="Make a mask", icon=":material/add_circle:")
-    found = compare_all(masks, yardstick)
-    look(scene, masks, yardstick, list(found))
-    if found and yardstick is not None:
-        draw_scores(found, yardstick)
-    elif masks and yardstick is None:
+    found = compare_all(masks, reference)
+    look(scene, masks, reference, list(found))
+    if found and reference is not None:
+        draw_scores(found, reference)
+    elif masks and reference is None:
         st.info("Choose what to compare with: a reference, or a second mask of the scene.")
 
 

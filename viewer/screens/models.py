@@ -152,7 +152,7 @@ left, middle, right = st.columns(3, vertical_alignment="bottom")
 sensor = left.selectbox(
     "Sensor", ["any", *sensors], format_func=lambda key: sensors.get(key, "Any")
 )
-bands = middle.multiselect("Bands at hand", common, help="Only models that need no others")
+bands = middle.multiselect("Available bands", common, help="Only models that need no others")
 free = right.toggle("Commercial use allowed", help="Leaves out models with non-commercial licences")
 shown = [
     card
@@ -163,7 +163,7 @@ shown = [
 ]
 st.caption(f"{len(shown)} of {len(known)} models")
 if not shown:
-    st.info("No model fits. Take away a condition: fewer limits, or more bands at hand.")
+    st.info("No model fits. Take away a condition: fewer limits, or more available bands.")
 else:
     names = [card.id for card in shown]
     draw_table(shown)

@@ -182,7 +182,7 @@ class ProcessStore:
         """Delete a stored process.
 
         Raises:
-            ApiError: there is none of that name.
+            ApiError: no process has that name.
         """
         with self._db.session() as session:
             found = session.get(UserProcess, (user_id, process_id))

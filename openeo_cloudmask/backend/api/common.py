@@ -67,7 +67,7 @@ async def get_body(request: Request, _: UserOf) -> dict[str, Any]:
     """Return the request's body, a JSON object; only of somebody who is logged in.
 
     Raises:
-        ApiError: it is none, or holds what cannot be stored.
+        ApiError: it is invalid, or holds what cannot be stored.
     """
     kind = request.headers.get("content-type", "application/json")
     if "json" not in kind.lower():

@@ -96,7 +96,7 @@ def error_body(code: str, message: str) -> dict[str, object]:
 def error_answer(error: CloudMaskError) -> JSONResponse:
     """Return the answer that an error is; those of the server itself go to its log."""
     status = error.status if isinstance(error, ApiError) else STATUS.get(error.code, 400)
-    # A text that a client sent may be none that can be sent back.
+    # A text that a client sent may hold what cannot be sent back.
     text = str(error).encode("utf-8", "replace").decode()
     body = error_body(error.code, text)
     if status >= 500:

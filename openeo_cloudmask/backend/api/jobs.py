@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 _KNOWN_OPTIONS = ("output_storage", "s3")
 _STORAGES = ("PRIVATE", "TEMPORARY")
 _MASK_BYTES_PER_S = 1e6
-"""A mask's pixels a second on one core, roughly; only for the estimate."""
+"""A mask's pixels per second on one core, roughly; only for the estimate."""
 
 
 @router.get("/jobs")

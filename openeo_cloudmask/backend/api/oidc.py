@@ -130,7 +130,7 @@ class OidcIssuer:
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """Return what a JSON Web Token says, unchecked; nothing where it is none."""
+    """Return the claims of a JSON Web Token, unchecked; empty where the text is no such token."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}

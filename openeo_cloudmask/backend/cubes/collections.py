@@ -34,7 +34,7 @@ class CollectionStore:
         """Return a collection as STAC.
 
         Raises:
-            ApiError: there is none of that name.
+            ApiError: no collection has that name.
         """
         path = self._folder_of(collection_id) / "collection.json"
         try:

@@ -29,8 +29,8 @@ from openeo_cloudmask.products.xyz import Region, Tile, mask_region
 from openeo_cloudmask.sensors import SENSORS
 
 MIN_WINDOW_ROWS = 4
-"""Window rows a strip has at least: a strip computes one more than its share, so with four the
-work of a scene that is shared out grows by a quarter at most."""
+"""The least number of window rows per strip: a strip computes one more than its share, so with four
+the work of a scene that is shared out grows by a quarter at most."""
 _PROGRESS_S = 1.0
 _WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MASK_ATTRIBUTE = "cloudmask"

@@ -81,7 +81,7 @@ class FilesRef:
                 path=item.path,
                 index=item.index,
                 decode=band_decoder(None, item.scale, item.offset),
-                unseen=item.nodata,
+                nodata=item.nodata,
                 rows=AxisMap(step=item.step, length=item.shape_yx[0]),
                 columns=AxisMap(step=item.step, length=item.shape_yx[1]),
             )
@@ -122,7 +122,7 @@ class DateCube:
         return np.dtype(np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
-        """Return (band, y, x) float32, NaN where unseen."""
+        """Return (band, y, x) float32, NaN where no-data."""
         bands = range(self.shape[0])[key[0]]
         rows, columns = (
             slice(*part.indices(length))
@@ -174,7 +174,7 @@ _open_lock = threading.Lock()
 
 
 def _open_cached(ref: ProductRef | FilesRef) -> PixelSource:
-    """Return the pixels behind ``ref``, opened once a process while its file is the same."""
+    """Return the pixels behind ``ref``, opened once per process while its file is the same."""
     state: object = None
     if isinstance(ref, ProductRef):
         try:

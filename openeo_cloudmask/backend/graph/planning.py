@@ -37,7 +37,7 @@ TILEABLE = (
 _NEIGHBOURLY = ("buffer", "min_area")
 _MODEL_KEYS = ("model", "method", "uri")
 _MASKS = ("cloud_mask", "ml_predict", "run_udf")
-"""Processes whose results have one byte a pixel."""
+"""Processes whose results have one byte per pixel."""
 
 
 class Planner:
@@ -118,7 +118,7 @@ class Planner:
     def estimate_bytes(self, process: Mapping[str, Any]) -> int | None:
         """Return an upper bound of the size of the results, or None where it cannot be told.
 
-        A mask has one byte a pixel, everything else four bytes a value.
+        A mask has one byte per pixel, everything else four bytes per value.
         """
         graph = process.get("process_graph")
         total = 0
@@ -191,7 +191,7 @@ class Planner:
                     )
         return library
 
-    def _check_content(  # noqa: C901 - one line a process
+    def _check_content(  # noqa: C901 - one line per process
         self, user_id: str, process: Mapping[str, Any]
     ) -> list[ApiError]:
         """Return what is wrong with literal arguments that only this back end can judge."""

@@ -166,7 +166,7 @@ def result_node(graph: Mapping[str, Any]) -> str:
     """Return the name of the node whose result is the graph's.
 
     Raises:
-        ApiError: there is none, or there are several.
+        ApiError: no node or more than one node is a result.
     """
     marked = [name for name, node in graph.items() if node.get("result") is True]
     if len(marked) == 1:

@@ -88,7 +88,7 @@ class Cluster:
                     protocol="tls",
                     security=Security.temporary(),
                     dashboard_address=None,
-                    # Any free port: several servers on one machine are none of dask's business.
+                    # Any free port: dask knows nothing of other servers on this machine.
                     scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     silence_logs=logging.ERROR,
                 )

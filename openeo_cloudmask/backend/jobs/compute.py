@@ -16,7 +16,7 @@ _left = threading.local()
 
 
 def worker_threads() -> int:
-    """Return how many tasks the cluster runs at a time; 1 where there is none."""
+    """Return how many tasks the cluster runs at a time; 1 without a cluster."""
     client = _client()
     return 1 if client is None else max(1, sum(client.nthreads().values()))
 

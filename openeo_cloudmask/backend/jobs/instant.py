@@ -27,7 +27,7 @@ class InstantRuns:
     Args:
         settings: limits of time and number.
         planner: checks processes.
-        cluster: returns the cluster, or raises where there is none.
+        cluster: returns the cluster; raises where none is running.
         closing: set when the server stops.
     """
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 RENEW_S = 2.0
 """Seconds between two signs of life."""
 SILENCE_S = 20.0
-"""A server that gave no sign of life for so long is believed to be gone."""
+"""A server that has not renewed its lease for so long is taken as stopped."""
 _NAME = "jobs"
 
 
@@ -61,7 +61,7 @@ class Lease:
             raise _taken(found) if found else BackendError("the lease of the jobs is in dispute")
 
     def renew(self) -> bool:
-        """Give a sign of life; return whether the lease is still this server's."""
+        """Renew the lease; return whether it is still this server's."""
         statement = (
             update(LeaseRow)
             .where(LeaseRow.name == _NAME, LeaseRow.holder == self._holder)
@@ -136,7 +136,7 @@ def _is_dead(row: LeaseRow) -> bool:
 
 
 def _start_of(pid: int) -> float | None:
-    """Return when a process of this machine began, None where there is none."""
+    """Return when a process of this machine began; None where no such process runs."""
     import psutil
 
     try:

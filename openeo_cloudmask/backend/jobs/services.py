@@ -49,7 +49,7 @@ class ServiceStore:
         """Return a service; with ``user_id`` only if it is that user's.
 
         Raises:
-            ApiError: there is none.
+            ApiError: the user has no such service.
         """
         with self._db.reading() as session:
             found = session.get(Service, service_id)
@@ -61,7 +61,7 @@ class ServiceStore:
         """Change columns of a user's service.
 
         Raises:
-            ApiError: there is none.
+            ApiError: the user has no such service.
         """
         self.get(service_id, user_id)
         with self._db.session() as session:
@@ -73,7 +73,7 @@ class ServiceStore:
         """Delete a user's service; its address answers no longer.
 
         Raises:
-            ApiError: there is none.
+            ApiError: the user has no such service.
         """
         self.get(service_id, user_id)
         with self._db.session() as session:

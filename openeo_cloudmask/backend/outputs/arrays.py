@@ -25,7 +25,7 @@ _EPOCH = "seconds since 1970-01-01"
 
 
 def write_netcdf(path: Path, cube: xr.DataArray) -> None:
-    """Write a cube (t?, bands, y, x) as netCDF 4, one variable a band, CF time and grid mapping."""
+    """Write a cube (t?, bands, y, x) as netCDF 4, a variable per band, CF time and grid mapping."""
     import h5netcdf
 
     with publish_file(path) as part, h5netcdf.File(part, "w") as file:

@@ -63,7 +63,7 @@ def write_geotiff(
 
 
 def find_mask(scene: xr.DataArray) -> dict[str, Any] | None:
-    """Return what a scene is a mask of, None where it is none (any longer)."""
+    """Return what a scene is a mask of, None where it is not a mask (any longer)."""
     mask = scene.attrs.get(MASK_ATTRIBUTE)
     if mask is None or scene.dtype != np.uint8:
         return None

@@ -128,7 +128,7 @@ def write_geojson(path: Path, cube: xr.DataArray) -> None:
 
 
 def write_plain_netcdf(path: Path, cube: xr.DataArray) -> None:
-    """Write a cube without x and y as netCDF; geometries as WKT, one variable a band."""
+    """Write a cube without x and y as netCDF; geometries as WKT, one variable per band."""
     loaded = cube.copy(data=np.asarray(compute(cube.data)))
     if GEOMETRY in loaded.dims:
         found = parse_geometries(loaded)

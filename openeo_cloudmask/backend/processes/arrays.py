@@ -114,7 +114,7 @@ def array_element(
 def array_labels(
     data: Values, axis: int | None = None, dim_labels: list[Any] | None = None
 ) -> list[Any]:
-    """Return the labels, or places from 0 where there are none."""
+    """Return the labels, or places from 0 where the axis has no labels."""
     count = as_array(data, axis).shape[-1]
     return dim_labels if dim_labels and len(dim_labels) == count else list(range(count))
 
@@ -191,10 +191,10 @@ def order(
     (first); by default they have none.
     """
     array = as_array(data, axis).astype(float)
-    unseen = np.isnan(array)
-    keys = np.where(unseen, np.inf, array if asc else -array)
+    missing = np.isnan(array)
+    keys = np.where(missing, np.inf, array if asc else -array)
     places = np.argsort(keys, axis=-1, kind="stable")
-    hidden = np.take_along_axis(unseen, places, axis=-1)
+    hidden = np.take_along_axis(missing, places, axis=-1)
     if nodata is False:
         front = np.argsort(~hidden, axis=-1, kind="stable")
         return np.take_along_axis(places, front, axis=-1).astype(np.float32)
@@ -219,12 +219,12 @@ def sort(
 def rearrange(data: Values, order: Values, axis: int | None = None) -> NDArray[Any]:
     """Return the values in another order; no data where that has no place."""
     array, places = as_array(data, axis), as_array(order, axis)
-    unseen = ~np.isfinite(places.astype(float))
-    safe = np.where(unseen, 0, places).astype(int)
+    nodata = ~np.isfinite(places.astype(float))
+    safe = np.where(nodata, 0, places).astype(int)
     if safe.ndim == 1:
         return array[..., safe]
     found = np.take_along_axis(array, safe, axis=-1)
-    return np.where(unseen, np.float32(np.nan), found) if unseen.any() else found
+    return np.where(nodata, np.float32(np.nan), found) if nodata.any() else found
 
 
 def quantiles(
@@ -318,8 +318,8 @@ def _reduction(seen: Callable[..., Any], plain: Callable[..., Any]) -> Callable[
         if array.dtype.kind != "f":
             return np.asarray(plain(array, axis=-1))
         found = (seen if ignore_nodata else plain)(array, axis=-1)
-        unseen = np.isnan(array)
-        holes = unseen.all(axis=-1) if ignore_nodata else unseen.any(axis=-1)
+        nodata = np.isnan(array)
+        holes = nodata.all(axis=-1) if ignore_nodata else nodata.any(axis=-1)
         return np.where(holes, np.asarray(np.nan, array.dtype), found)
 
     return reduce
@@ -331,12 +331,12 @@ def _deviation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _logical(data: Values, ignore_nodata: bool, axis: int | None, *, empty: bool) -> NDArray[Any]:  # noqa: FBT001
     array = as_array(data, axis).astype(float)
-    unseen = np.isnan(array)
-    values = np.where(unseen, float(empty), array) != 0
+    nodata = np.isnan(array)
+    values = np.where(nodata, float(empty), array) != 0
     found = values.all(axis=-1) if empty else values.any(axis=-1)
-    unknown = unseen.all(axis=-1)
+    unknown = nodata.all(axis=-1)
     if not ignore_nodata:
-        unknown = unseen.any(axis=-1) & (found == empty)
+        unknown = nodata.any(axis=-1) & (found == empty)
     return np.where(unknown, np.float32(np.nan), found.astype(np.float32))
 
 
@@ -356,9 +356,9 @@ def _running(function: Any, neutral: float) -> Callable[..., NDArray[Any]]:  # n
     ) -> NDArray[Any]:  # fmt: skip
         """Return what the values up to each make; no data where the value itself is."""
         array = as_array(data, axis)
-        unseen = np.isnan(array.astype(float))
-        filled = np.where(unseen & ignore_nodata, neutral, array)
-        return np.where(unseen, np.nan, function.accumulate(filled, axis=-1))
+        nodata = np.isnan(array.astype(float))
+        filled = np.where(nodata & ignore_nodata, neutral, array)
+        return np.where(nodata, np.nan, function.accumulate(filled, axis=-1))
 
     return accumulate
 

@@ -37,7 +37,7 @@ def find_dimension(data: xr.DataArray, kind: str, name: str | None = None) -> st
     """Return the dimension of a kind; ``name`` where it is given and there.
 
     Raises:
-        ApiError: there is none, or several and no name.
+        ApiError: the cube has none, or several and no name was given.
     """
     dims = [str(dim) for dim in data.dims]
     if name is not None:

@@ -107,7 +107,7 @@ def _order(data: list[Json], asc: bool = True, nodata: bool | None = None) -> li
 
 def _extreme(choose: Callable[[list[Any]], Any]) -> Callable[..., Json]:
     def call(data: list[Json], ignore_nodata: bool = True) -> Json:  # noqa: FBT001, FBT002
-        """Return the smallest or largest value, null where there is none."""
+        """Return the smallest or largest value, null for an empty list."""
         values = [item for item in data if item is not None]
         if not values or (not ignore_nodata and len(values) < len(data)):
             return None
@@ -123,7 +123,7 @@ def _extrema(data: list[Json], ignore_nodata: bool = True) -> list[Json]:  # noq
 
 def _total(combine: Callable[[list[Any]], Any]) -> Callable[..., Json]:
     def call(data: list[Json], ignore_nodata: bool = True) -> Json:  # noqa: FBT001, FBT002
-        """Return what all values make together, null where there is none."""
+        """Return what all values make together, null for an empty list."""
         values = [item for item in data if item is not None]
         if not values or (not ignore_nodata and len(values) < len(data)):
             return None

@@ -48,7 +48,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "GTiff": {
         "title": "Cloud optimized GeoTIFF",
         "description": (
-            "One file a date in batch jobs; masks with the names, values and colours of classes. "
+            "One file per date in batch jobs; masks with the names, values and colours of classes. "
             "A synchronous request gets one file, with a band for each date and band."
         ),
         "gis_data_types": ["raster"],
@@ -56,7 +56,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     },
     "netCDF": {
         "title": "netCDF 4 (CF)",
-        "description": "One file with all dates; one variable a band.",
+        "description": "One file with all dates; one variable per band.",
         "gis_data_types": ["raster", "vector", "table"],
         "parameters": {},
     },
@@ -68,7 +68,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     },
     "PNG": {
         "title": "Picture",
-        "description": "One picture a date: a mask in its colours, or one or three bands.",
+        "description": "One picture per date: a mask in its colours, or one or three bands.",
         "gis_data_types": ["raster"],
         "parameters": {
             "min": {**_PIXEL, "description": "Drawn as 0.", "default": 0},
@@ -83,13 +83,13 @@ FORMATS: dict[str, dict[str, Any]] = {
     },
     "CSV": {
         "title": "Table (CSV)",
-        "description": "One row for each date and geometry, one column a band.",
+        "description": "One row for each date and geometry, one column per band.",
         "gis_data_types": ["vector", "table"],
         "parameters": {},
     },
     "Parquet": {
         "title": "Table (Parquet, with geometries GeoParquet)",
-        "description": "One row for each date and geometry, one column a band.",
+        "description": "One row for each date and geometry, one column per band.",
         "gis_data_types": ["vector", "table"],
         "parameters": {},
     },
@@ -126,7 +126,7 @@ def find_format(name: str) -> str:
     """Return the format called ``name``, whatever its case.
 
     Raises:
-        ApiError: there is none of that name.
+        ApiError: no format has that name.
     """
     lower = str(name).lower()
     found = {known.lower(): known for known in FORMATS} | _NAMES

@@ -1,4 +1,4 @@
-"""DL-L8S2-UV: the small networks of Lopez-Puigdollers et al. (2021), cloud or not."""
+"""DL-L8S2-UV: the small networks of Lopez-Puigdollers et al. (2021), cloud/non-cloud."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def _entry(
         family="DL-L8S2-UV",
         kind=SEPARABLE_UNET,
         summary=f"A U-Net of 0.1 million parameters on {bands}, trained on Landsat 8 scenes of the "
-        "L8 Biome data set: its scores there are no independent ones. Cloud or not: what it calls "
-        "cloud is reported as thick cloud; it has no thin cloud and no shadow. Made for top-of-"
-        "atmosphere reflectance at pixels of 30 m; its authors tried it on Landsat 8 and "
+        "L8 Biome data set: its scores there are no independent ones. Cloud/non-cloud: what it "
+        "calls cloud is reported as thick cloud; it has no thin cloud and no shadow. Made for "
+        "top-of-atmosphere reflectance at pixels of 30 m; its authors tried it on Landsat 8 and "
         "Sentinel-2.",
         inputs=CommonBands(takes=takes, first="landsat-8-9-l1").inputs,
         config={"bands": len(takes)},

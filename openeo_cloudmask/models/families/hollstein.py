@@ -114,7 +114,7 @@ def _select(
 
 
 def _ratio(over: NDArray[np.float32], under: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``over / under``, infinite where ``under`` is 0 or less: reflectance that low is none."""
+    """``over / under``, infinite where ``under`` is 0 or less: such reflectance is not physical."""
     infinite = np.full(np.shape(over), np.inf, np.float32)
     return np.divide(over, under, out=infinite, where=under > 0)
 

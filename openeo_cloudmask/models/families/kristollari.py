@@ -46,7 +46,7 @@ KRISTOLLARI_CNN = ModelEntry(
     family="kristollari-cnn",
     kind=PATCH_CNN,
     summary="A convolutional network of 6,363 parameters that looks at 16 x 16 pixels of 60 m "
-    "around each pixel and tells cloud or not. No weights are published: train them with "
+    "around each pixel and tells cloud/non-cloud. No weights are published: train them with "
     "`cloudmask train kristollari-cnn` and pass the file as the option 'weights'. What it calls "
     "cloud is reported as such; it has no shadow.",
     inputs={

@@ -241,8 +241,8 @@ _MODELS = (
     _model(
         "msk-cldprb",
         "Sen2Cor cloud probability (MSK_CLDPRB)",
-        "The cloud percentages of Sentinel-2 Level-2A: cloud or not, no shadow; what is cloud is "
-        "reported as thick cloud. They are 0 where there is no data, which SCL tells.",
+        "The cloud percentages of Sentinel-2 Level-2A: cloud/non-cloud, no shadow; what is cloud "
+        "is reported as thick cloud. They are 0 where there is no data, which SCL tells.",
         bands=("CLDPRB", "SCL"),
         sensors=("sentinel-2-l2a",),
         rule=_share("CLDPRB", 0, 100),

@@ -97,7 +97,7 @@ _S2CLOUDLESS = ModelEntry(
     family="s2cloudless",
     kind=BOOSTING,
     summary="Gradient boosting (LightGBM) on single pixels of 10 bands of Sentinel-2 Level-1C; its "
-    "weights come with the package s2cloudless, so it works offline. Cloud or not: it has no "
+    "weights come with the package s2cloudless, so it works offline. Cloud/non-cloud: it has no "
     "shadow and no thin cloud, and what it calls cloud is reported as thick cloud. The package's "
     "own masks add averaging, a threshold of 0.4 and a dilation, which are not applied here.",
     inputs={

@@ -19,7 +19,7 @@ class Assumed:
     """Answers to what items leave open.
 
     Raises:
-        OptionError: an answer is none.
+        OptionError: an answer is invalid.
     """
 
     classes: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -176,7 +176,7 @@ def window_for(tile_px: int) -> Window:
 
 
 def _probe(run: Run, recipe: Recipe, bands: int) -> str:
-    """Run a made-up tile; return what makes probabilities of the answer."""
+    """Run a synthetic tile; return what makes probabilities of the answer."""
     side = recipe.tile_px
     pixels = np.random.default_rng(0).random((bands, side, side), np.float32)
     tile = recipe.scaling.apply(pixels, np.ones((side, side), bool), recipe.artifact.path.name)

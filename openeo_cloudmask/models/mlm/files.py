@@ -95,7 +95,7 @@ def _model_asset(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         if isinstance(asset, Mapping) and "mlm:model" in (asset.get("roles") or ())
     }
     if not found:
-        raise CatalogError("assets: expected one with the role 'mlm:model', and there is none")
+        raise CatalogError("assets: none has the role 'mlm:model'; expected one")
     known = [key for key, asset in found.items() if str(asset.get("mlm:artifact_type")) in _FORMATS]
     key = (known or list(found))[0]
     return found[key], f"assets.{key}"

@@ -43,7 +43,7 @@ def parse_item(item: Json, artifact: Artifact, assumed: Assumed) -> ModelEntry:
         assumed: what the user says where the item does not.
 
     Raises:
-        CatalogError: the item is none of a model, or does not say enough; the message names the
+        CatalogError: the item describes no model, or does not say enough; the message names the
             field and what to pass.
     """
     properties = check_mlm(item)

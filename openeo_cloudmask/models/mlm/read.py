@@ -40,7 +40,7 @@ def read_model(
     Raises:
         CatalogError: the item does not say enough; the message names the field and what to pass.
         WeightsError: its file cannot be had, or is another one.
-        OptionError: an answer in ``assume`` is none.
+        OptionError: an answer in ``assume`` is invalid.
     """
     item, place = (source, base or "") if isinstance(source, Mapping) else read_item(str(source))
     check_mlm(item)

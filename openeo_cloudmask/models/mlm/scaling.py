@@ -15,7 +15,7 @@ Step = tuple[str, float, float]
 """Kind and two numbers: ``affine`` (subtract, divide) or ``clip`` (low, high)."""
 
 _REFLECTANCE_LIMIT = 2.0
-"""Statistics above this are none of reflectance, which hardly exceeds 1."""
+"""Statistics above this are not of reflectance, which hardly exceeds 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def build(config: Mapping[str, Any]) -> MiniNet:
 
 
 class MiniNet(nn.Module):
-    """(n, plane, y, x) reflectance, 0 where unseen -> (n, class, y, x) logits.
+    """(n, plane, y, x) reflectance, 0 where no-data -> (n, class, y, x) logits.
 
     Height and width are multiples of 32. Which planes are given is fixed when it is built; the
     weights are the same for any choice.

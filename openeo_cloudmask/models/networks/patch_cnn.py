@@ -1,4 +1,4 @@
-"""The patch CNN of Kristollari and Karathanassi (2020): 16 x 16 pixels in, cloud or not out.
+"""The patch CNN of Kristollari and Karathanassi (2020): 16 x 16 pixels in, cloud/non-cloud out.
 
 Three times 3 x 3 convolution and 2 x 2 pooling, then three dense layers; 6,363 parameters. Label
 is the pixel at row 8, column 8 of the patch.

@@ -1,6 +1,6 @@
 """Percentiles of each band of a window, over its valid pixels only.
 
-Two ways to the same numbers: on the CPU a sort by NumPy, one band a thread; elsewhere, and in an
+Two ways to the same numbers: on the CPU a sort by NumPy, one band per thread; elsewhere, and in an
 exported graph, a sort by torch. Both interpolate linearly between neighbouring ranks.
 """
 

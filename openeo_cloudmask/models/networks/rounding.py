@@ -3,7 +3,7 @@
 Rounded one by one, thousands of weights each lose up to 1/512 of themselves. Here the weights are
 rounded in turn, and those still to come make up for what was lost, as far as their inputs are
 alike: optimal brain compression (Frantar and Alistarh 2022, arXiv:2208.11580) in the order of
-columns (GPTQ, Frantar et al. 2022, arXiv:2210.17323). What is alike is measured once on a made-up
+columns (GPTQ, Frantar et al. 2022, arXiv:2210.17323). What is alike is measured once on a synthetic
 scene: channels by their second moments, neighbouring pixels by their autocorrelation; the inputs'
 second moments are taken as the product of the two, so that small matrices do.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# What is added to a matrix's diagonal, as a part of its mean: scenes are not the made-up one.
+# What is added to a matrix's diagonal, as a part of its mean: scenes are not the synthetic one.
 _CHANNEL_DAMPING = 0.3
 _PIXEL_DAMPING = 1e-3
 

@@ -87,7 +87,7 @@ def read_count(config: Mapping[str, Any], key: str) -> int:
     """Return the whole number above zero that ``config`` has under ``key``.
 
     Raises:
-        OptionError: There is none.
+        OptionError: It is missing, or another value.
     """
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -101,7 +101,7 @@ def read_section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return the settings that ``config`` has under ``key``.
 
     Raises:
-        OptionError: There are none.
+        OptionError: They are missing, or another value.
     """
     value = config.get(key)
     if not isinstance(value, dict):

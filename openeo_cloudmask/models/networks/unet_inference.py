@@ -7,7 +7,7 @@
   were 36. The skip's own convolution adds its result to it.
 * **Winograd's convolution** where channels are many and the arithmetic is fp32.
 * **The encoder as one graph**, whose widened tensors are never written.
-* **Four pixels a step in the head**: few classes fill a vector register only together.
+* **Four pixels per step in the head**: few classes fill a vector register only together.
 * **bf16 around a centre.** bfloat16 keeps 8 bits of a number, so what is lost grows with the
   number's size, not with what varies. Each tensor is therefore stored as a constant a channel
   (its mean over a calibration image) minus the values; the constant's own way through the next
@@ -286,7 +286,7 @@ def _conv(layers: nn.Sequential) -> nn.Conv2d:
 
 
 def _calibration_image(bands: int, side_px: int) -> Tensor:
-    """A made-up scene (1, band, y, x): smooth reflectance 0-0.8, from a fixed seed."""
+    """A synthetic scene (1, band, y, x): smooth reflectance 0-0.8, from a fixed seed."""
     generator = torch.Generator().manual_seed(_CALIBRATION_SEED)
     coarse = 0.8 * torch.rand((1, bands, 9, 9), generator=generator)
     smooth = F.interpolate(coarse, size=(side_px, side_px), mode="bilinear", align_corners=True)

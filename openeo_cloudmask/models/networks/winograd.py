@@ -1,6 +1,6 @@
 """A 3 x 3 convolution by Winograd's F(4 x 4, 3 x 3): a quarter of the products, in fp32.
 
-Each tile of 6 x 6 pixels gives 4 x 4 output pixels by 36 products a pair of channels where the
+Each tile of 6 x 6 pixels gives 4 x 4 output pixels by 36 products per pair of channels where the
 direct form takes 144 (Lavin and Gray 2016, doi:10.1109/CVPR.2016.435, points 0, 1, -1, 2, -2).
 The transforms are small matrices over all tiles at once; they pay where channels are many.
 """
