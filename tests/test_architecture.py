@@ -34,7 +34,7 @@ FLOORS = {
     "lazy": 2.7,
     "labels": 2.7,
     "front": 4.5,
-    **dict.fromkeys(("products", "simulator", "alcd", "evaluation"), 3),
+    **dict.fromkeys(("products", "fetch", "simulator", "alcd", "evaluation"), 3),
     **dict.fromkeys(("stac", "openeo", "training"), 4),
     "backend": 5,
     **dict.fromkeys(("cli", "viewer"), 6),
@@ -43,6 +43,8 @@ SAME_FLOOR = {
     # The registry and the networks stand on the kernel's types; scores need products, ALCD's
     # references, and simulated scenes.
     ("models", "inference"),
+    ("fetch", "products"),
+    ("alcd", "fetch"),
     ("simulator", "products"),
     ("simulator", "alcd"),
     ("alcd", "products"),

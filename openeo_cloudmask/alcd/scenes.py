@@ -10,9 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from openeo_cloudmask.fetch.files import RemoteFile
+from openeo_cloudmask.fetch.names import SentinelName, choose_sentinel, parse_scene_name
+
 REFERENCE_GROUP, HOLLSTEIN_GROUP = "Reference_dataset", "Hollstein"
 GROUPS = (REFERENCE_GROUP, HOLLSTEIN_GROUP)
 ARCHIVE_FOLDER = "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle"
+ALCD_ARCHIVE = RemoteFile(
+    url=f"https://zenodo.org/records/1460961/files/{ARCHIVE_FOLDER}.tgz?download=1",
+    name=f"{ARCHIVE_FOLDER}.tgz",
+    digest="sha256:5912fbcfe9edbc1c2cdffbb7ef0119ffdb3099bc9eec37efe301929008bf966d",
+)
+"""doi:10.5281/zenodo.1460961, Baetens and Hagolle, "Sentinel-2 reference cloud masks"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +143,17 @@ ALCD_SCENES = _table()
 
 
 def find_scene_info(name: str) -> AlcdSceneInfo | None:
-    """Return the scene of a folder's or product's name, old or new; None for any other name."""
+    """Return the scene of a folder's or product's name; None for any other name.
+
+    Args:
+        name: old or new, or that of the same scene processed again: same satellite, tile and pass.
+    """
     plain = name.removesuffix("/").removesuffix(".SAFE")
     for scene in ALCD_SCENES:
         if plain in (scene.archive_name, scene.product_name):
+            return scene
+    for scene in ALCD_SCENES:
+        wanted = parse_scene_name(scene.product_name)
+        if isinstance(wanted, SentinelName) and choose_sentinel(wanted, [plain]) is not None:
             return scene
     return None

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
+from openeo_cloudmask.cli.references_fetch import fetch
 from openeo_cloudmask.errors import OptionError
 
 if TYPE_CHECKING:
-    from openeo_cloudmask.alcd.download import Progress
     from openeo_cloudmask.alcd.types import AlcdScene
     from openeo_cloudmask.evaluation.reference_format import ReferenceFormat
     from openeo_cloudmask.evaluation.report import ScoreReport
+    from openeo_cloudmask.fetch.files import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_references)
     group.command("show")(show_reference)
     group.command("download")(download_references)
+    group.command("fetch")(fetch)
     group.command("formats")(list_formats)
     app.add_typer(group, name="references")
     app.command("score")(score)
@@ -97,7 +99,8 @@ def download_references(
     folder: Annotated[Path, typer.Argument(help="Where the archive is to lie.")] = Path(),
 ) -> None:
     """Fetch the archive; continues where it stopped, and checks the published digest."""
-    from openeo_cloudmask.alcd.download import ALCD_ARCHIVE, download_file
+    from openeo_cloudmask.alcd.scenes import ALCD_ARCHIVE
+    from openeo_cloudmask.fetch.files import download_file
 
     with _download_bar(ALCD_ARCHIVE.name) as progress:
         path = download_file(ALCD_ARCHIVE, folder, progress=progress)

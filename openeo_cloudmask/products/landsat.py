@@ -1,9 +1,9 @@
-"""Landsat Collection 2 Level-1 products, as folders or tars.
+"""Landsat Level-1 products, as folders or tars: Collection 2, 1, and those before collections.
 
 Reflectance is divided by the sine of the sun's elevation; thermal bands become brightness
 temperature, normalised to 0-1. All constants come from the MTL file. DN 0 and bit 0 of QA_PIXEL
-are no-data. The grid is that of the 30 m bands; the panchromatic band (15 m) is averaged over the
-area of a 30 m pixel, whose centre is that of a panchromatic pixel.
+(BQA before Collection 2) are no-data. The grid is that of the 30 m bands; the panchromatic band
+(15 m) is averaged over the area of a 30 m pixel, whose centre is that of a panchromatic pixel.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from openeo_cloudmask.sensors import (
     normalise_temperature,
 )
 
+_QUALITY = ("_QA_PIXEL.TIF", "_BQA.TIF")
 _SUFFIXES = ("_MTL.TXT", "_MTL.JSON", "_MTL.XML")  # in order of preference
 _SENSORS = {
     "LANDSAT_4": "landsat-4-5-l1",
@@ -185,7 +186,7 @@ def _decoder(band: Band, mtl: Mtl) -> BandDecoder:
 def _find_fill(files: ProductFiles, images: dict[str, str], grid: Grid) -> Fill:
     folder = str(PurePosixPath(next(iter(images.values()))).parent)
     for name in files.names:
-        if str(PurePosixPath(name).parent) == folder and name.upper().endswith("_QA_PIXEL.TIF"):
+        if str(PurePosixPath(name).parent) == folder and name.upper().endswith(_QUALITY):
             if _read_grid(files.gdal_path(name)).shape_yx != grid.shape_yx:
                 raise ProductError(
                     f"{name} is not of the size of the bands, {grid.shape_yx} (y, x)"

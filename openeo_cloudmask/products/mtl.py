@@ -11,11 +11,24 @@ from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.xml import parse_xml
 
 ROOT = "LANDSAT_METADATA_FILE"
+_OLD_ROOT = "L1_METADATA_FILE"
+"""Of Collection 1 and of products before there were collections."""
+_RENAMED = {
+    "RADIOMETRIC_RESCALING": "LEVEL1_RADIOMETRIC_RESCALING",
+    "TIRS_THERMAL_CONSTANTS": "LEVEL1_THERMAL_CONSTANTS",
+    "THERMAL_CONSTANTS": "LEVEL1_THERMAL_CONSTANTS",
+    "IMAGE_ATTRIBUTES": "IMAGE_ATTRIBUTES",
+    "METADATA_FILE_INFO": "PRODUCT_CONTENTS",
+    "PRODUCT_METADATA": "PRODUCT_CONTENTS",
+}
+"""Group of an old file -> that of Collection 2."""
+_OF_THE_IMAGE = ("SPACECRAFT_ID", "SENSOR_ID", "DATE_ACQUIRED", "SCENE_CENTER_TIME")
+"""Keys of the old group of the product that are of the image's in Collection 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mtl:
-    """The content of an MTL file of Collection 2: group -> key -> text."""
+    """The content of an MTL file, in the groups of Collection 2: group -> key -> text."""
 
     name: str
     groups: Mapping[str, Mapping[str, str]]
@@ -30,7 +43,7 @@ class Mtl:
         if value is None:
             raise ProductError(
                 f"{self.name} has no {key} in the group {group}; expected the complete MTL file of "
-                "a Collection 2 Level-1 product"
+                "a Level-1 product"
             )
         return value
 
@@ -70,7 +83,7 @@ def parse_mtl(content: bytes, name: str) -> Mtl:
         name: its name, whose suffix tells text, JSON and XML apart.
 
     Raises:
-        ProductError: it cannot be read, or is not of Collection 2.
+        ProductError: it cannot be read, or is of something else.
     """
     suffix = name.rsplit(".", 1)[-1].lower()
     try:
@@ -88,11 +101,27 @@ def parse_mtl(content: bytes, name: str) -> Mtl:
         if isinstance(err, ProductError):
             raise
         raise ProductError(f"{name} cannot be read as Landsat metadata: {err}") from err
-    if top != ROOT:
+    if top == _OLD_ROOT:
+        groups = _as_collection_2(groups)
+    elif top != ROOT:
         raise ProductError(
-            f"{name} begins with {top!r}; expected {ROOT!r}, as in products of Collection 2"
+            f"{name} begins with {top!r}; expected {ROOT!r} (Collection 2) or {_OLD_ROOT!r}"
         )
     return Mtl(name=name, groups=groups)
+
+
+def _as_collection_2(groups: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the groups of an older file under the names of Collection 2."""
+    out: dict[str, dict[str, str]] = {}
+    for group, items in groups.items():
+        out.setdefault(_RENAMED.get(group, group), {}).update(items)
+    contents = out.setdefault("PRODUCT_CONTENTS", {})
+    image = out.setdefault("IMAGE_ATTRIBUTES", {})
+    image |= {key: contents[key] for key in _OF_THE_IMAGE if key in contents}
+    contents.setdefault("PROCESSING_LEVEL", contents.get("DATA_TYPE", ""))
+    if scene := contents.get("LANDSAT_SCENE_ID"):
+        contents.setdefault("LANDSAT_PRODUCT_ID", scene)
+    return out
 
 
 def _parse_json(content: bytes) -> tuple[str, dict[str, dict[str, str]]]:

@@ -42,30 +42,36 @@ def find_scenes(products: Path, references: Path) -> Iterator[PatchScene]:
     """Yield each reference scene whose product is in the folder ``products``.
 
     Args:
-        products: folder with ``<product name>.SAFE``, or the same as ``.zip``.
+        products: folder with ``<product name>.SAFE``, or the same as ``.zip``; the same scene
+            processed again will do.
         references: the ALCD archive, folder or .tgz.
 
     Raises:
         ReferenceDataError: no reference has its product there, or one is on another grid.
     """
     from openeo_cloudmask.alcd.archive import AlcdArchive
+    from openeo_cloudmask.alcd.scenes import find_scene_info
     from openeo_cloudmask.products import open_product
 
+    there: dict[object, Path] = {}
+    for path in sorted(products.iterdir()) if products.is_dir() else ():
+        if path.suffix in (".SAFE", ".zip"):
+            name = path.name.removesuffix(".zip").removesuffix(".SAFE")
+            there[find_scene_info(name) or name] = path
     with AlcdArchive(references) as archive:
         found = 0
         for entry in archive.distinct():
-            names = {entry.name, *(() if entry.info is None else (entry.info.product_name,))}
-            paths = [products / f"{name}{end}" for name in names for end in (".SAFE", ".zip")]
-            path = next((path for path in paths if path.exists()), None)
-            if path is None:
+            product = there.get(entry.info or entry.name)
+            if product is None:
                 continue
             found += 1
-            with open_product(path) as scene:
+            with open_product(product) as scene:
                 yield read_patch_scene(scene, archive.read(entry))
         if not found:
             raise ReferenceDataError(
                 f"none of the {len(archive.distinct())} scenes of {references} has its product in "
-                f"{products}; expected folders named like {archive.entries[0].name}.SAFE"
+                f"{products}; expected folders named like {archive.entries[0].name}.SAFE. "
+                f"`cloudmask references fetch --all --folder {products}` gets them"
             )
 
 

@@ -56,6 +56,8 @@ class Task:
     output: Path | None = None
     percentages: Path | None = None
     """What the classes of the mask were chosen from, where it is kept."""
+    product: Path | None = None
+    """The product that it fetched."""
     state: State = State.RUNNING
     share: float = 0.0
     """Of the work done, 0-1."""

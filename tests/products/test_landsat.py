@@ -147,8 +147,8 @@ def test_other_broken_products_are_refused(write_landsat):
     mtl.write_text(good[: len(good) // 2])
     with pytest.raises(ProductError, match="the file is cut off"):
         open_product(path)
-    mtl.write_text(good.replace("LANDSAT_METADATA_FILE", "L1_METADATA_FILE"))
-    with pytest.raises(ProductError, match=r"'L1_METADATA_FILE'; expected .*Collection 2"):
+    mtl.write_text(good.replace("LANDSAT_METADATA_FILE", "L0_METADATA_FILE"))
+    with pytest.raises(ProductError, match=r"'L0_METADATA_FILE'; expected .*Collection 2"):
         open_product(path)
     mtl.write_text(good.replace("LANDSAT_1", "LANDSAT_8").replace('"2.0000E-05"', '"two"'))
     with pytest.raises(ProductError, match="REFLECTANCE_MULT_BAND_1 is 'two'"):
@@ -226,3 +226,61 @@ def test_a_band_of_the_wrong_size_is_refused(write_landsat):
     path, _ = write_landsat(counts={3: np.full((40, 49), 9000, np.uint16)})
     with pytest.raises(ProductError, match="has 40 x 49 pixels"):
         open_product(path)
+
+
+_OLD_GROUPS = {
+    "LEVEL1_RADIOMETRIC_RESCALING": "RADIOMETRIC_RESCALING",
+    "LEVEL1_THERMAL_CONSTANTS": "TIRS_THERMAL_CONSTANTS",
+}
+
+
+@pytest.mark.parametrize("collection", ["PRE", "01"])
+def test_products_of_before_collection_2_are_read_alike(write_landsat, collection):
+    path, _ = write_landsat(form="json")
+    with open_product(path) as scene:
+        new, about = _read(scene, *scene.band_labels), scene.metadata
+    (mtl,) = path.glob("*_MTL.json")
+    groups = dict(parse_mtl(mtl.read_bytes(), mtl.name).groups)
+    mtl.unlink()
+    image, contents = dict(groups["IMAGE_ATTRIBUTES"]), dict(groups["PRODUCT_CONTENTS"])
+    moved = ("SPACECRAFT_ID", "SENSOR_ID", "DATE_ACQUIRED", "SCENE_CENTER_TIME")
+    level = contents.pop("PROCESSING_LEVEL")
+    product = {
+        "DATA_TYPE": "L1T" if collection == "PRE" else level,
+        **{key: image.pop(key) for key in moved},
+        **{key: value for key, value in contents.items() if key.startswith("FILE_NAME")},
+    }
+    info = {"LANDSAT_SCENE_ID": "LC80010112014080LGN00"}
+    if collection == "01":
+        info["LANDSAT_PRODUCT_ID"] = contents["LANDSAT_PRODUCT_ID"]
+    old = {
+        "METADATA_FILE_INFO": info,
+        "PRODUCT_METADATA": product,
+        "IMAGE_ATTRIBUTES": image,
+        **{_OLD_GROUPS[key]: groups[key] for key in _OLD_GROUPS},
+    }
+    lines = [
+        line
+        for group, items in old.items()
+        for line in (
+            f"GROUP = {group}",
+            *(f'  {key} = "{value}"' for key, value in items.items()),
+            f"END_GROUP = {group}",
+        )
+    ]
+    text = "\n".join(["GROUP = L1_METADATA_FILE", *lines, "END_GROUP = L1_METADATA_FILE", "END"])
+    mtl.with_suffix(".txt").write_text(text)
+    (first, *_) = sorted(path.glob("*_B2.TIF"))
+    with rasterio.open(first) as data:
+        profile = data.profile
+    fill = np.ones((40, 50), np.uint16) * 2720
+    fill[:4] = 1
+    with rasterio.open(path / "SCENE_BQA.TIF", "w", **profile) as data:
+        data.write(fill, 1)
+    with open_product(path) as scene:
+        read = _read(scene, *scene.band_labels)
+        assert scene.acquired is not None
+        expected = about["id"] if collection == "01" else "LC80010112014080LGN00"
+        assert scene.metadata["id"] == expected
+    assert np.isnan(read[:, :4]).all()
+    np.testing.assert_array_equal(read[:, 4:], new[:, 4:])

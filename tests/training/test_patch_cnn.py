@@ -181,6 +181,19 @@ def test_evaluation_writes_masks_metrics_and_confusion(tmp_path, scenes):
     assert (folder / "metrics.csv").exists()
 
 
+def test_a_product_processed_again_is_that_of_its_reference(tmp_path):
+    first = "S2B_MSIL1C_20171009T102009_N0205_R065_T32TMR_20171009T102008"
+    scene = simulate_scene(2, size=240)
+    product = write_product(scene, tmp_path / "products")
+    product.rename(
+        product.with_name("S2B_MSIL1C_20171009T102009_N0500_R065_T32TMR_20230901T010203.SAFE")
+    )
+    write_alcd_scene(tmp_path / "archive", make_reference(scene, first))
+    assert [item.name for item in find_scenes(tmp_path / "products", tmp_path / "archive")] == [
+        first
+    ]
+
+
 def test_products_and_references_become_scenes_at_sixty_metres(tmp_path):
     scene = simulate_scene(2, size=240, decks=("cumulus",), cloud_fraction=0.4)
     product = write_product(scene, tmp_path / "products")
@@ -192,7 +205,7 @@ def test_products_and_references_become_scenes_at_sixty_metres(tmp_path):
     # 10 m bands: the pixel nearest the middle of each 60 m pixel.
     red = scene.cube[scene.band_names.index("B04"), 3::6, 3::6]
     np.testing.assert_allclose(read.cube[BANDS.index("B04")], red, atol=6e-5)
-    with pytest.raises(ReferenceDataError, match="has its product in"):
+    with pytest.raises(ReferenceDataError, match=r"has its product in.*references fetch --all"):
         list(find_scenes(tmp_path / "archive", tmp_path / "archive"))
     other = make_reference(simulate_scene(3, size=240, decks=()), "elsewhere")
     with open_product(product) as opened, pytest.raises(ReferenceDataError, match="another grid"):

@@ -10,18 +10,22 @@ from streamlit_folium import st_folium
 
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES, AlcdSceneInfo
 from openeo_cloudmask.classes import SCHEMES
+from openeo_cloudmask.fetch.archives import ARCHIVES
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre, world_map
+from openeo_cloudmask.viewer.fetching import models_for, start_fetch
+from openeo_cloudmask.viewer.local import State
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
 from openeo_cloudmask.viewer.meaning import EXAMPLE
 from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE
 from openeo_cloudmask.viewer.session import ReferenceEntry
 from openeo_cloudmask.viewer.uploads import save_upload
-from openeo_cloudmask.viewer.web import make_demo, session, told
+from openeo_cloudmask.viewer.web import follow_tasks, make_demo, session, told
 
 PAGE = {"title": "References", "icon": ":material/public:", "place": 7}
 
 MAP_HEIGHT_PX = 330
 AS_SAID, OWN_CODES = "as the file says", "values of its own"
+ALL_BANDS = "all bands"
 COLOR, OWN_COLOR = "#0072B2", "#D55E00"
 DOI = "https://doi.org/10.5281/zenodo.1460961"
 
@@ -76,6 +80,53 @@ def draw_table() -> None:
         f"Baetens and Hagolle, [doi:10.5281/zenodo.1460961]({DOI}); get the archive with "
         "`cloudmask references download DIR`."
     )
+    fetch_images()
+
+
+def fetch_images() -> None:
+    """Draw the form that fetches Level-1C products of the scenes."""
+    st.subheader("Their images")
+    if not allowed_paths():
+        st.caption(
+            "`cloudmask references fetch SCENE` gets them; with `cloudmask viewer --allow-paths` "
+            "this page does."
+        )
+        return
+    products = {f"{item.location}, {item.date}": item.product_name for item in ALCD_SCENES}
+    left, right = st.columns(2)
+    chosen = left.selectbox("Scene to fetch", list(products))
+    bands = right.selectbox(
+        "Bands to fetch", [ALL_BANDS, *models_for(products[chosen])],
+        help="All bands of a product are about 700 MB; those that a model takes are less",
+    )  # fmt: skip
+    archive = left.selectbox(
+        "Archive", list(ARCHIVES),
+        help="google needs no account; copernicus takes CDSE_USERNAME and CDSE_PASSWORD",
+    )  # fmt: skip
+    folder = right.text_input("Folder for products, on the machine where the viewer runs")
+    if st.button("Fetch the product", icon=":material/download:", disabled=not folder):
+        task = start_fetch(
+            products[chosen],
+            Path(folder).expanduser(),
+            archive=archive,
+            model=None if bands == ALL_BANDS else bands,
+        )
+        session().tasks.append(task)
+        st.rerun()
+    follow_tasks()
+    for task in session().tasks:
+        if task.product is not None and task.state is State.FINISHED:
+            text, button = st.columns([4, 1], vertical_alignment="center")
+            text.write(task.message)
+            if button.button("Open it", key=f"fetched_{task.id}"):
+                with told(), st.spinner("Opening the scene"):
+                    session().add_scene(task.product, title=task.product.stem)
+                st.success(f"{task.product.stem} is open", icon=":material/check_circle:")
+
+
+def allowed_paths() -> bool:
+    """Return whether whoever started the viewer lets its users name files."""
+    return bool(os.environ.get(ALLOW_PATHS_VARIABLE))
 
 
 def open_references() -> None:
@@ -98,7 +149,7 @@ def open_references() -> None:
             path = save_upload(upload, upload.name, upload.size, current.folder)
             entry = current.add_reference(path, meaning=meaning)
         st.success(f"{entry.title} is open", icon=":material/check_circle:")
-    allowed = bool(os.environ.get(ALLOW_PATHS_VARIABLE))
+    allowed = allowed_paths()
     text = st.text_input(
         "ALCD archive (folder) or scene folder, on the machine where the viewer runs",
         disabled=not allowed,

@@ -12,11 +12,12 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from openeo_cloudmask.alcd.download import ALCD_ARCHIVE, RemoteFile, download_file
+from openeo_cloudmask.alcd.scenes import ALCD_ARCHIVE
 from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.fetch.files import RemoteFile, download_file
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
-DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 @dataclass
@@ -62,13 +63,13 @@ def server() -> Iterator[Server]:
     httpd.server_close()
 
 
-def _remote(server: Server, sha256: str = DIGEST) -> RemoteFile:
-    return RemoteFile(url=server.url, name="archive.tgz", sha256=sha256)
+def _remote(server: Server, digest: str = DIGEST) -> RemoteFile:
+    return RemoteFile(url=server.url, name="archive.tgz", digest=digest)
 
 
 def test_the_published_file_is_the_zenodo_record() -> None:
     assert ALCD_ARCHIVE.url.startswith("https://zenodo.org/records/1460961/files/")
-    assert len(ALCD_ARCHIVE.sha256) == 64
+    assert str(ALCD_ARCHIVE.digest).startswith("sha256:5912")
     assert ALCD_ARCHIVE.name == "SENTINEL_2_reference_cloud_masks_Baetens_Hagolle.tgz"
 
 
@@ -111,17 +112,17 @@ def test_a_complete_part_needs_only_its_digest(server: Server, tmp_path: Path) -
 
 def test_another_file_is_not_kept(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ReferenceDataError, match=f"expected {'0' * 64}"):
-        download_file(_remote(server, "0" * 64), tmp_path)
+        download_file(_remote(server, f"sha256:{0:064}"), tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "archive.tgz").write_bytes(b"old")
-    with pytest.raises(ReferenceDataError, match="has another digest"):
+    with pytest.raises(ReferenceDataError, match="it is another file than the published one"):
         download_file(_remote(server), tmp_path)
 
 
 def test_a_missing_file_or_server_is_told(server: Server, tmp_path: Path) -> None:
-    gone = RemoteFile(url=server.url.replace("/file", "/gone"), name="archive.tgz", sha256=DIGEST)
+    gone = RemoteFile(url=server.url.replace("/file", "/gone"), name="archive.tgz", digest=DIGEST)
     with pytest.raises(ReferenceDataError, match="HTTP 404"):
         download_file(gone, tmp_path)
-    nobody = RemoteFile(url="http://127.0.0.1:1/file", name="archive.tgz", sha256=DIGEST)
+    nobody = RemoteFile(url="http://127.0.0.1:1/file", name="archive.tgz", digest=DIGEST)
     with pytest.raises(ReferenceDataError, match="cannot be fetched"):
         download_file(nobody, tmp_path)

@@ -1,0 +1,1 @@
+"""References and their images from public archives: found, fetched, checked."""
