@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from openeo_cloudmask.front import list_models, mask
     from openeo_cloudmask.openeo.client import cloud_mask
     from openeo_cloudmask.options import MaskOptions
-    from openeo_cloudmask.products.mask import mask_product
-    from openeo_cloudmask.products.open import open_product as open_scene
+    from openeo_cloudmask.products.anywhere import mask_product, open_scene
     from openeo_cloudmask.simulator.scene import simulate_scene as simulate
 
 __all__ = [
@@ -34,8 +33,8 @@ _HOMES = {
     "cloud_mask": ("openeo.client", "cloud_mask"),
     "list_models": ("front", "list_models"),
     "mask": ("front", "mask"),
-    "mask_product": ("products.mask", "mask_product"),
-    "open_scene": ("products.open", "open_product"),
+    "mask_product": ("products.anywhere", "mask_product"),
+    "open_scene": ("products.anywhere", "open_scene"),
     "simulate": ("simulator.scene", "simulate_scene"),
 }
 

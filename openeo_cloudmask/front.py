@@ -36,7 +36,8 @@ def mask(
         data: an ``xarray.DataArray`` (dimensions bands, y, x and perhaps t, in any order, as
             openEO, stackstac and rioxarray name them); an ``xarray.Dataset`` with a variable per
             band, as odc-stac loads it; an array (band, y, x) or (t, band, y, x) of NumPy or dask,
-            with ``bands``; the path of a product or raster; or an ``openeo.DataCube``. Values are
+            with ``bands``; the path of a product or raster, or its address (https, s3); or an
+            ``openeo.DataCube``. Values are
             reflectance 0-1 unless ``scale`` and ``offset`` are given.
         bands: a name for each band in order, where ``data`` has none.
         progress: called with (done, total) windows, where pixels are computed at once.
@@ -60,11 +61,12 @@ def mask(
         options["model"] = adopt_model(options["model"]).id
     chosen = parse_context(options)
     if isinstance(data, str | Path):
+        from openeo_cloudmask.products.addresses import parse_source
         from openeo_cloudmask.products.mask import ReadOptions, mask_scene
 
         names = None if bands is None else tuple(bands)
         read = ReadOptions(bands=names, ungeoreferenced=True)
-        return mask_scene(data, chosen, read=read, progress=progress)
+        return mask_scene(parse_source(data), chosen, read=read, progress=progress)
     if type(data).__module__.partition(".")[0] == "openeo":
         from openeo_cloudmask.openeo.client import apply_options
 

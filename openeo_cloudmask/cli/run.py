@@ -16,6 +16,7 @@ from openeo_cloudmask.options import MaskOptions
 if TYPE_CHECKING:
     from openeo_cloudmask.masking import Masker
     from openeo_cloudmask.products import MaskReport
+    from openeo_cloudmask.products.addresses import Source
 
 
 def register(app: typer.Typer) -> None:
@@ -25,11 +26,12 @@ def register(app: typer.Typer) -> None:
 
 def run(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="INPUT...",
             help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), a folder of "
-            "bands, GeoTIFF, COG, NetCDF or Zarr; one or several.",
+            "bands, GeoTIFF, COG, NetCDF or Zarr; one or several. Also the https:// or s3:// address "
+            "of a raster, or the s3:// address of a folder.",
         ),
     ],
     output: Annotated[
@@ -105,6 +107,7 @@ def run(
     from openeo_cloudmask.models import get_model, licence_notice
     from openeo_cloudmask.models.mlm import is_item
     from openeo_cloudmask.products import ReadOptions, mask_product
+    from openeo_cloudmask.products.addresses import parse_source
     from openeo_cloudmask.products.mask import is_done
 
     if is_item(str(options.get("model"))):
@@ -121,7 +124,7 @@ def run(
         ungeoreferenced=ungeoreferenced,
     )
     into_folder = len(sources) > 1 or output.is_dir()
-    pairs = plan_outputs(sources, output)
+    pairs = plan_outputs([parse_source(text) for text in sources], output)
     get_model(chosen.model)  # a wrong name is told before anything is read
     said: set[str] = set()
 
@@ -137,7 +140,7 @@ def run(
                 typer.echo(line, err=True)
         said.update(lines)
 
-    def work(source: Path, target: Path, progress: Advance) -> MaskReport | None:
+    def work(source: Source, target: Path, progress: Advance) -> MaskReport | None:
         if into_folder and not overwrite and is_done(target, source, chosen, read):
             return None
         return mask_product(

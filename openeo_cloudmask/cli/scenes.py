@@ -16,12 +16,13 @@ from openeo_cloudmask.errors import CloudMaskError, OptionError, OutputError
 
 if TYPE_CHECKING:
     from openeo_cloudmask.products import MaskReport
+    from openeo_cloudmask.products.addresses import Source
 
 _SUFFIXES = (
     *(".safe", ".zip", ".tar", ".gz", ".tgz", ".tif", ".tiff", ".jp2", ".zarr"),
     *(".nc", ".nc4", ".cdf", ".netcdf"),
 )
-Work = Callable[[Path, Path, Advance], "MaskReport | None"]
+Work = Callable[["Source", Path, Advance], "MaskReport | None"]
 """Masks (scene, output) and tells its progress; None where the mask was there before."""
 
 
@@ -29,13 +30,13 @@ Work = Callable[[Path, Path, Advance], "MaskReport | None"]
 class Outcome:
     """What came of a run."""
 
-    made: list[tuple[Path, MaskReport]] = field(default_factory=list)
-    there: list[Path] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
+    made: list[tuple[Source, MaskReport]] = field(default_factory=list)
+    there: list[Source] = field(default_factory=list)
+    failed: list[tuple[Source, str]] = field(default_factory=list)
     seconds: float = 0.0
 
 
-def plan_outputs(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
+def plan_outputs(sources: Sequence[Source], output: Path) -> list[tuple[Source, Path]]:
     """Return each scene with the file of its mask: ``output``, or a file in that folder.
 
     Raises:
@@ -62,7 +63,7 @@ def plan_outputs(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path
     return [(source, output / f"{name}_mask.tif") for source, name in pairs]
 
 
-def _bare_name(source: Path) -> str:
+def _bare_name(source: Source) -> str:
     """Return its name without what kind of file it is; other dots (HLS.S30.T32TQM...) stay."""
     name = source.name
     while (suffix := Path(name).suffix.lower()) in _SUFFIXES:
@@ -70,7 +71,9 @@ def _bare_name(source: Path) -> str:
     return name
 
 
-def mask_scenes(pairs: Sequence[tuple[Path, Path]], work: Work, *, skip_errors: bool) -> Outcome:
+def mask_scenes(
+    pairs: Sequence[tuple[Source, Path]], work: Work, *, skip_errors: bool
+) -> Outcome:
     """Return what came of masking each of ``pairs`` (scene, output) in turn.
 
     Raises:

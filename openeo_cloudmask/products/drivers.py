@@ -10,6 +10,7 @@ opened could have any file of the machine read. NetCDF and Zarr are read without
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.addresses import S3_HINT
 
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """GDAL drivers that may open a file."""
@@ -35,6 +37,12 @@ _REFERRING = ("OVERVIEWS", "GEOLOCATION")
 """Metadata by which even a GeoTIFF makes GDAL open something else: ``OVERVIEW_FILE`` may be any
 path, or a whole VRT, and is read as the file's overview."""
 
+
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "15", "GDAL_HTTP_TIMEOUT": "120",
+    "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1",
+}  # fmt: skip
+"""Seconds, and tries, after which a web server or bucket is given up."""
 
 Opener = Any
 """From a name to a binary file object: a function or a file container, as rasterio takes them."""
@@ -55,18 +63,21 @@ def open_raster(
     """
     name = os.fspath(path)
     try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        with (
+            warnings.catch_warnings(),
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", **web_settings()),
+        ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = _open(name, opener, {} if overview is None else {"OVERVIEW_LEVEL": overview})
     except RasterioError as err:
         raise ProductError(
-            f"cannot open {name} as a raster: {str(err).rstrip('.')}. Expected a GeoTIFF or JPEG "
-            f"2000{_hint(name)}"
+            f"cannot open {shown(name)} as a raster: {shown(err).rstrip('.')}. Expected a GeoTIFF "
+            f"or JPEG 2000{_hint(name)}"
         ) from err
     if found := [domain for domain in _REFERRING if dataset.tags(ns=domain)]:
         dataset.close()
         raise ProductError(
-            f"{name} takes pixels from other files (its metadata {found[0]}); expected a file that "
+            f"{shown(name)} takes pixels from other files (its metadata {found[0]}); expected a file that "
             "holds its own"
         )
     return dataset
@@ -103,7 +114,19 @@ def skipped_drivers() -> str:
     return ",".join(sorted(names - KEPT))
 
 
+def web_settings() -> dict[str, str]:
+    """Return how GDAL reads from elsewhere, as far as the environment does not say it."""
+    return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+
+
+def shown(name: object) -> str:
+    """Return a path of GDAL, or its message, without the queries of addresses: they hold keys."""
+    return re.sub(r"(?<=[^\s?])\?[^\s'\"?]*=[^\s'\"]*", "", str(name))
+
+
 def _hint(name: str) -> str:
+    if name.startswith("/vsis3/"):
+        return f". {S3_HINT}"
     try:
         with Path(name).open("rb") as file:
             start = file.read(1024)

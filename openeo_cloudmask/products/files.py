@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.addresses import Source
 
 METADATA_BYTES = 64 * 2**20
 """Metadata files larger than this are not read; real ones have less than 1 MB."""
@@ -17,11 +18,14 @@ FILES = 10_000
 """A product has some hundred files; a folder with more than this is something else."""
 
 
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
 class ProductFiles(Protocol):
     """Files by name, relative to the product's top folder, with ``/`` between the parts."""
 
     @property
-    def where(self) -> Path:
+    def where(self) -> Source:
         """The folder or archive."""
 
     @property
@@ -52,7 +56,7 @@ class FolderFiles:
         """Return the content of a small file."""
         path = self.where / name
         try:
-            _check_size(path.stat().st_size, str(path))
+            check_size(path.stat().st_size, str(path))
             return path.read_bytes()
         except OSError as err:
             raise ProductError(f"cannot read {path}: {err}") from err
@@ -89,13 +93,13 @@ class ArchiveFiles:
         try:
             if self._zip:
                 with zipfile.ZipFile(self.where) as archive:
-                    _check_size(archive.getinfo(stored).file_size, name)
+                    check_size(archive.getinfo(stored).file_size, name)
                     # A directory may lie: no more is unpacked at a time than it may be.
                     with archive.open(stored) as packed:
                         return packed.read(METADATA_BYTES)
             with tarfile.open(self.where) as tar:
                 member = tar.getmember(stored)
-                _check_size(member.size, name)
+                check_size(member.size, name)
                 stream = tar.extractfile(member)
                 return b"" if stream is None else stream.read()
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
@@ -116,7 +120,7 @@ def open_files(path: Path) -> ProductFiles | None:
     if path.is_dir():
         return FolderFiles(path)
     name = path.name.upper()
-    if name.endswith((".ZIP", ".TAR", ".TAR.GZ", ".TGZ")):
+    if name.lower().endswith(ARCHIVE_SUFFIXES):
         return ArchiveFiles(path)
     if name.endswith((".XML", ".TXT", ".JSON")):
         is_metadata = "MTD_" in name or name.rsplit(".", 1)[0].endswith("_MTL")
@@ -125,7 +129,12 @@ def open_files(path: Path) -> ProductFiles | None:
     return None
 
 
-def _check_size(size: int, name: str) -> None:
+def check_size(size: int, name: str) -> None:
+    """Make sure that a metadata file is not too large to be one.
+
+    Raises:
+        ProductError: it is.
+    """
     if size > METADATA_BYTES:
         raise ProductError(
             f"{name} has {size / 2**20:.0f} MB; expected a metadata file of less than "

@@ -22,6 +22,7 @@ from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_input
 from openeo_cloudmask.models.inputs import smallest_set
 from openeo_cloudmask.options import MaskOptions
+from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.ahead import ReadAhead
 from openeo_cloudmask.products.cog import check_output, open_percentages, write_cog
 from openeo_cloudmask.products.drivers import open_raster
@@ -73,7 +74,7 @@ _log = logging.getLogger(__name__)
 
 
 def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
-    path: str | Path,
+    path: str | Path | Address,
     output: str | Path,
     options: MaskOptions | None = None,
     *,
@@ -109,9 +110,10 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
             reflectance; a parameter is not allowed; the output cannot be written.
     """
     options, read = options or MaskOptions(), read or ReadOptions()
-    source, target = Path(path), Path(output)
+    source, target = _source(path), Path(output)
     get_model(options.model)  # a wrong name is told before anything is read
-    check_output(target, source=source, overwrite=overwrite)
+    here = source if isinstance(source, Path) else None
+    check_output(target, source=here, overwrite=overwrite)
     begin, asked = time.monotonic(), request_digest(source, options, read)
     scene, inputs = _open_chosen(source, options, read)
     with scene:
@@ -156,7 +158,7 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
         return replace(report, warnings=masker.warnings())
 
 
-def request_digest(source: Path, options: MaskOptions, read: ReadOptions) -> str:
+def request_digest(source: Source, options: MaskOptions, read: ReadOptions) -> str:
     """Return what tells apart masks of other scenes, options or versions of the package.
 
     A mask's tag ``REQUEST`` holds it, so that a run of many scenes that was stopped can go on.
@@ -167,7 +169,7 @@ def request_digest(source: Path, options: MaskOptions, read: ReadOptions) -> str
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def is_done(target: Path, source: Path, options: MaskOptions, read: ReadOptions) -> bool:
+def is_done(target: Path, source: Source, options: MaskOptions, read: ReadOptions) -> bool:
     """Return whether ``target`` is the mask that ``mask_product`` would make of ``source``.
 
     Raises:
@@ -189,7 +191,7 @@ def is_done(target: Path, source: Path, options: MaskOptions, read: ReadOptions)
 
 
 def mask_scene(
-    path: str | Path,
+    path: str | Path | Address,
     options: MaskOptions | None = None,
     *,
     read: ReadOptions | None = None,
@@ -202,7 +204,7 @@ def mask_scene(
     import xarray as xr
 
     options, read = options or MaskOptions(), read or ReadOptions()
-    scene, inputs = _open_chosen(Path(path), options, read)
+    scene, inputs = _open_chosen(_source(path), options, read)
     with scene:
         masker = Masker(options, inputs)
         pixels = scene.cube(inputs.band_names, sensor=inputs.sensor)
@@ -224,7 +226,13 @@ def mask_scene(
     )
 
 
-def _open_chosen(source: Path, options: MaskOptions, read: ReadOptions) -> tuple[Scene, ModelInput]:
+def _source(path: str | Path | Address) -> Source:
+    return path if isinstance(path, Address) else Path(path)
+
+
+def _open_chosen(
+    source: Source, options: MaskOptions, read: ReadOptions
+) -> tuple[Scene, ModelInput]:
     """Return the scene, and which of its bands are read."""
     scene = _open(source, options.sensor, options, read)
     try:
@@ -240,7 +248,7 @@ def _open_chosen(source: Path, options: MaskOptions, read: ReadOptions) -> tuple
     return scene, inputs
 
 
-def _check_georeference(scene: Scene, source: Path, read: ReadOptions) -> None:
+def _check_georeference(scene: Scene, source: Source, read: ReadOptions) -> None:
     """A mask that lies nowhere is of no use to most; who wants one has to say so."""
     if read.ungeoreferenced or (scene.grid.crs is not None and scene.grid.transform is not None):
         return
@@ -251,7 +259,7 @@ def _check_georeference(scene: Scene, source: Path, read: ReadOptions) -> None:
     )
 
 
-def _open(source: Path, sensor: str | None, options: MaskOptions, read: ReadOptions) -> Scene:
+def _open(source: Source, sensor: str | None, options: MaskOptions, read: ReadOptions) -> Scene:
     scale = options.scale if read.scale is None and options.scale != 1 else read.scale
     offset = options.offset if read.offset is None and options.offset != 0 else read.offset
     return open_product(

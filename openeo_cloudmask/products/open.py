@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, ProductError, SensorError
+from openeo_cloudmask.products.addresses import Address, BucketFiles, Source
 from openeo_cloudmask.products.eopf import is_eopf, open_eopf_scene
-from openeo_cloudmask.products.files import ProductFiles, open_files
+from openeo_cloudmask.products.files import ARCHIVE_SUFFIXES, ProductFiles, open_files
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor, resolve_sensor
 
@@ -16,7 +17,7 @@ NETCDF_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".zarr")
 
 
 def open_product(
-    path: str | Path,
+    path: str | Path | Address,
     *,
     sensor: str | None = None,
     scale: float | None = None,
@@ -33,7 +34,8 @@ def open_product(
     Level-2, DEA, ...; ``products.band_files``), NetCDF and Zarr, GeoTIFF and JPEG 2000.
 
     Args:
-        path: a file or folder; for a product also its main metadata file.
+        path: a file or folder; for a product also its main metadata file. What lies elsewhere has
+            to be an ``Address``: a text is a path of this machine.
         sensor: id of a sensor, or file that describes one, where the file does not say it.
         scale: reflectance a count, for rasters and NetCDF; None takes what the file says.
         offset: reflectance of count 0, as ``scale``.
@@ -48,24 +50,24 @@ def open_product(
         SensorError: the product is of another sensor than asked for.
         OptionError: an option makes no sense for this kind of input.
     """
-    where = Path(path)
-    if not where.exists():
+    where = path if isinstance(path, Address) else Path(path)
+    if isinstance(where, Path) and not where.exists():
         raise ProductError(f"{where} is not there; expected a raster file or a product folder")
     for name, number in (("scale", scale), ("offset", offset)):
         if number is not None and (not math.isfinite(number) or (name == "scale" and not number)):
             raise OptionError(f"{name} is {number}; expected a number such as 0.0001 or -0.1")
     wanted = None if sensor is None else resolve_sensor(sensor)
-    if is_eopf(where):
+    if isinstance(where, Path) and is_eopf(where):
         _refuse(where, "an EOPF product", scale=scale, offset=offset, granule=granule, date=date)
         return _same_sensor(open_eopf_scene(where, bands=bands), wanted, where)
-    if where.suffix.lower() in NETCDF_SUFFIXES:
+    if isinstance(where, Path) and where.suffix.lower() in NETCDF_SUFFIXES:
         from openeo_cloudmask.products.netcdf import open_netcdf_scene
 
         _refuse(where, "a NetCDF or Zarr", granule=granule)
         return open_netcdf_scene(
             where, sensor=wanted, scale=scale, offset=offset, bands=bands, date=date
         )
-    files = open_files(where)
+    files = open_files(where) if isinstance(where, Path) else _open_elsewhere(where)
     if files is None:
         from openeo_cloudmask.products.raster import open_raster_scene
 
@@ -78,6 +80,21 @@ def open_product(
     scene = _open_files(files, where, bands, granule)
     _refuse(where, "a product whose metadata gives it", scale=scale, offset=offset, date=date)
     return _with_layers(_same_sensor(scene, wanted, where), files, layers)
+
+
+def _open_elsewhere(where: Address) -> ProductFiles | None:
+    """Return the files of a folder of a bucket, or None where the address is that of a raster."""
+    name = where.name.lower()
+    whole = name.endswith((*NETCDF_SUFFIXES, *ARCHIVE_SUFFIXES))
+    folder = str(where).endswith("/") or name.endswith(".safe")
+    folder = folder or (where.in_bucket and not where.suffix)
+    if whole or (folder and not where.in_bucket):
+        kind = "NetCDF, Zarr and archives are" if whole else "a folder of a web server is"
+        raise ProductError(
+            f"{where}: {kind} not read from elsewhere; expected the address of a GeoTIFF or JPEG "
+            "2000, or of a folder of a bucket (s3://), or a download of it"
+        )
+    return BucketFiles(where) if folder else None
 
 
 def _with_layers(scene: Scene, files: ProductFiles, layers: Sequence[str]) -> Scene:
@@ -95,7 +112,7 @@ def _with_layers(scene: Scene, files: ProductFiles, layers: Sequence[str]) -> Sc
         raise
 
 
-def _same_sensor(scene: Scene, wanted: Sensor | None, where: Path) -> Scene:
+def _same_sensor(scene: Scene, wanted: Sensor | None, where: Source) -> Scene:
     if wanted is not None and scene.sensor is not None and wanted.id != scene.sensor.id:
         scene.close()
         raise SensorError(
@@ -127,7 +144,7 @@ def _open_bands(
 
 
 def _open_files(
-    files: ProductFiles, where: Path, bands: Sequence[str] | None, granule: str | None
+    files: ProductFiles, where: Source, bands: Sequence[str] | None, granule: str | None
 ) -> Scene:
     from openeo_cloudmask.products.landsat import find_mtl, open_landsat_scene
     from openeo_cloudmask.products.safe import find_safe_metadata, open_safe_scene
@@ -144,6 +161,6 @@ def _open_files(
     )
 
 
-def _refuse(where: Path, what: str, **options: object) -> None:
+def _refuse(where: Source, what: str, **options: object) -> None:
     if given := [name for name, value in options.items() if value is not None]:
         raise OptionError(f"{where} is {what}: {' and '.join(given)} cannot be given; leave it out")

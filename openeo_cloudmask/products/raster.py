@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rasterio.enums import MaskFlags
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.layers import layer_of_file
 from openeo_cloudmask.products.resample import AxisMap
@@ -24,7 +24,7 @@ NAMELESS_HINT = "Name the layers of the file in their order, e.g. --bands B02,B0
 
 
 def open_raster_scene(
-    path: Path,
+    path: Source,
     *,
     sensor: Sensor | None = None,
     scale: float | None = None,
@@ -40,7 +40,7 @@ def open_raster_scene(
     outside the file's mask or alpha band, and those of ``sensors.decode``.
 
     Args:
-        path: the file.
+        path: the file, or its address.
         sensor: what took it, where known.
         scale: reflectance a count; None takes what the file says.
         offset: reflectance of count 0; None takes what the file says.
@@ -50,7 +50,8 @@ def open_raster_scene(
         ProductError: the file cannot be opened, or does not hold numbers.
         BandError: the names do not fit the bands.
     """
-    dataset = open_raster(str(path))
+    opened = path.gdal_path if isinstance(path, Address) else str(path)
+    dataset = open_raster(opened)
     try:
         if not dataset.count:
             raise ProductError(
@@ -69,12 +70,12 @@ def open_raster_scene(
         ]
         labels = _name_bands(path, [dataset.descriptions[n - 1] for n in numbers], bands)
         planes = [
-            _plane(dataset, path, number, scale=scale, offset=offset, band=_find(sensor, label))
+            _plane(dataset, opened, number, scale=scale, offset=offset, band=_find(sensor, label))
             for number, label in zip(numbers, labels, strict=True)
         ]
         masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
         return Scene(
-            source=RasterStack(planes, Fill(mask_path=str(path) if masked else None)),
+            source=RasterStack(planes, Fill(mask_path=opened if masked else None)),
             grid=raster_grid(dataset),
             band_labels=labels,
             sensor=sensor,
@@ -90,7 +91,7 @@ def open_raster_scene(
 
 
 def _name_bands(
-    path: Path, descriptions: Sequence[str | None], bands: Sequence[str] | None
+    path: Source, descriptions: Sequence[str | None], bands: Sequence[str] | None
 ) -> tuple[str, ...]:
     if bands is None and len(descriptions) == 1 and not descriptions[0]:
         layer = layer_of_file(path.name)
@@ -107,7 +108,7 @@ def _name_bands(
 
 def _plane(
     dataset: Any,  # noqa: ANN401 - rasterio has no types
-    path: Path,
+    path: str,
     number: int,
     *,
     scale: float | None,
@@ -115,7 +116,7 @@ def _plane(
     band: Band | None,
 ) -> Plane:
     return Plane(
-        path=str(path),
+        path=path,
         index=number,
         decode=band_decoder(
             band,

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.grid import Grid
-from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.drivers import open_raster, shown, web_settings
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.scene import Floats
 from openeo_cloudmask.sensors import BandDecoder, Decoder, mark_declared
@@ -93,7 +93,7 @@ class RasterStack:
         out = np.empty(shape, np.float32)
         if 0 in shape:
             return out
-        with self._lock, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_NUM_THREADS="ALL_CPUS"):
+        with self._lock, rasterio.Env(**_settings()):
             seen = self._read_seen(rows, columns)
             for group in _groups([self._planes[number] for number in planes]):
                 self._read_group(group, rows, columns, out)
@@ -156,9 +156,13 @@ class RasterStack:
             return work(self._open[path])
         except RasterioError as err:
             raise ProductError(
-                f"cannot read pixels of {path}: {err}. The file may be damaged or incomplete; "
-                "download it again"
+                f"cannot read pixels of {shown(path)}: {shown(err)}. The file may be damaged or "
+                "incomplete; download it again"
             ) from err
+
+
+def _settings() -> dict[str, Any]:
+    return {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": "ALL_CPUS", **web_settings()}
 
 
 def raster_grid(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
