@@ -30,8 +30,8 @@ def run(
         typer.Argument(
             metavar="INPUT...",
             help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), a folder of "
-            "bands, GeoTIFF, COG, NetCDF or Zarr; one or several. Also the https:// or s3:// address "
-            "of a raster, or the s3:// address of a folder.",
+            "bands, GeoTIFF, COG, NetCDF or Zarr; one or several. Also the https:// or s3:// "
+            "address of a raster, or the s3:// address of a folder.",
         ),
     ],
     output: Annotated[

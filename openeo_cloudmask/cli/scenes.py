@@ -71,9 +71,7 @@ def _bare_name(source: Source) -> str:
     return name
 
 
-def mask_scenes(
-    pairs: Sequence[tuple[Source, Path]], work: Work, *, skip_errors: bool
-) -> Outcome:
+def mask_scenes(pairs: Sequence[tuple[Source, Path]], work: Work, *, skip_errors: bool) -> Outcome:
     """Return what came of masking each of ``pairs`` (scene, output) in turn.
 
     Raises:

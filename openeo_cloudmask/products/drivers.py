@@ -77,8 +77,8 @@ def open_raster(
     if found := [domain for domain in _REFERRING if dataset.tags(ns=domain)]:
         dataset.close()
         raise ProductError(
-            f"{shown(name)} takes pixels from other files (its metadata {found[0]}); expected a file that "
-            "holds its own"
+            f"{shown(name)} takes pixels from other files (its metadata {found[0]}); expected a "
+            "file that holds its own"
         )
     return dataset
 

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio.crs import CRS
 
-from openeo_cloudmask.datacube import find_dimension
+from openeo_cloudmask.datacube import find_dimension, nodata_values
 from openeo_cloudmask.errors import (
     BandError,
     InputError,
@@ -25,7 +25,7 @@ from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.products.zarr_codecs import refuse_pickles
-from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder
+from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, mark_declared
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -118,13 +118,12 @@ class _ArraySource:
                 plane[:] = self._read_plane(number, rows, columns)
         return self._decoder.decode(out, planes)
 
-    def _read_plane(self, number: int, rows: slice, columns: slice) -> Any:  # noqa: ANN401
-        array = self._arrays[number]
-        if not self._flip:
-            return array[rows, columns].to_numpy()
-        height = array.shape[0]
-        stored = slice(height - rows.stop, height - rows.start)
-        return array[stored, columns].to_numpy()[::-1]
+    def _read_plane(self, number: int, rows: slice, columns: slice) -> Floats:
+        array, height = self._arrays[number], self._arrays[number].shape[0]
+        stored = slice(height - rows.stop, height - rows.start) if self._flip else rows
+        plane = array[stored, columns].to_numpy().astype(np.float32)
+        mark_declared(plane, nodata_values(array))  # that of odc-stac; xarray knew _FillValue
+        return plane[::-1] if self._flip else plane
 
     def close(self) -> None:
         """Close the file."""

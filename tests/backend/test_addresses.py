@@ -1,4 +1,4 @@
-"""Scenes in a bucket, for ``cloudmask run`` and ``cm.mask``: an S3-speaking process that checks keys."""
+"""Scenes in a bucket, read for the local user: an S3-speaking process that checks keys."""
 
 from __future__ import annotations
 

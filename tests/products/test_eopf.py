@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,18 @@ def counts(resolution: int, seed: int = 0) -> NDArray[np.uint16]:
     return pixels.astype(np.uint16)
 
 
-def write_product(folder: Path, zarr_format: int, **root: Any) -> Path:
-    """Write a product as EOPF lays it out: groups by pixel size, attributes per array."""
+def write_product(
+    folder: Path,
+    zarr_format: int,
+    *,
+    bands: Mapping[str, NDArray[Any]] | None = None,
+    **root: Any,
+) -> Path:
+    """Write a product as EOPF lays it out: groups by pixel size, attributes per array.
+
+    ``bands`` are counts of 60 x 60 pixels (y, x) of those that are not random.
+    """
+    given = bands or {}
     path = folder / f"{NAME}.zarr"
     store = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     store.attrs["stac_discovery"] = {
@@ -41,14 +51,16 @@ def write_product(folder: Path, zarr_format: int, **root: Any) -> Path:
             "proj:epsg": 32632,
         },
     } | root
-    for resolution, bands in GROUPS.items():
+    for resolution, names in GROUPS.items():
         group = store.require_group(f"measurements/reflectance/r{resolution}m")
         for dim, first, step in (("x", ULX, resolution), ("y", ULY, -resolution)):
             centres = first + step * (np.arange(SIZE_M // resolution) + 0.5)
             _write(group, dim, centres, (dim,), zarr_format)
-        for seed, band in enumerate(bands):
+        for seed, band in enumerate(names):
             attributes = {"scale_factor": 0.0001, "add_offset": -0.1, "_FillValue": 0}
-            array = _write(group, band, counts(resolution, seed), ("y", "x"), zarr_format)
+            array = _write(
+                group, band, given.get(band, counts(resolution, seed)), ("y", "x"), zarr_format
+            )
             array.attrs.update(attributes)
     return path
 
