@@ -11,16 +11,15 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
-from openeo_cloudmask.errors import MissingExtraError, ProductError
+from openeo_cloudmask.errors import ProductError
 
 _KINDS = "https://, http://, s3://, /vsicurl/https:// and /vsis3/"
-_Rest = ParamSpec("_Rest")
-_Result = TypeVar("_Result")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -84,81 +83,22 @@ def parse_source(text: str | os.PathLike[str] | Address) -> Source:
             break
     if re.match(r"(https?://|s3://)[^/\s]+/\S", given):
         return Address(given)
-    if found := re.match(r"[A-Za-z][\w+.-]+://|/vsi\w+/", given):
+    if re.match(r"[A-Za-z][\w+.-]+://|/vsi\w+/", given):
         raise ProductError(
-            f"the input is {Address(given)}, and addresses that begin with {found[0]} are not "
-            f"read; expected a path of this machine, or one of {_KINDS}"
+            f"the input is {Address(given)}, which is no address that is read; expected a path of "
+            f"this machine, or {_KINDS} and where it is there"
         )
     return Path(given)
 
 
-def takes_addresses(
-    function: Callable[Concatenate[Any, _Rest], _Result],
-) -> Callable[Concatenate[str | os.PathLike[str], _Rest], _Result]:
+def takes_addresses(function: _Function) -> _Function:
     """Return ``function`` with a first argument that may also be the text of an address."""
 
     @wraps(function)
-    def anywhere(
-        path: str | os.PathLike[str], *args: _Rest.args, **options: _Rest.kwargs
-    ) -> _Result:
+    def anywhere(path: str | os.PathLike[str], *args: Any, **options: Any) -> Any:  # noqa: ANN401
         return function(parse_source(path), *args, **options)
 
-    return anywhere
-
-
-class BucketFiles:
-    """A folder of a bucket, with GDAL's settings of S3 (``AWS_...``)."""
-
-    def __init__(self, where: Address) -> None:
-        self.where = where
-        self._folder = where.url.removeprefix("s3://").rstrip("/")
-        found = _reading(where, lambda: self._bucket.find(self._folder))
-        self.names = tuple(sorted(name.removeprefix(f"{self._folder}/") for name in found))
-
-    @cached_property
-    def _bucket(self) -> Any:  # noqa: ANN401 - s3fs has no types
-        try:
-            from s3fs import S3FileSystem
-        except ImportError as err:
-            raise MissingExtraError.for_extra("s3", f"listing {self.where}") from err
-        endpoint = os.environ.get("AWS_S3_ENDPOINT")
-        if endpoint is not None and "://" not in endpoint:
-            endpoint = f"{'https' if _is_set('AWS_HTTPS', default=True) else 'http'}://{endpoint}"
-        return S3FileSystem(
-            anon=_is_set("AWS_NO_SIGN_REQUEST"),
-            endpoint_url=endpoint,
-            requester_pays=os.environ.get("AWS_REQUEST_PAYER") == "requester",
-            skip_instance_cache=True,
-        )
-
-    def read(self, name: str) -> bytes:
-        """Return the content of a small file."""
-        from openeo_cloudmask.products.files import METADATA_BYTES, check_size
-
-        path = f"{self._folder}/{name}"
-        check_size(_reading(self.where, lambda: self._bucket.size(path)), name)
-        content: bytes = _reading(
-            self.where, lambda: self._bucket.cat_file(path, end=METADATA_BYTES)
-        )
-        return content
-
-    def gdal_path(self, name: str) -> str:
-        """Return what GDAL opens."""
-        return f"/vsis3/{self._folder}/{name}"
-
-
-def _is_set(name: str, *, default: bool = False) -> bool:
-    text = os.environ.get(name)
-    return default if text is None else text.upper() in ("YES", "TRUE", "ON", "1")
-
-
-def _reading(where: Address, work: Callable[[], Any]) -> Any:  # noqa: ANN401
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        return work()
-    except (OSError, BotoCoreError, ClientError) as err:
-        raise ProductError(f"cannot read {where}: {err}. {S3_HINT}") from err
+    return cast(_Function, anywhere)
 
 
 S3_HINT = (

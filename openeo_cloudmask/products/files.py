@@ -1,22 +1,23 @@
-"""The files of a product, whether they lie in a folder, a zip or a tar."""
+"""The files of a product, whether they lie in a folder, a bucket, a zip or a tar."""
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from openeo_cloudmask.errors import ProductError
-from openeo_cloudmask.products.addresses import Source
+from openeo_cloudmask.errors import MissingExtraError, ProductError
+from openeo_cloudmask.products.addresses import S3_HINT, Address, Source
 
 METADATA_BYTES = 64 * 2**20
 """Metadata files larger than this are not read; real ones have less than 1 MB."""
 
 FILES = 10_000
 """A product has some hundred files; a folder with more than this is something else."""
-
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -46,11 +47,7 @@ class FolderFiles:
         self.where = where
         found = (item for item in where.rglob("*") if item.is_file())
         names = [item.relative_to(where).as_posix() for item in islice(found, FILES + 1)]
-        if len(names) > FILES:
-            raise ProductError(
-                f"{where} holds more than {FILES} files; expected the folder of one product"
-            )
-        self.names = tuple(sorted(names))
+        self.names = _sorted_names(where, names)
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
@@ -110,6 +107,68 @@ class ArchiveFiles:
         scheme = "vsizip" if self._zip else "vsitar"
         # Braces: GDAL then knows where the archive's name ends, whatever its suffix.
         return f"/{scheme}/{{{self.where.resolve()}}}/{name}"
+
+
+class BucketFiles:
+    """A folder of a bucket, with GDAL's settings of S3 (``AWS_...``)."""
+
+    def __init__(self, where: Address) -> None:
+        self.where = where
+        self._folder = where.url.removeprefix("s3://").rstrip("/")
+        self._bucket = _open_buckets(where)
+        found = _reading(where, lambda: self._bucket.find(self._folder))
+        self.names = _sorted_names(where, [name[len(self._folder) + 1 :] for name in found])
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+        path = f"{self._folder}/{name}"
+        check_size(_reading(self.where, lambda: self._bucket.size(path)), name)
+        content: bytes = _reading(
+            self.where, lambda: self._bucket.cat_file(path, end=METADATA_BYTES)
+        )
+        return content
+
+    def gdal_path(self, name: str) -> str:
+        """Return what GDAL opens."""
+        return f"/vsis3/{self._folder}/{name}"
+
+
+def _open_buckets(where: Address) -> Any:  # noqa: ANN401 - s3fs has no types
+    try:
+        from s3fs import S3FileSystem
+    except ImportError as err:
+        raise MissingExtraError.for_extra("s3", f"listing {where}") from err
+    endpoint = os.environ.get("AWS_S3_ENDPOINT")
+    if endpoint is not None and "://" not in endpoint:
+        endpoint = f"{'https' if _is_set('AWS_HTTPS', default=True) else 'http'}://{endpoint}"
+    return S3FileSystem(
+        anon=_is_set("AWS_NO_SIGN_REQUEST"),
+        endpoint_url=endpoint,
+        requester_pays=os.environ.get("AWS_REQUEST_PAYER") == "requester",
+        skip_instance_cache=True,
+    )
+
+
+def _is_set(name: str, *, default: bool = False) -> bool:
+    text = os.environ.get(name)
+    return default if text is None else text.upper() in ("YES", "TRUE", "ON", "1")
+
+
+def _reading(where: Address, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return work()
+    except (OSError, BotoCoreError, ClientError) as err:
+        raise ProductError(f"cannot read {where}: {err}. {S3_HINT}") from err
+
+
+def _sorted_names(where: Source, names: list[str]) -> tuple[str, ...]:
+    if len(names) > FILES:
+        raise ProductError(
+            f"{where} holds more than {FILES} files; expected the folder of one product"
+        )
+    return tuple(sorted(names))
 
 
 def open_files(path: Path) -> ProductFiles | None:

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openeo_cloudmask.errors import OptionError, ProductError, SensorError
-from openeo_cloudmask.products.addresses import Address, BucketFiles, Source
+from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.eopf import is_eopf, open_eopf_scene
-from openeo_cloudmask.products.files import ARCHIVE_SUFFIXES, ProductFiles, open_files
+from openeo_cloudmask.products.files import (
+    ARCHIVE_SUFFIXES,
+    BucketFiles,
+    ProductFiles,
+    open_files,
+)
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor, resolve_sensor
 
