@@ -2,7 +2,7 @@
 
 A scheme lists classes in the order of a detector's probability planes or with the codes of a
 provider's mask or of a reference data set. Every mapping is a row of ``MAPPINGS``.
-Colours are told apart by people with any common colour vision deficiency (Okabe and Ito, 2008);
+Colours are distinct for people with any common colour vision deficiency (Okabe and Ito, 2008);
 codes of others have the colours of their makers, where those have some.
 """
 
@@ -94,7 +94,7 @@ CLOUD_NONCLOUD = _scheme(
 )
 VALID_INVALID = _scheme(
     "valid-invalid",
-    "Valid, or spoilt by cloud or shadow",
+    "Valid, or covered by cloud or shadow",
     (0, "valid", "Valid", _GREEN),
     (1, "invalid", "Invalid", _VERMILION),
 )

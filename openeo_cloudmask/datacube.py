@@ -50,7 +50,7 @@ def mask_datacube(
         cube: dimensions ``bands``, ``y``, ``x`` and perhaps ``t`` in any order; bands labelled with
             names that the sensor knows, extra ones ignored. NumPy or dask, any real type.
             ``value * options.scale + options.offset`` is reflectance 0-1; thermal bands hold
-            kelvin or normalised brightness temperature and are not scaled. No-data is told by
+            kelvin or normalised brightness temperature and are not scaled. No-data follows
             ``sensors.decode``; declared are the array's attributes ``_FillValue``,
             ``missing_value`` and ``nodata``.
         options: what to run and how to write it down.
@@ -131,7 +131,7 @@ def output_labels(options: MaskOptions) -> tuple[str, ...]:
 
 
 def pixel_origin(cube: xr.DataArray, dim: str) -> int:
-    """Return the absolute index of the first pixel along ``dim``; 0 where it cannot be told."""
+    """Return the absolute index of the first pixel along ``dim``; 0 where it is not known."""
     axis = parse_axis(cube.coords[dim].to_numpy()) if dim in cube.coords else None
     return 0 if axis is None else axis.origin
 
@@ -182,13 +182,13 @@ class CubeReader:
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
         return self._decoder.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
         """Return (band, y, x) float32, NaN where no-data."""
         part = self._array[key]
-        # A task that waits for other tasks of its own cluster might wait for ever.
+        # A task that waits for other tasks of its own cluster might wait forever.
         stored = np.asarray(
             part.compute(scheduler="synchronous") if hasattr(part, "compute") else part
         )
@@ -249,7 +249,7 @@ def name_dimensions(cube: xr.DataArray) -> xr.DataArray:
     names = find_dimensions(cube)
     if names["bands"] not in cube.coords:
         raise BandError(
-            f"the dimension {names['bands']!r} has no labels, so bands cannot be told apart; "
+            f"the dimension {names['bands']!r} has no labels, so bands cannot be distinguished; "
             "expected band names such as B02 (in openEO: rename_labels)"
         )
     changed = {dim: key for key, dim in names.items() if dim != key}

@@ -29,8 +29,8 @@ def mask(
     bands: Sequence[str] | None = None,
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401 - those of MaskOptions, which checks them
-) -> Any:  # noqa: ANN401 - the like of what was given
-    """Return the cloud mask of ``data``, as the like of it.
+) -> Any:  # noqa: ANN401 - of the type that was given
+    """Return the cloud mask of ``data``, of the same type.
 
     Args:
         data: an ``xarray.DataArray`` (dimensions bands, y, x and perhaps t, in any order, as

@@ -208,7 +208,7 @@ class Grid:
         return coords
 
     def profile(self) -> dict[str, Any]:
-        """Return what rasterio is told of the grid of a file to write."""
+        """Return the grid of a file to write, as rasterio takes it."""
         known = {"crs": self.crs, "transform": self.transform}
         height, width = self.shape_yx
         return {

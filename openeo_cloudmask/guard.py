@@ -1,4 +1,4 @@
-"""Guards at run time: what makes a mask doubtful though it looks plausible is told."""
+"""Guards at run time: warnings about masks that look plausible and are probably wrong."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class BrightGuard:
         self.doubt = False
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what is to be told of the windows seen so far."""
+        """Return the warnings about the windows seen so far."""
         return (DOUBT,) if self.doubt else ()
 
     def look(
@@ -105,7 +105,7 @@ class OffsetGuard:
         self._seen = self._dark = self._above = 0
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what is to be told of the windows seen so far."""
+        """Return the warnings about the windows seen so far."""
         missing = (
             self._seen >= _LEAST_PIXELS
             and self._dark <= _DARK_SHARE * self._seen

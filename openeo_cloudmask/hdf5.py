@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: what they hold, as long as it is their own."""
+"""Untrusted HDF5 files: what they hold, as long as it is in the file itself."""
 
 from __future__ import annotations
 

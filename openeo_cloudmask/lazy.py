@@ -145,7 +145,7 @@ def mask_lazily(
     height, width = named.sizes["y"], named.sizes["x"]
     origin_yx = (pixel_origin(named, "y"), pixel_origin(named, "x"))
     pixel_m = pixel_size_m(named)
-    masker.cleaning(pixel_m)  # what cannot be done is told now, not when a strip is computed
+    masker.cleaning(pixel_m)  # impossible requests are errors now, not when a strip is computed
     masker.check_pixels(pixel_m)
     count = strips or math.ceil(height / masker.step_px / STRIP_WINDOWS)
     rows = plan_strips(height, step_px=masker.step_px, origin_px=origin_yx[0], count=count)

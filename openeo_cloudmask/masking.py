@@ -104,7 +104,7 @@ class Masker:
 
         Raises:
             UnknownModelError: no model of that name.
-            SensorError: the sensor is unknown, cannot be told, or the model does not take it.
+            SensorError: the sensor is unknown, cannot be determined, or the model does not take it.
             BandError: the data lacks bands.
         """
         entry = get_model(options.model)
@@ -147,7 +147,7 @@ class Masker:
         """Note a doubt where pixels of this size (height and width, metres) are not the sensor's.
 
         Raises:
-            SensorError: the sensor is only assumed, and they speak against it.
+            SensorError: the sensor is only assumed, and they contradict it.
         """
         sensor = self.inputs.sensor
         low, high = sensor.pixel_range_m
@@ -198,7 +198,7 @@ class Masker:
             counts: (256,) int64, gets the number of pixels of each class added, 255 no-data.
             keep: gets the percentages of the same run, before threshold, smallest area and buffer,
                 strip by strip, of all that is computed.
-            tell: told at the end how many pixels are no-data though nobody declared it.
+            tell: called at the end with the number of pixels that are no-data but not declared so.
 
         Raises:
             OptionError: buffer or smallest area cannot be applied to this mask.
@@ -285,7 +285,7 @@ class Masker:
         return np.concatenate([strip for _, strip in self.strips(cube, **where)], axis=1)
 
     def warnings(self) -> tuple[str, ...]:
-        """Return what makes the masks so far doubtful."""
+        """Return the reasons to doubt the masks so far."""
         return (*self._told, *self._bright.warnings(), *self._offset.warnings())
 
     def _look(
@@ -339,4 +339,4 @@ def _widen(part: _Part, length: int, margin: int) -> _Part:
 
 def _describe_fills(found: Mapping[str, int]) -> str:
     parts = [f"{count} ({reason})" for reason, count in found.items() if count > 0]
-    return f"pixels that are no-data though nobody declared it: {', '.join(parts)}" if parts else ""
+    return f"pixels that are no-data but not declared so: {', '.join(parts)}" if parts else ""

@@ -85,7 +85,7 @@ class MaskOptions:
     sensor: str | None = _option(
         None,
         """Sensor of the bands, e.g. `sentinel-2-l1c`, or on one's own machine a YAML or JSON file
-        that describes one; `null` tells it from the bands.""",
+        that describes one; `null` finds it from the bands.""",
         **_TEXT_OR_NULL,
     )
     weights: str | None = _option(

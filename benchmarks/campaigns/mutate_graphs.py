@@ -34,7 +34,7 @@ SEEDS = (
 )  # fmt: skip
 
 
-def send_spoilt(user: User, rng: random.Random, count: int) -> Iterator[Found]:
+def send_corrupted(user: User, rng: random.Random, count: int) -> Iterator[Found]:
     for number in range(count):
         graph = deepcopy(rng.choice(SEEDS))
         for _ in range(rng.randint(1, 4)):
@@ -77,4 +77,4 @@ def ask(user: User, graph: str, *, run: bool) -> list[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(send_many(__doc__, send_spoilt))
+    raise SystemExit(send_many(__doc__, send_corrupted))

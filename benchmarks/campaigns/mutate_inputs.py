@@ -1,10 +1,10 @@
-"""Spoilt products and rasters: each has to be read, or refused with a sentence.
+"""Corrupted products and rasters: each has to be read, or refused with a sentence.
 
-Inputs of all kinds are simulated, copied and spoilt at random: bytes changed, files cut off, put in
-each other's place, removed or blown up, numbers and names in metadata replaced, a VRT in a raster's
-place. Each is opened and read whole in a process of its own kind, as ``cloudmask run`` and
-``cloudmask score`` read it. It is a failure if the process dies, takes too long, raises anything
-but an error of the package, or if a pixel comes out infinite.
+Inputs of all kinds are simulated, copied and corrupted at random: bytes changed, files cut off,
+put in each other's place, removed or blown up, numbers and names in metadata replaced, a VRT in
+a raster's place. Each is opened and read whole in a process of its own kind, as ``cloudmask
+run`` and ``cloudmask score`` read it. It is a failure if the process dies, takes too long,
+raises anything but an error of the package, or if a pixel comes out infinite.
 
     python benchmarks/campaigns/mutate_inputs.py --seed 1 --count 200
 
@@ -289,7 +289,7 @@ def main() -> None:
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         kinds = make_inputs(Path(folder))
-        print(f"{count} spoilt inputs of {len(kinds)} kinds, seed {options.seed}")
+        print(f"{count} corrupted inputs of {len(kinds)} kinds, seed {options.seed}")
         for about in run_all(Path(folder), options.seed, numbers):
             outcome = str(about["outcome"])
             counts[outcome.partition(":")[0]] += 1

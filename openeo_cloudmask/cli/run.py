@@ -125,7 +125,7 @@ def run(
     )
     into_folder = len(sources) > 1 or output.is_dir()
     pairs = plan_outputs([parse_source(text) for text in sources], output)
-    get_model(chosen.model)  # a wrong name is told before anything is read
+    get_model(chosen.model)  # a wrong name is an error before anything is read
     said: set[str] = set()
 
     def tell(masker: Masker) -> None:

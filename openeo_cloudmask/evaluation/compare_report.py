@@ -392,7 +392,7 @@ def _row(cells: list[str]) -> str:
 
 
 def first_sentence(reason: str) -> str:
-    """Return the first sentence; paths of this machine in the rest are nobody's business."""
+    """Return the first sentence; the rest may hold paths of this machine."""
     return reason.split(". ", maxsplit=1)[0]
 
 

@@ -1,4 +1,4 @@
-"""Small scenes with labels by people, one ``.npz`` file each: pixels, labels and what is labelled.
+"""Small scenes labelled by hand, one ``.npz`` file each: pixels, labels and what is labelled.
 
 A file holds ``counts`` (band, y, x) integers, reflectance = counts / 10000, -32768 no data;
 ``bands``, the names of the sensor's bands; ``label`` (y, x) uint8 in the four classes, 255 not

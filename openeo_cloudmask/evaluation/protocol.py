@@ -1,6 +1,6 @@
 """What CEOS's comparison of cloud masks (CMIX) asks for beyond one figure: strata, objects, words.
 
-Strata are told by the reference: its own classes (surface, kind of cloud), the distance to the
+Strata come from the reference: its own classes (surface, kind of cloud), the distance to the
 border of its clouds, and the cover of the scene. Objects are clouds as wholes: missed ones and
 invented ones, by size. All figures come from confusion matrices, by ``scores.measure``.
 """

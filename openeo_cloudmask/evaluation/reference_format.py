@@ -1,7 +1,7 @@
 """What a format of references is: how its scenes are found and read, and what its codes mean.
 
 A format, or some that belong together, is one file in ``evaluation/formats`` with its entries in
-``FORMATS``; nothing else has to be told of it. Readers give codes of the format; ``recode`` makes
+``FORMATS``; nothing else has to be changed. Readers give codes of the format; ``recode`` makes
 them classes by the format's table and refuses codes that are not in it.
 """
 
@@ -46,7 +46,7 @@ class ReferenceScene:
     """One scene of a format. Nothing is read before a function is called."""
 
     name: str
-    """That of the product where the format tells it; masks are looked for by it."""
+    """That of the product where the format tells it; masks are found by it."""
     reference: Callable[[], Reference | Points]
     image: Callable[[], LabelledScene] | None = None
     """The image with its label, where the format brings images along."""
@@ -76,7 +76,7 @@ class ReferenceFormat:
     citation: str
     doi: str
     seen: str
-    """What the reader was made from: nobody should take a layout for certain that was not seen."""
+    """What the reader was made from: a layout that was not seen is not certain."""
     find: Callable[[Path], list[ReferenceScene]]
     """The scenes in a folder or file; empty where there is nothing of this format."""
 
@@ -214,7 +214,7 @@ def labelled(
     label: NDArray[np.uint8],
     pixel_m: float,
 ) -> LabelledScene:
-    """Return an image with its label; which classes are labelled is told by the table of codes.
+    """Return an image with its label; the table of codes says which classes are labelled.
 
     Args:
         found: the format.

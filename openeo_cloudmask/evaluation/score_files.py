@@ -52,7 +52,7 @@ class ScoreRequest:
     reference_scheme: ClassScheme | None = None
     """As ``mask_scheme``, for references that are rasters."""
     reference_format: str | None = None
-    """Format of the references; None tells it from the files."""
+    """Format of the references; None finds it from the files."""
     split: str | None = None
     """Part of the references; None takes the test part where there is one, ``all`` takes all."""
     scene: str | None = None

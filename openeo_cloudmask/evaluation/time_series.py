@@ -1,7 +1,7 @@
 """How steady clear-sky reflectance is over time after a mask: a judgement without any reference.
 
 Clouds and shadows that a mask misses make the series of a pixel jump; what it takes away too much
-makes the series short. Both are told, since either alone is easily had.
+makes the series short. Both are reported, since either alone is easy to reach.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def select_input(
         bands: Labels of the bands the data has, any order, extra ones ignored; None if not known.
 
     Raises:
-        SensorError: The sensor is unknown, the model does not take it, or it cannot be told.
+        SensorError: The sensor is unknown, the model does not take it, or it cannot be determined.
         BandError: The data lacks bands that every variant of the model needs.
     """
     named = resolve_sensor(sensor) if isinstance(sensor, str) else sensor

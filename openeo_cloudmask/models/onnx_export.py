@@ -179,7 +179,7 @@ def _trace(form: ExportedForm, inputs: dict[str, Tensor]) -> Any:  # noqa: ANN40
 
     count = torch.export.Dim("n", min=1)
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
-        # What the exporter says of its own insides is nothing a user can act on.
+        # Users can do nothing about the exporter's own warnings.
         warnings.simplefilter("ignore")
         return torch.onnx.export(
             form,

@@ -47,7 +47,7 @@ class Processor:
 
     @property
     def slow_bf16(self) -> str | None:
-        """What bfloat16 costs here; None where it pays, or where nobody knows.
+        """What bfloat16 costs here; None where it pays, or where this is not known.
 
         Measured on one core, as ``benchmarks/performance.py`` does: with AVX-512 BF16 and without
         AMX, and the same with ``ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI``.

@@ -45,10 +45,10 @@ KINDS: dict[str, ModelKind] = {
 
 
 MODELS_VARIABLE = "OPENEO_CLOUDMASK_MODELS"
-"""Environment variable with a folder of STAC items of other people's models, files beside them."""
+"""Environment variable with a folder of STAC items of third-party models, files beside them."""
 _log = logging.getLogger(__name__)
 _ADOPTED: dict[str, ModelEntry] = {}
-"""Models of other people, taken up in this process: id -> entry."""
+"""Third-party models registered in this process: id -> entry."""
 
 
 def adopt(entry: ModelEntry) -> ModelEntry:
@@ -66,7 +66,7 @@ def adopt(entry: ModelEntry) -> ModelEntry:
 
 
 def other_models() -> dict[str, ModelEntry]:
-    """Models of other people, by id: those whose STAC items lie in ``OPENEO_CLOUDMASK_MODELS``.
+    """Third-party models, by id: those whose STAC items lie in ``OPENEO_CLOUDMASK_MODELS``.
 
     And those taken up in this process. Whoever fills that folder decides what runs; programs
     (TorchScript, ``.pt2``) in it do not.

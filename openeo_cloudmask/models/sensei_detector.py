@@ -37,7 +37,7 @@ class SenseiDetector:
 
     network: SenseiNetwork | FixedChannels
     vectors: torch.Tensor | None
-    """(band, feature) float32, what SEnSeI is told of the bands; None without SEnSeI."""
+    """(band, feature) float32, what SEnSeI gets about the bands; None without SEnSeI."""
     device: torch.device
     precision: Precision
     band_names: tuple[str, ...]

@@ -85,7 +85,7 @@ def read_settings(entry: ModelEntry, weights: Path) -> tuple[str, dict[str, Any]
 
     Args:
         entry: A model of the SEnSeIv2 family; gives the settings where no file does.
-        weights: Its weights file; ``config.yaml`` is looked for beside it and, where the file
+        weights: Its weights file; ``config.yaml`` is searched beside it and, where the file
             lies in the cache of the Hugging Face hub, on the hub.
 
     Raises:
@@ -111,7 +111,7 @@ def parse_config(content: Mapping[str, Any], path: Path) -> tuple[str, dict[str,
 
     Args:
         content: What the file holds.
-        path: Where it lies; the SEnSeI settings it names are looked for around it.
+        path: Where it lies; the SEnSeI settings it names are searched around it.
 
     Raises:
         WeightsError: A setting is missing or has a value that no known network has.

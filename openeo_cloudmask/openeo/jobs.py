@@ -1,4 +1,4 @@
-"""Options of batch jobs on back ends that have to be told what a UDF needs."""
+"""Options of batch jobs on back ends that need to know what a UDF requires."""
 
 from __future__ import annotations
 

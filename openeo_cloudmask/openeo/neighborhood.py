@@ -8,7 +8,7 @@ pixel indices, they are the very windows its neighbours see.
 For a window of 512 pixels: the smallest overlap is 511, taken is 512 (the next multiple of 32); a
 neighbourhood of 1024 pixels is then called with ``1024 + 2 * 512 = 2048`` pixels, and one of 2048
 with 3072. Pixels read for each pixel masked: ``(2048 / 1024)**2 = 4`` and ``(3072 / 2048)**2 =
-2.25``. The UDF is told size and overlap and computes only the windows that touch the inner part:
+2.25``. The UDF gets size and overlap and computes only the windows that touch the inner part:
 16 for 1024 pixels and a stride of 384, where all windows of the 2048 pixels were 36 to 49.
 Detectors that look at one pixel at a time need no overlap.
 """
@@ -73,7 +73,7 @@ class Neighborhood:
         return size
 
     def to_context(self) -> dict[str, int]:
-        """Return what the UDF is told, so that it computes no pixel that is dropped."""
+        """Return what the UDF gets, so that it computes no pixel that is dropped."""
         return {"size": self.size_px, "overlap": self.overlap_px}
 
     def overlap_argument(self) -> list[dict[str, Any]]:

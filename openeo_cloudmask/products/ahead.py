@@ -31,7 +31,7 @@ class ReadAhead:
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
         return self._cube.fills
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:

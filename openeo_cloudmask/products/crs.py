@@ -1,4 +1,4 @@
-"""Coordinate reference systems as texts of strangers."""
+"""Coordinate reference systems from untrusted text."""
 
 from __future__ import annotations
 

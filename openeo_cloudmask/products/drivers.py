@@ -31,7 +31,7 @@ KEPT = frozenset({*DRIVERS, "COG", "MEM", "PNG"})
 with."""
 
 SKIP_VARIABLE = "GDAL_SKIP"
-"""Environment variable by which GDAL is told to do without some of its drivers."""
+"""Environment variable that switches some of GDAL's drivers off."""
 
 _REFERRING = ("OVERVIEWS", "GEOLOCATION")
 """Metadata by which even a GeoTIFF makes GDAL open something else: ``OVERVIEW_FILE`` may be any
@@ -105,7 +105,7 @@ def skipped_drivers() -> str:
     """Return the value of ``GDAL_SKIP`` that leaves a new process the drivers in ``KEPT`` only.
 
     ``open_raster`` opens no other format anyhow; this closes the ways around it, for processes
-    that read what strangers give: the viewer, and the workers of the back end.
+    that read untrusted files: the viewer, and the workers of the back end.
     """
     with rasterio.Env() as env:
         names = set(env.drivers())

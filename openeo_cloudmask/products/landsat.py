@@ -143,7 +143,7 @@ def _missing_hint(mtl: Mtl) -> str:
         "TIRS": "optical bands (OLI: B1 to B9)",
     }.get(instrument)
     if lacking is None:
-        return "Images are looked for under the names that the MTL file gives"
+        return "Images are searched under the names that the MTL file gives"
     return (
         f"SENSOR_ID is {instrument}: the scene was taken without {lacking}; "
         "use a product that has both (LC08, LC09)"

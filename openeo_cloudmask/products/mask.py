@@ -66,14 +66,14 @@ class MaskReport:
     seconds: float
     georeferenced: bool
     warnings: tuple[str, ...] = ()
-    """What makes the mask doubtful; also in the file's tag ``WARNING`` and in the log."""
+    """Reasons to doubt the mask; also in the file's tag ``WARNING`` and in the log."""
 
 
 REQUEST_TAG = "REQUEST"
 _log = logging.getLogger(__name__)
 
 
-def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
+def mask_product(  # noqa: PLR0913 - what is read, how, and what is notified
     path: str | Path | Address,
     output: str | Path,
     options: MaskOptions | None = None,
@@ -111,7 +111,7 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
     """
     options, read = options or MaskOptions(), read or ReadOptions()
     source, target = _source(path), Path(output)
-    get_model(options.model)  # a wrong name is told before anything is read
+    get_model(options.model)  # a wrong name is an error before anything is read
     here = source if isinstance(source, Path) else None
     check_output(target, source=here, overwrite=overwrite)
     begin, asked = time.monotonic(), request_digest(source, options, read)
@@ -120,7 +120,7 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and who hears of it
         if detector is not None:
             inputs = ModelInput(sensor=inputs.sensor, band_names=detector.band_names)
         masker = Masker(options, inputs, runtime=runtime, detector=detector)
-        # What cannot be done is told before anything is read.
+        # Impossible requests are errors before anything is read.
         masker.cleaning(scene.grid.pixel_m)
         masker.check_pixels(scene.grid.pixel_m)
         if opened is not None:
@@ -296,7 +296,7 @@ def _way_out(scene: Scene, entry: ModelEntry) -> str:
     text = f". The fewest bands that {entry.id} takes are {', '.join(named)} of {least.sensor.id}"
     if len(have) < len(named):
         return f"{text}; there are {len(have)}"
-    # Which layer is which nobody but the user knows: those beyond the fewest keep their names.
+    # Only the user knows which layer is which: those beyond the fewest keep their names.
     names = ",".join((*named, *have[len(named) :]))
     return (
         f"{text}. If the first layers are these in this order: --bands {names} --sensor "

@@ -44,7 +44,7 @@ def open_netcdf_scene(
 
     It holds one variable with a dimension of bands, or one variable per band; each has dimensions y
     and x and perhaps t. Scale, offset and fill value that the file states are applied by xarray;
-    ``scale`` and ``offset`` come after them. No-data is told by ``sensors.decode``.
+    ``scale`` and ``offset`` come after them. ``sensors.decode`` finds no-data.
 
     Args:
         path: the file (or folder, for Zarr).
@@ -106,7 +106,7 @@ class _ArraySource:
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
         return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:

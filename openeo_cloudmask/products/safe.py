@@ -123,7 +123,7 @@ def open_safe_scene(
         acquired=_read_time(root),
         metadata=_metadata(root, radiometry, folder, tile),
         missing_hint=(
-            "Bands are looked for in " + f"{folder}/IMG_DATA as *_Bxx.jp2 (L2A: *_Bxx_10m.jp2, "
+            "Bands are searched in " + f"{folder}/IMG_DATA as *_Bxx.jp2 (L2A: *_Bxx_10m.jp2, "
             "_20m, _60m)"
         ),
     )

@@ -25,7 +25,7 @@ class PixelSource(Protocol):
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
         """Return (band, y, x) float32 of the output grid, NaN where no-data."""
@@ -50,7 +50,7 @@ class SceneCube:
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
         return self.source.fills
 
     @property

@@ -80,7 +80,7 @@ class RasterStack:
 
     @property
     def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data though nobody declared it."""
+        """Why -> pixels read so far that are no-data but not declared so."""
         return self._decoder.fills
 
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:

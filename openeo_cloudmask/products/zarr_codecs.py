@@ -1,4 +1,4 @@
-"""Zarr stores of strangers: refused where unpacking them could run code."""
+"""Untrusted Zarr stores: refused where unpacking them could run code."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def band_decoder(
     Args:
         band: the band, or None where it is not known; it is then taken as optical.
         scale: reflectance per count that a user gives; None takes the file's. It counts for
-            optical bands only: nobody states kelvin or decibels by it.
+            optical bands only: it is not used for kelvin or decibels.
         offset: reflectance of count 0, as ``scale``.
         own_scale: what the file says of this band.
         own_offset: what the file says of this band.
@@ -105,7 +105,7 @@ def _convert_codes(stored: Floats, *, band: Band) -> Floats:
 
 
 class Decoder:
-    """Decodes the bands of one scene, part by part, and counts the no-data nobody declared."""
+    """Decodes the bands of one scene, part by part, and counts no-data that is not declared."""
 
     def __init__(self, bands: Iterable[BandDecoder]) -> None:
         self._bands = tuple(bands)

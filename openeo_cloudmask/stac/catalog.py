@@ -251,7 +251,7 @@ def _declared(folder: Path) -> set[str]:
     try:
         return {uri for _, item in walk_catalog(folder) for uri in item.get("stac_extensions", ())}
     except CatalogError:
-        return set()  # what is wrong is told with its place when objects are checked
+        return set()  # errors are reported with their place when objects are checked
 
 
 def _read_or_name(path: Path, content: dict[str, Any], read: Any) -> None:  # noqa: ANN401

@@ -112,7 +112,7 @@ class CloudMaskExtension(
             model: name of the model.
             output_style: what the mask shows.
             parameters: the UDF context it was made with.
-            warnings: what is doubtful about it; the field is left out where nothing is.
+            warnings: reasons to doubt it; the field is left out without any.
         """
         self._set_property(MODEL, model)
         self._set_property(OUTPUT_STYLE, output_style)
@@ -206,7 +206,7 @@ class CloudMaskExtension(
 
     @property
     def warnings(self) -> list[str] | None:
-        """Of a mask: what is doubtful about it; None where nothing is."""
+        """Of a mask: reasons to doubt it; None without any."""
         return self._get_property(WARNINGS, list[str])
 
     def _required(self, name: str, kind: type[_T]) -> _T:

@@ -61,7 +61,7 @@ class MaskOrigin:
     platform: str | None = None
     """Satellite that took the scene, e.g. ``sentinel-2a``; None where it is not known."""
     warnings: tuple[str, ...] = ()
-    """What is doubtful about the mask, as ``MaskReport.warnings`` has it."""
+    """Reasons to doubt the mask, as ``MaskReport.warnings`` has it."""
 
 
 def build_mask_item(

@@ -312,7 +312,7 @@ def _add_assets(item: pystac.Item, entry: ModelEntry) -> None:
 
 
 def _model_asset(entry: ModelEntry) -> pystac.Asset:
-    """Return the file that holds the model: what a stranger can run, if there is such a file."""
+    """Return the file that holds the model: what other software runs, if there is such a file."""
     onnx = packaged_onnx(entry)
     if onnx.is_file():
         return file_asset(

@@ -114,7 +114,7 @@ def load_item_detector(
             the package's own models need no such word, nor do other formats.
 
     Raises:
-        CatalogError: see ``read_model_item``; or the weights are a program of a stranger.
+        CatalogError: see ``read_model_item``; or the weights are an untrusted program.
         WeightsError: the weights are not those whose digest the item gives.
     """
     from openeo_cloudmask.models.load import load_detector
@@ -133,7 +133,7 @@ def load_item_detector(
 
 
 def check_program(entry: ModelEntry, *, trust: bool) -> None:
-    """Check that a TorchScript file of a stranger is the one meant, and that the user trusts it."""
+    """Check that an untrusted TorchScript file is the one meant, and that the user trusts it."""
     from openeo_cloudmask.models.registry import MODELS
 
     source = entry.weights

@@ -1,6 +1,6 @@
 """How a network's file is fed and read, said in fields of the MLM extension.
 
-What stands here is all that somebody needs who has the file and no word from this package:
+All that a user of the file needs who does not have this package:
 ``docs/examples/run_from_item.py`` makes masks from nothing else.
 """
 

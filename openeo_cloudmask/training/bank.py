@@ -87,7 +87,7 @@ def labelled_bank(
     """Return real scenes.
 
     Args:
-        scenes: with labels by people, or with the label that leaves all to the teacher.
+        scenes: labelled by hand, or with the label that leaves all to the teacher.
         taught: (2, y, x) probabilities of cloud and shadow for each scene; None: no teacher.
     """
     height, width = (max(scene.truth.shape[axis] for scene in scenes) for axis in (0, 1))

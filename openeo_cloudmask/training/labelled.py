@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledScene:
-    """A scene with labels by people."""
+    """A scene labelled by hand."""
 
     name: str
     planes: Floats

@@ -70,7 +70,7 @@ def _as_backend_error(doing: str) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError) as err:  # no JSON, or no openEO document
         raise BackendError(
-            f"{doing}: what answers there does not speak openEO. Check the address; it is that of "
+            f"{doing}: no openEO back end answers there. Check the address; it is that of "
             "the back end itself, not of a page about it"
         ) from err
     except RequestException as err:

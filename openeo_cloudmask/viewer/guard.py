@@ -99,7 +99,7 @@ def refusal(scope: Scope) -> str | None:
 
 
 def is_own_name(name: str) -> bool:
-    """Return whether a name can be this server's own: no name server of a stranger leads here.
+    """Return whether a name can be this server's own, and not one that others control.
 
     An address is one in any case: a page at an address was sent by that machine.
     """

@@ -47,7 +47,7 @@ class ImageGuess:
     """Reflectance per count; None where the file says it, or values are reflectance."""
     offset: float | None
     why: str
-    """What the scale was told from."""
+    """What the scale was derived from."""
     nodata: str
     """What of it is no-data, for people."""
     preview: NDArray[np.uint8]

@@ -96,7 +96,7 @@ def viewer_command(plan: LaunchPlan) -> list[str]:
 def viewer_environment(
     plan: LaunchPlan, *, backend_url: str | None, login: Path | None
 ) -> dict[str, str]:
-    """Return what the pages are told, with Streamlit's own settings."""
+    """Return the environment of the pages, with Streamlit's own settings."""
     given: Mapping[str, str | None] = {
         DATA_VARIABLE: str(plan.data),
         BACKEND_VARIABLE: backend_url,

@@ -89,7 +89,7 @@ def name_classes(path: Path, meaning: str | None, folder: Path) -> Path:
         folder: where a copy goes.
 
     Raises:
-        ReferenceDataError: the file does not say it and nobody else does, or holds other values.
+        ReferenceDataError: neither the file nor the user says it, or the file holds other values.
         OptionError: the meaning cannot be understood.
         ProductError: the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Environment variables through which the viewer is told how it was started, and its colours."""
+"""Environment variables that say how the viewer was started, and its colours."""
 
 DATA_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_DATA"
 BACKEND_VARIABLE = "OPENEO_CLOUDMASK_VIEWER_BACKEND"

@@ -1,7 +1,7 @@
 """The map of the page Compare: a component of its own that lives in the browser.
 
 Layers, order, opacity, bands, stretch, panels and the divider are the browser's; Python tells it
-which layers there are, and hears of clicks. Its sources are in ``webmap``.
+which layers there are, and is notified of clicks. Its sources are in ``webmap``.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def probabilities_at(
         stride: that of the mask.
         longitude: degrees.
         latitude: degrees.
-        stop: set when nobody waits for the answer any longer.
+        stop: set when the answer is no longer wanted.
 
     Raises:
         CloudMaskError: the scene or the model's weights cannot be read, or ``stop`` was set.

@@ -75,7 +75,7 @@ def open_scene(path: Path, *, sensor: str | None = None, read: ReadOptions | Non
 
     Raises:
         ProductError: nothing readable is there.
-        InputError: the sensor cannot be told, or it has more pixels than the viewer takes.
+        InputError: the sensor cannot be determined, or it has more pixels than the viewer takes.
     """
     read = read or ReadOptions()
     how: dict[str, Any] = {

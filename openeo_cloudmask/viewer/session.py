@@ -278,7 +278,7 @@ class Session:
     ) -> Future[Probabilities]:
         """Return what will hold the probabilities of a pixel by a model with a stride.
 
-        What this session asked of other pixels is stopped, as nobody looks at it any longer.
+        What this session asked of other pixels is stopped, as it is no longer shown.
         """
         point = (longitude, latitude)
         key = (scene.path, made, point)

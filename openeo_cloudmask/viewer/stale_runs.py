@@ -14,14 +14,14 @@ class KeepPage:
     A fragment with ``run_every`` is asked for by a timer in the browser. Asked for just before the
     page changes, it is run just after, under the name of the old page; Streamlit's browser side
     then empties the page it shows, and nothing fills it again. The fragment itself no longer exists
-    by then and draws nothing, so the name is all that needs to be put right.
+    by then and draws nothing, so only the name needs to be corrected.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, with that one name put right; one call is one browser tab."""
+        """Pass everything on, with that one name corrected; one call is one browser tab."""
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return

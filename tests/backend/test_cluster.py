@@ -51,7 +51,7 @@ def test_worker_that_dask_gave_up_and_forgot(cluster: Cluster) -> None:
     assert time.monotonic() - begin < 90  # what starts may take 180 s
 
 
-def test_port_of_the_scheduler_takes_no_stranger(cluster: Cluster) -> None:
+def test_port_of_the_scheduler_takes_no_unknown_client(cluster: Cluster) -> None:
     from distributed import Client
 
     address = cluster.client.scheduler.address

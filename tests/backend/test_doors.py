@@ -58,10 +58,10 @@ def test_large_bodies_are_refused_before_they_are_there(client: TestClient, path
             yield b" " * 10_000
 
     answer = client.post(path, content=endless(), headers={"Content-Type": "application/json"})
-    assert answer.status_code in (401, 404, 413)  # of a stranger it is not even read
+    assert answer.status_code in (401, 404, 413)  # without a login it is not even read
 
 
-def test_nothing_of_a_stranger_is_parsed(
+def test_nothing_is_parsed_without_a_login(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def parse(*_: object, **__: object) -> None:

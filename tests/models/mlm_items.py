@@ -1,4 +1,4 @@
-"""Ten items of other people's models, each in the style of those who publish some.
+"""Ten items of third-party models, each in the style of those who publish some.
 
 The weights are synthetic. Nine are one layer that looks at single pixels, so that numpy alone says
 what their masks have to be; the tenth is a U-Net with safetensors.

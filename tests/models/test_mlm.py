@@ -1,4 +1,4 @@
-"""Models of other people run from their items; what these do not say is asked for by name."""
+"""Third-party models run from their items; what these do not say is asked for by name."""
 
 from __future__ import annotations
 

@@ -200,21 +200,21 @@ def test_cloud_values_are_cloud_and_nothing_else() -> None:
     assert found["alcd"] == ["low-cloud", "high-cloud"]
 
 
-def test_spoilt_mask_items_are_refused(write_mask: Write, validator: SchemaValidator) -> None:
+def test_corrupted_mask_items_are_refused(write_mask: Write, validator: SchemaValidator) -> None:
     item = describe_mask(
         write_mask(_values()), MaskOptions(model="hollstein"), item_id="m", time=TIME
     )
     good = item.to_dict(include_self_link=False)
 
     def refused(edit: Callable[[dict[str, Any]], Any]) -> str:
-        spoilt = json.loads(json.dumps(good))
-        edit(spoilt)
+        corrupted = json.loads(json.dumps(good))
+        edit(corrupted)
         with pytest.raises(pystac.STACValidationError, match="schema") as caught:
             validate_dict(
-                spoilt,
+                corrupted,
                 stac_object_type=pystac.STACObjectType.ITEM,
                 stac_version="1.1.0",
-                extensions=spoilt["stac_extensions"],
+                extensions=corrupted["stac_extensions"],
                 validator=validator,
             )
         return str(caught.value)

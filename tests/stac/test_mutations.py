@@ -18,7 +18,7 @@ from openeo_cloudmask.stac.schemas import SchemaValidator
 COUNT = 200
 Path = tuple[str | int, ...]
 Corruption = tuple[str, dict[str, Any]]
-"""Name of the field that was spoilt, and the item."""
+"""Name of the field that was corrupted, and the item."""
 
 # What MLM and this package require; all that is in a class, a band or a window is needed too.
 REQUIRED = (
@@ -106,7 +106,7 @@ def missing_band(item: dict[str, Any], chance: random.Random) -> Corruption:
     return place if place != "cloudmask:inputs" else "bands", item
 
 
-def spoilt_class(item: dict[str, Any], chance: random.Random) -> Corruption:
+def corrupted_class(item: dict[str, Any], chance: random.Random) -> Corruption:
     classes = item["properties"]["mlm:output"][0]["classification:classes"]
     chosen = chance.choice(classes)
     key = chance.choice(["value", "name", "color_hint"])
@@ -119,7 +119,7 @@ def spoilt_class(item: dict[str, Any], chance: random.Random) -> Corruption:
     return f"classification:classes[{classes.index(chosen)}]", item
 
 
-def spoilt_asset(item: dict[str, Any], chance: random.Random) -> Corruption:
+def corrupted_asset(item: dict[str, Any], chance: random.Random) -> Corruption:
     key = chance.choice(["model", "udf", "udp"])
     asset = item["assets"][key]
     if chance.random() < 0.4:
@@ -131,7 +131,7 @@ def spoilt_asset(item: dict[str, Any], chance: random.Random) -> Corruption:
     return f"{key}.{part}", item
 
 
-def spoilt_digest(item: dict[str, Any], chance: random.Random) -> Corruption:
+def corrupted_digest(item: dict[str, Any], chance: random.Random) -> Corruption:
     asset = item["assets"]["model"]
     asset["roles"] = ["mlm:model", "weights"]
     asset["href"] = "https://huggingface.co/owner/models/resolve/main/weights.pt"
@@ -172,9 +172,9 @@ CORRUPTIONS: tuple[Callable[[dict[str, Any], random.Random], Corruption], ...] =
     wrong_type,
     wrong_type_of_a_whole,
     missing_band,
-    spoilt_class,
-    spoilt_asset,
-    spoilt_digest,
+    corrupted_class,
+    corrupted_asset,
+    corrupted_digest,
     unknown_word,
     misspelt_field,
 )
@@ -202,8 +202,8 @@ def test_a_corrupted_item_is_refused_and_the_field_named(
 ) -> None:
     chance = random.Random(seed)
     item = item_of(chance.choice(list(MODELS)))
-    field, spoilt = chance.choice(CORRUPTIONS)(item, chance)
-    message = _refusal(spoilt, validator)
+    field, corrupted = chance.choice(CORRUPTIONS)(item, chance)
+    message = _refusal(corrupted, validator)
     assert message is not None, f"{field} was accepted"
     assert field in message, f"{field} is not named in: {message}"
 

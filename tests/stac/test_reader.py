@@ -254,7 +254,7 @@ def test_weights_that_lead_out_of_the_cache_are_refused(item_of: ItemOf, file: s
         load_item_detector(content, trust=True)
 
 
-def test_a_program_of_a_stranger_needs_a_checksum_and_a_word(
+def test_an_untrusted_program_needs_a_checksum_and_a_word(
     item_of: ItemOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path))

@@ -1,4 +1,4 @@
-"""Pages of strangers cannot use the viewer of the user who looks at them."""
+"""Pages of other sites cannot use the viewer of the user who looks at them."""
 
 import pytest
 from starlette.applications import Starlette
@@ -59,7 +59,7 @@ def test_own_pages_are_served(client, host, origin):
 @pytest.mark.parametrize(
     ("host", "origin"),
     [
-        # By a name server of the stranger, his own name leads to this machine.
+        # An attacker's name server lets a foreign name lead to this machine.
         ("evil.example:8501", "http://evil.example:8501"),
         ("evil.example", None),
         ("127.0.0.1:8501", "http://evil.example:8501"),
@@ -70,7 +70,7 @@ def test_own_pages_are_served(client, host, origin):
         ("[::1", None),
     ],
 )
-def test_pages_of_strangers_are_refused(client, host, origin):
+def test_pages_of_other_sites_are_refused(client, host, origin):
     with pytest.raises(WebSocketDisconnect) as refused:
         connect(client, host, origin)
     assert refused.value.code == 1008

@@ -115,7 +115,7 @@ def _place(wanted: str | None, names: list[str], otherwise: int) -> int:
 
 
 def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison]:
-    """Return the comparison of each mask; what cannot be compared is told."""
+    """Return the comparison of each mask; a message for what cannot be compared."""
     found: dict[str, Comparison] = {}
     if reference is None:
         return found

@@ -114,7 +114,7 @@ def choose_classes(path: Path) -> str | None:
             st.caption(f"Its classes, as the file says: {SCHEMES[said].title}.")
             return None
         codes = guess_codes(path)
-    st.caption("The file does not say what its values mean. A guess; put right what is wrong.")
+    st.caption("The file does not say what its values mean. A guess; correct what is wrong.")
     st.html(swatches(FOUR_CLASS.classes))
     columns = st.columns(COLUMNS)
     chosen = {}

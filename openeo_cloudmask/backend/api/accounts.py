@@ -109,7 +109,7 @@ class UserStore:
         The database is asked each time: a password that was changed ends sessions at once.
 
         Raises:
-            ApiError: it is nobody's, or it has expired.
+            ApiError: no user has it, or it has expired.
         """
         digest = security.token_digest(token)
         query = (

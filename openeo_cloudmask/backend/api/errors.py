@@ -68,7 +68,7 @@ STATUS: dict[str, int] = {
 
 
 _RETRY_S = 5
-"""What clients are told to wait where the server has too much to do."""
+"""How long clients are asked to wait where the server is overloaded."""
 
 
 class ApiError(BackendError):

@@ -142,7 +142,7 @@ def estimate(job_id: str, user: UserOf, state: StateOf) -> dict[str, Any]:
     job = state.jobs.get(user.id, job_id)
     size = state.planner.estimate_bytes(job.process)
     if size is None:
-        raise ApiError("EstimateComplexity", "the size of the results cannot be told beforehand")
+        raise ApiError("EstimateComplexity", "the size of the results is not known beforehand")
     seconds = max(1, round(size / _MASK_BYTES_PER_S))
     return {"costs": 0, "size": size, "duration": f"PT{seconds}S"}
 

@@ -1,4 +1,4 @@
-"""Doubts about masks: noted where a strip is computed, told with the results of the run.
+"""Doubts about masks: noted where a strip is computed, reported with the results of the run.
 
 Strips are computed in worker processes; the folder of the results is what they share with the
 process that writes items and documents.
@@ -37,7 +37,7 @@ def note_doubt(spec: RunSpec, *, model: str, when: str | None, text: str) -> Non
         spec: the run.
         model: name of the model.
         when: the mask's time, as ``date_text`` gives it.
-        text: what is doubtful.
+        text: the reason to doubt the mask.
 
     Raises:
         OutputError: the folder of the results cannot be written to.
@@ -68,7 +68,7 @@ def find_doubts(
 
 
 def add_warnings(run: Run) -> None:
-    """Say in ``about`` of each file of ``run`` what is doubtful about the masks it shows."""
+    """Add to ``about`` of each file of ``run`` the reasons to doubt its masks."""
     for file in run.files:
         about = file["about"]
         mask: Mapping[str, Any] = about.get("mask") or {}

@@ -39,7 +39,7 @@ MASK_ATTRIBUTE = "cloudmask"
 
 @dataclass(slots=True, kw_only=True)
 class StripWatch:
-    """Tells the server how far a strip is, and stops it when nobody waits for it any longer."""
+    """Tells the server how far a strip is, and stops it when its result is no longer wanted."""
 
     run: RunSpec
     part: int
@@ -59,7 +59,7 @@ class StripWatch:
             )
 
     def tell(self, message: str, code: str | None = None) -> None:
-        """Write a line to the job's log; a doubt is told with the results too."""
+        """Write a line to the job's log; a warning goes to the results too."""
         runtime.log(self.run, "warning", message, code)
         if code == DOUBT_CODE:
             note_doubt(self.run, model=self.model, when=self.when, text=message)

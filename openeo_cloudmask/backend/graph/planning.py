@@ -116,7 +116,7 @@ class Planner:
         return RemoteProcesses(self._settings.readable_hosts)
 
     def estimate_bytes(self, process: Mapping[str, Any]) -> int | None:
-        """Return an upper bound of the size of the results, or None where it cannot be told.
+        """Return an upper bound of the size of the results, or None where it is not known.
 
         A mask has one byte per pixel, everything else four bytes per value.
         """

@@ -68,7 +68,7 @@ def validate_process(
 def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the parameters of a user's process, with schemas that are safe to check values by.
 
-    A schema that refers to another is refused. What can keep the server busy for ever is left out:
+    A schema that refers to another is refused. What can keep the server busy endlessly is left out:
     regular expressions, and the comparison of all items of a list.
 
     Raises:
@@ -91,7 +91,7 @@ def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str,
                 f"the schema of parameter {item['name']!r} has more than {MAX_SCHEMA_PARTS} values",
             )
         try:
-            tame = _without(schema, _OF_STRANGERS)
+            tame = _without(schema, _UNTRUSTED)
             for option in tame if isinstance(tame, list) else [tame]:
                 Draft7Validator.check_schema(option)
         except (SchemaError, RecursionError, TypeError) as err:
@@ -111,7 +111,7 @@ def parse_parameters(process_id: str, spec: Mapping[str, Any]) -> list[dict[str,
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 _ENDLESS = frozenset({"uniqueItems"})
 """It compares each item with each other."""
-_OF_STRANGERS = _REFERENCES | _ENDLESS | {"pattern", "patternProperties"}
+_UNTRUSTED = _REFERENCES | _ENDLESS | {"pattern", "patternProperties"}
 """References are errors; a regular expression made for it never ends on the right text."""
 
 

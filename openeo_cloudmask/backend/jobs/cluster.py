@@ -73,7 +73,7 @@ class Cluster:
         from distributed.security import Security
 
         dask.config.set(_CONFIG)
-        # Whatever a stranger's file says, a worker has no driver that reads another for it.
+        # Workers have no driver that lets an untrusted file name another one to be read.
         dask.config.set({f"{_ENVIRONMENT}.{SKIP_VARIABLE}": skipped_drivers()})
         settings = self._settings
         try:

@@ -82,7 +82,7 @@ class Lease:
             return session.get(LeaseRow, _NAME)
 
     def _replace(self, former: LeaseRow | None) -> bool:
-        """Write this server down in place of ``former``, if nobody else did meanwhile."""
+        """Write this server down in place of ``former``, if no other server did meanwhile."""
         own = {
             "holder": self._holder, "host": _machine(), "pid": os.getpid(),
             "started": _start_of(os.getpid()) or 0.0, "beats": 0,

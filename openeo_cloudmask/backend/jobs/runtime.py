@@ -119,7 +119,7 @@ def log(spec: RunSpec, level: str, message: str, code: str | None = None) -> Non
 
 
 def check_cancelled() -> None:
-    """Stop the task this code is part of if nobody waits for it any longer.
+    """Stop the task this code is part of if its result is no longer wanted.
 
     Raises:
         ApiError: the task was cancelled.

@@ -145,7 +145,7 @@ def save_result(data: Any, format: str, options: dict[str, Any] | None = None) -
 
 
 def write_default(result: Any, run: Run, *, synchronous: bool) -> Any:  # noqa: ANN401
-    """Return a value as JSON, or write it where it is a cube or nobody waits for it."""
+    """Return a value as JSON, or write it where it is a cube or a job's result."""
     if isinstance(result, xr.DataArray) and {"x", "y"} <= set(result.dims):
         dates = result.sizes.get("t", 1)
         write_result(result, "GTiff" if dates == 1 else "netCDF", {}, run)

@@ -29,7 +29,7 @@ from openeo_cloudmask.products.stack import raster_grid
 MAX_ITEMS = 500
 MAX_PAGES = 100
 MAX_SIDE_PX = 200_000
-"""Of a raster; what an item says of its size is a stranger's word until the file is opened."""
+"""Of a raster; the size that an item states is not trusted until the file is opened."""
 _RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 

@@ -87,7 +87,7 @@ def _find_pixbox(form: str, path: Path) -> list[ReferenceScene]:
     for file in files:
         table = _read_table(file, (*_PLACE, column, shadow))
         labels = found.recode(table[column], f"{file}: {column}")
-        # Shadow is told apart from cloud; a pixel that is both is cloud in the four classes.
+        # Shadow is a layer of its own; a pixel that is both is cloud in the four classes.
         labels[(table[shadow] == _SHADOW_IDS[form]) & (labels == 0)] = 3
         for product in np.unique(table["PRODUCT_ID"]):
             here = table["PRODUCT_ID"] == product
@@ -163,7 +163,7 @@ _PIXBOX_FILES = {"pixbox-s2": "pixbox_sentinel2*.csv", "pixbox-l8": "pixbox_land
 _SHADOW_IDS = {"pixbox-s2": 3, "pixbox-l8": 1}
 _PIXEL_M = {"pixbox-s2": 10.0, "pixbox-l8": 30.0}
 _PIXBOX_NOTE = (
-    " Of both cloud and shadow it is cloud. Products are told by numbers only: name masks by them."
+    " Of both cloud and shadow it is cloud. Products are known by numbers only: name masks by them."
 )
 FORMATS = (
     HOLLSTEIN,

@@ -1,4 +1,4 @@
-"""Models of other people, as their STAC items (MLM extension) describe them."""
+"""Third-party models, as their STAC items (MLM extension) describe them."""
 
 from openeo_cloudmask.models.mlm.read import is_item, read_item, read_model
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from openeo_cloudmask.errors import CatalogError, OptionError
 
 MEANINGS = ("clear", "thick-cloud", "thin-cloud", "cloud-shadow", "none")
-"""What a class of a stranger can mean here; ``none`` is no class at all, such as no-data."""
+"""What a class of a third-party model can mean here; ``none``: no class, such as no-data."""
 IGNORE = "ignore"
 _CLASS = "class:"
 _WORDS = ("bands", "counts", "no-data", "platform", "preprocessing", "postprocessing")

@@ -1,4 +1,4 @@
-"""Which bands of which sensors the item of a stranger means."""
+"""Which bands of which sensors a third-party item means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the classes of other people's masks mean in ours."""
+"""What the classes of third-party masks mean in ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detectors over files of other people, fed and read as their STAC items say."""
+"""Detectors over third-party files, fed and read as their STAC items say."""
 
 from __future__ import annotations
 

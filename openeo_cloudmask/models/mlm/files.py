@@ -1,4 +1,4 @@
-"""The file of a model of a stranger: where it lies, fetched, and whether it may be run."""
+"""The file of a third-party model: its place, its download, and whether it may be run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openeo_cloudmask.models.weights import cache_folder, sha256_of
 from openeo_cloudmask.publish import scratch_beside
 
 _FORMATS = {
-    # mlm:artifact_type -> how it is run; what is missing here is told by the suffix.
+    # mlm:artifact_type -> how it is run; what is missing here follows from the suffix.
     "onnx": "onnx",
     "torch.jit.save": "torchscript",
     "torch.export.save": "exported",

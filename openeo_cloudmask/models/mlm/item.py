@@ -232,7 +232,7 @@ def _parse_scaling(
 
 
 def _find_fill(given: Json, bands: list[Json], assumed: Assumed) -> float | None:
-    """Return what stands for no-data, in the model's units before scaling; None if nobody says."""
+    """Return what stands for no-data, in the model's units before scaling; None if unstated."""
     if assumed.nodata is not None:
         return assumed.nodata
     if _says_no_data(given):

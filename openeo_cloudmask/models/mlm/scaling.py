@@ -1,4 +1,4 @@
-"""From reflectance to what a model of a stranger takes: counts, fill, value scaling of MLM."""
+"""From reflectance to what a third-party model takes: counts, fill, value scaling of MLM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scaling:
     offset: float = 0.0
     """What reflectance 0 is there."""
     fill: float | None = None
-    """What stands where nothing was seen, in these units; None where nobody said it."""
+    """What stands where nothing was seen, in these units; None where not stated."""
     steps: tuple[tuple[Step, ...], ...]
     """One tuple for each band."""
     dtype: str = "float32"

@@ -1,4 +1,4 @@
-"""Band descriptors as vectors: what SEnSeI is told about each band besides its pixels.
+"""Band descriptors as vectors: what SEnSeI gets about each band besides its pixels.
 
 A descriptor is a dictionary with ``band_type`` and, for optical and thermal bands,
 ``min_wavelength`` and ``max_wavelength`` in nanometres. Two styles exist: ``SEnSeIv2`` (a

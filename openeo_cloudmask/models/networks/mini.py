@@ -116,7 +116,7 @@ class MiniNet(nn.Module):
         return self.decide(x.contiguous(memory_format=torch.channels_last), far)
 
     def tell(self, planes: Tensor, present: Tensor) -> list[Tensor]:
-        """What the network is told of each pixel, in parts that are joined along the planes."""
+        """The features of each pixel, in parts that are joined along the planes."""
         # The largest size, not ``any``: runtimes have no fast form of that.
         seen = (planes.abs().amax(dim=1, keepdim=True) > 0).to(planes.dtype)
         flags = present[:, :, None, None]
@@ -165,7 +165,7 @@ class AnyBands(nn.Module):
     """The network for any choice of planes: those that are missing are zero and flagged so.
 
     It is arranged for onnxruntime, whose fast convolutions take multiples of 4 planes: some that
-    are zero, and weigh nothing, join those that the network is told.
+    are zero, and weigh nothing, join those that the network gets.
     """
 
     def __init__(self, network: MiniNet) -> None:
