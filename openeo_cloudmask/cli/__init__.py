@@ -21,6 +21,7 @@ COMMAND_MODULES = (
     "references",
     "compare",
     "evaluate",
+    "leaderboard",
     "audit",
     "calibrate",
     "serve",

@@ -47,9 +47,6 @@ def compare(
     output: Annotated[
         Path, typer.Option(help="Folder for masks, results and reports; the same one goes on.")
     ] = Path("compare"),
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write the leaderboard here too (.md, and .json beside it).")
-    ] = None,
     title: Annotated[str | None, typer.Option(help="Headline of the reports.")] = None,
     dilate: Annotated[
         str | None, typer.Option(help="Also with the masks' cloud grown: 2px or 120m.")
@@ -95,8 +92,6 @@ def compare(
     comparison = run_comparison(request, progress=_tell)
     headline = title or f"Cloud masks compared on {len(request.scenes)} scenes"
     paths = write_comparison(output, comparison, title=headline, command=_command())
-    if markdown is not None:
-        paths += _copy(output, markdown)
     for path in paths:
         typer.echo(f"wrote {path}", err=True)
     _print_board(comparison)
@@ -144,16 +139,6 @@ def _tell(model: str, scene: str, kept: bool) -> None:
 def _command() -> str:
     """Return the command as it was typed, by its name alone."""
     return shlex.join(["cloudmask", *sys.argv[1:]])
-
-
-def _copy(output: Path, markdown: Path) -> tuple[Path, Path]:
-    from openeo_cloudmask.publish import publish_text
-
-    beside = markdown.with_suffix(".json")
-    return (
-        publish_text(markdown, (output / "compare.md").read_text(encoding="utf-8")),
-        publish_text(beside, (output / "compare.json").read_text(encoding="utf-8")),
-    )
 
 
 def _print_board(comparison: Comparison) -> None:

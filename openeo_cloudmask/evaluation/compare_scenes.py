@@ -97,7 +97,7 @@ class ComparedModel:
         """Return what its masks depend on."""
         return {
             "model": self.id,
-            "weights": None if self.weights is None else _state(self.weights),
+            "weights": None if self.weights is None else state_of(self.weights),
             "bundled": _bundled_digest(self.id) if self.weights is None else None,
             "stride": self.stride,
             "precision": self.precision,
@@ -228,7 +228,7 @@ class ProductSource:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path and time of product and reference."""
-        return {"product": _state(self.path), "reference": _state(self.reference_path)}
+        return {"product": state_of(self.path), "reference": state_of(self.reference_path)}
 
     def reference(self) -> Reference:
         """Return the reference of the product's name.
@@ -344,7 +344,7 @@ def _step(shape: tuple[int, ...]) -> int:
     return max(1, math.ceil(max(shape) / PICTURE_PX))
 
 
-def _state(path: Path) -> dict[str, Any]:
+def state_of(path: Path) -> dict[str, Any]:
     """Return what tells a file or folder from a changed one."""
     stat = path.stat()
     size = stat.st_size if path.is_file() else None

@@ -3,9 +3,10 @@
 A file holds ``counts`` (band, y, x) integers, reflectance = counts / 10000, -32768 no data;
 ``bands``, the names of the sensor's bands; ``label`` (y, x) uint8 in the four classes, 255 not
 labelled; ``sensor``, a sensor of this package; ``pixel_m``; and ``shadow_labelled`` and
-``thin_labelled``, false where clear may hold shadow and where all cloud is called thick. Quality
-layers of a provider (``SCL``, ``QA_PIXEL``, ...) may lie there too, by their names. The test
-scenes of ukis-csmask (``img``, ``msk``), whose files do not say their bands, are read by name.
+``thin_labelled``, false where clear may hold shadow and where all cloud is called thick. Where
+they are known, ``sun_elevation_deg``, and quality layers of a provider (``SCL``, ``QA_PIXEL``, ...)
+by their names. The test scenes of ukis-csmask (``img``, ``msk``), whose files do not say their
+bands, are read by name.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class LabelledScene:
     """False where all cloud is 1."""
     layers: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Quality layer -> (y, x) float32 codes as stored, NaN where no-data."""
+    sun_elevation_deg: float | None = None
+    """Of the sun above the horizon; None where it is not told."""
 
     @property
     def group(self) -> str:
@@ -140,8 +143,20 @@ def read_labelled(path: Path, *, labelled: bool = True) -> LabelledScene:
         shadow_labelled=bool(content["shadow_labelled"]),
         thin_labelled=bool(content["thin_labelled"]),
         layers=_read_layers(str(content["sensor"]), content),
+        sun_elevation_deg=_elevation(path, content),
     )
     return _check(path, scene, labelled=labelled)
+
+
+def _elevation(path: Path, content: dict[str, Any]) -> float | None:
+    if "sun_elevation_deg" not in content:
+        return None
+    elevation = float(content["sun_elevation_deg"])
+    if not -90 <= elevation <= 90:
+        raise ReferenceDataError(
+            f"{path} says sun_elevation_deg {elevation}; expected degrees from -90 to 90"
+        )
+    return elevation
 
 
 def _without_labels(content: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from openeo_cloudmask.evaluation.labelled import (
 )
 from openeo_cloudmask.evaluation.rates import Rates, pool_rates, rate_scene
 from openeo_cloudmask.evaluation.reference_format import find_scenes
+from openeo_cloudmask.inference import Detector
 
 NOT_FOR_IT = (SensorError, BandError)
 """What a model says of a scene that it was not made for."""
@@ -77,7 +79,7 @@ class ModelMasks:
     def _predict(self, scene: LabelledScene) -> tuple[NDArray[np.float32], ClassScheme]:
         from openeo_cloudmask.inference import predict
 
-        detector = self.model.load(scene.sensor, (*scene.bands, *scene.layers))
+        detector = _load(self.model, scene.sensor, (*scene.bands, *scene.layers))
         planes = dict(zip(scene.bands, scene.cube, strict=True)) | scene.layers
         cube = np.stack([planes[name] for name in detector.band_names])
         return predict(cube, detector, stride=self.model.stride), detector.scheme
@@ -93,6 +95,12 @@ class ModelMasks:
             "stride": self.model.stride,
             "precision": self.model.precision,
         }
+
+
+@lru_cache(maxsize=12)
+def _load(model: ComparedModel, sensor: str, bands: tuple[str, ...]) -> Detector:
+    """Return a detector; it serves all scenes with these bands."""
+    return model.load(sensor, bands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

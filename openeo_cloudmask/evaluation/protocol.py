@@ -25,6 +25,8 @@ DISTANCES_PX = (1.0, 2.0, 5.0, 10.0)
 """Upper edges of the rings around the border of cloud, in pixels of the reference."""
 COVERS = (0.1, 0.5, 0.9)
 """Edges of the classes of scenes by the share of them that is cloud."""
+SUN_ELEVATIONS_DEG = (20.0, 30.0, 45.0, 60.0)
+"""Edges of the classes of scenes by the height of the sun above the horizon."""
 SIZES_PX = (10, 100, 1000)
 """Edges of the classes of clouds by their size, in pixels of the reference."""
 FOUND_SHARE = 0.5
@@ -58,6 +60,8 @@ class SceneDetail:
     """Class of the reference's own scheme -> pixels the mask puts in each class of the view."""
     by_distance: dict[str, Confusion]
     objects: tuple[ObjectCounts, ...]
+    sun_elevation_deg: float | None = None
+    """None where nobody told it."""
 
     @property
     def cover(self) -> float:
@@ -65,7 +69,7 @@ class SceneDetail:
         return self.whole.scores().cover_reference
 
 
-def detail_scene(name: str, pair: Pair) -> SceneDetail:
+def detail_scene(name: str, pair: Pair, *, sun_elevation_deg: float | None = None) -> SceneDetail:
     """Return a scene by strata, in cloud/non-cloud where both have it, else in valid or invalid.
 
     Raises:
@@ -90,6 +94,7 @@ def detail_scene(name: str, pair: Pair) -> SceneDetail:
         by_class=_count_by_class(pair, mask, seen),
         by_distance=_count_by_distance(reference, mask, scheme),
         objects=count_objects((reference == 1) & seen, (mask == 1) & seen),
+        sun_elevation_deg=sun_elevation_deg,
     )
 
 
@@ -150,7 +155,7 @@ def count_objects(
     """
     real, missed = _count_lone(reference, mask)
     given, invented = _count_lone(mask, reference)
-    names = _class_names(SIZES_PX)
+    names = class_names(SIZES_PX)
     return tuple(
         ObjectCounts(size=f"{name} px", reference=r, missed=m, mask=g, invented=i)
         for name, r, m, g, i in zip(names, real, missed, given, invented, strict=True)
@@ -175,7 +180,8 @@ def _count_lone(
     )
 
 
-def _class_names(edges: Sequence[float]) -> list[str]:
+def class_names(edges: Sequence[float]) -> list[str]:
+    """Return the names of the classes between edges: below the first, ..., the last or more."""
     inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} or more"]
 
@@ -193,11 +199,11 @@ def _content_of(details: list[SceneDetail]) -> dict[str, Any]:
     for ring in dict.fromkeys(name for item in details for name in item.by_distance):
         confusions = [item.by_distance[ring] for item in details]
         strata.append(_stratum("distance to the border of cloud", ring, confusions))
-    places = np.digitize([item.cover for item in details], COVERS)
-    for place, name in enumerate(_class_names([100 * edge for edge in COVERS])):
-        chosen = [item.whole for item, own in zip(details, places, strict=True) if own == place]
-        if chosen:
-            strata.append(_stratum("cover of the scene", f"{name} %", chosen))
+    covers = [(item.whole, 100 * item.cover) for item in details]
+    suns = [(item.whole, item.sun_elevation_deg) for item in details]
+    edges = [100 * edge for edge in COVERS]
+    strata += _by_scene("cover of the scene", covers, edges, " %")
+    strata += _by_scene("sun elevation", suns, SUN_ELEVATIONS_DEG, "\N{DEGREE SIGN}")
     return {
         "view": details[0].view.value,
         "scenes": len(details),
@@ -206,6 +212,27 @@ def _content_of(details: list[SceneDetail]) -> dict[str, Any]:
         "objects": _object_rows(details),
         "object_share": FOUND_SHARE,
     }
+
+
+def _by_scene(
+    kind: str,
+    items: Iterable[tuple[Confusion, float | None]],
+    edges: Sequence[float],
+    unit: str,
+) -> list[dict[str, Any]]:
+    """Return strata of scenes by a number of each; scenes without it are in none."""
+    groups: dict[str, list[Confusion]] = {name: [] for name in class_names(edges)}
+    for confusion, value in items:
+        if (name := class_of(value, edges)) is not None:
+            groups[name].append(confusion)
+    return [_stratum(kind, f"{name}{unit}", found) for name, found in groups.items() if found]
+
+
+def class_of(value: float | None, edges: Sequence[float]) -> str | None:
+    """Return the name of the class between edges that a number is in; None for none or NaN."""
+    if value is None or not np.isfinite(value):
+        return None
+    return class_names(edges)[int(np.digitize(value, edges))]
 
 
 def _stratum(kind: str, name: str, confusions: list[Confusion]) -> dict[str, Any]:

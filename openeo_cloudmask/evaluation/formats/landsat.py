@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def _sparcs_image(name: str, mask: Path, data: Path, mtl: Path) -> LabelledScene
     chosen = [place for place, band in enumerate(_SPARCS_BANDS) if band and band != "B9"]
     stored = counts[chosen].astype(np.float32)
     cube = landsat_reflectance(stored, _TOA_SCALE, _TOA_OFFSET, float(found[1]))
-    return labelled(
+    scene = labelled(
         SPARCS,
         name,
         bands=[str(_SPARCS_BANDS[place]) for place in chosen],
@@ -171,6 +172,7 @@ def _sparcs_image(name: str, mask: Path, data: Path, mtl: Path) -> LabelledScene
         label=_sparcs_codes(mask),
         pixel_m=30.0,
     )
+    return replace(scene, sun_elevation_deg=float(found[1]))
 
 
 def _find_38cloud(path: Path) -> list[ReferenceScene]:
