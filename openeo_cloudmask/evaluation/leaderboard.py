@@ -126,7 +126,7 @@ def _board(name: str, rows: list[Row]) -> Board:
 
 
 def _rank(standings: Sequence[Standing]) -> None:
-    """Give ranks; without an interval there is none."""
+    """Give ranks to those that have an interval."""
     known = [item for item in standings if math.isfinite(item.ranked.low)]
     for item in known:
         above = sum(other.ranked.low > item.ranked.high for other in known)
