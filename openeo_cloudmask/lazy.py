@@ -1,7 +1,8 @@
 """Masks of cubes larger than memory: planned here, computed strip by strip when they are needed.
 
 A cube is cut into tall strips. Each is predicted with the windows the whole scene has, so the mask
-is, bit for bit, that of the whole cube; only the windows that touch two strips are computed twice.
+is, bit for bit, that of the whole cube. A window that touches two strips is computed by the upper
+one, which hands on what it adds to the lower one; where each strip is to stand alone, by both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from openeo_cloudmask.cleaning import SizeM
 from openeo_cloudmask.datacube import (
     CubeReader,
     label_mask,
@@ -27,12 +29,16 @@ from openeo_cloudmask.datacube import (
 )
 from openeo_cloudmask.errors import InputError, MissingExtraError
 from openeo_cloudmask.guard import DOUBT_CODE
+from openeo_cloudmask.inference import Layout, Seam
+from openeo_cloudmask.inference.windows import plan_axis
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelInput
 from openeo_cloudmask.options import MaskOptions
 
 STRIP_WINDOWS = 8
-"""Rows of windows per strip. Each strip computes one row more than its share, an eighth here."""
+"""Rows of windows per strip that stands alone: it computes one row more than its share."""
+MIN_WINDOW_ROWS = 4
+"""Rows of windows that a strip has at least where it computes one more than its share."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,21 +75,44 @@ class StripTask:
     rows: tuple[int, int]
     pixel_m: tuple[float, float] | None
     watch: Watch
+    seam_px: int = 0
+    """Rows below each seam that are shared with the strip above; 0: this strip stands alone."""
 
-    def run(self) -> NDArray[np.uint8]:
-        """Return (band, y, x) uint8."""
+    def run(self) -> StripPart:
+        """Return the mask of all rows that windows of this strip alone add to."""
         masker = Masker(self.options, self.inputs)
+        first, stop = self.rows
+        above, below = (self._seam(row) for row in self.rows)
         mask = masker.mask(
             self.pixels,
             origin_yx=self.origin_yx,
-            rows=self.rows,
+            rows=(first if above is None else above.rows[1], stop),
             pixel_m=self.pixel_m,
             progress=self.watch.progress,
+            seams=[seam for seam in (above, below) if seam is not None],
             tell=self.watch.tell,
         )
         for warning in masker.warnings():
             self.watch.tell(warning, DOUBT_CODE)
-        return mask
+        return StripPart(mask=mask, above=above, below=below)
+
+    def _seam(self, row: int) -> Seam | None:
+        height = self.pixels.shape[1]
+        if not self.seam_px or row in (0, height):
+            return None
+        return Seam(rows=(row, min(row + self.seam_px, height)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripPart:
+    """A strip, but for the rows that windows of the strip above add to."""
+
+    mask: NDArray[np.uint8]
+    """(band, y, x)."""
+    above: Seam | None
+    """What its windows add to the rows that are missing at its top."""
+    below: Seam | None
+    """What they add to those of the strip below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +148,8 @@ def mask_lazily(
     Args:
         cube: as for ``mask_datacube``; dask or NumPy.
         options: what to run and how to write it down.
-        strips: number of strips per date; None makes each ``STRIP_WINDOWS`` windows high.
+        strips: number of strips per date, for a mask that is wanted whole: they share windows, so
+            one waits for the one above. None: each stands alone, ``STRIP_WINDOWS`` windows high.
         name: the names of the tasks begin with it.
         watch: returns what strip ``part`` of ``parts`` reports to.
 
@@ -134,7 +164,6 @@ def mask_lazily(
     """
     try:
         import dask.array as da
-        from dask import delayed
     except ImportError as err:
         raise MissingExtraError.for_extra("server", "masking a cube lazily") from err
 
@@ -148,11 +177,20 @@ def mask_lazily(
     masker.cleaning(pixel_m)  # impossible requests are errors now, not when a strip is computed
     masker.check_pixels(pixel_m)
     count = strips or math.ceil(height / masker.step_px / STRIP_WINDOWS)
-    rows = plan_strips(height, step_px=masker.step_px, origin_px=origin_yx[0], count=count)
+    seam_px = masker.seam_px(pixel_m) if strips else 0
+    starts = plan_axis(
+        height,
+        size_px=masker.detector.window.size_px,
+        stride_px=masker.step_px,
+        origin_px=origin_yx[0],
+        layout=Layout.ANCHORED,
+    ).starts
+    rows = plan_strips(height, starts, count=count, seam_px=seam_px)
     parts = len(rows) * named.sizes.get("t", 1)
     masks = []
     for date, pixels in enumerate(_readers(named, masker, nodata_values(cube))):
         blocks = []
+        upper = None
         for number, part in enumerate(rows):
             task = StripTask(
                 options=options,
@@ -162,29 +200,69 @@ def mask_lazily(
                 rows=part,
                 pixel_m=pixel_m,
                 watch=watch(date * len(rows) + number, parts),
+                seam_px=seam_px,
             )
-            block = delayed(run_sealed, pure=False, traverse=False)(
-                Sealed.of(task), dask_key_name=f"{name}-{uuid.uuid4().hex}"
-            )
+            computed = _call(name, run_sealed, Sealed.of(task))
+            block = _call(name, finish, Sealed.of((options, masker.inputs)), computed, upper)
+            upper = _call(name, hand_on, computed) if seam_px else None
             shape = (len(masker.labels), part[1] - part[0], width)
             blocks.append(da.from_delayed(block, shape=shape, dtype=np.uint8))
         masks.append(da.concatenate(blocks, axis=1))
     return label_mask(da.stack(masks) if "t" in named.dims else masks[0], cube, masker)
 
 
-def run_sealed(sealed: Sealed) -> NDArray[np.uint8]:
-    """Return the strip of a sealed ``StripTask``."""
+def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    """Return the task of calling ``function``."""
+    from dask import delayed
+
+    task: Any = delayed(function, pure=False, traverse=False)
+    return task(*arguments, dask_key_name=f"{name}-{uuid.uuid4().hex}")
+
+
+def run_sealed(sealed: Sealed) -> StripPart:
+    """Return what a sealed ``StripTask`` gives."""
     task: StripTask = sealed.open()
     return task.run()
 
 
-def plan_strips(height: int, *, step_px: int, origin_px: int, count: int) -> list[tuple[int, int]]:
-    """Return the rows of each of about ``count`` strips, cut where windows begin."""
-    cuts = [0]
+def finish(about: Sealed, part: StripPart, upper: Seam | None) -> NDArray[np.uint8]:
+    """Return a whole strip, (band, y, x), with what the strip above has handed on."""
+    if part.above is None or upper is None:
+        return part.mask
+    joined = Masker(*about.open()).join(upper, part.above)
+    return np.concatenate([joined, part.mask], axis=1)
+
+
+def hand_on(part: StripPart) -> Seam | None:
+    """Return what a strip adds to the one below, which need not get more of it."""
+    return part.below
+
+
+def count_strips(height: int, masker: Masker, workers: int, pixel_m: SizeM | None) -> int:
+    """Return how many strips of a scene keep ``workers`` busy."""
+    seam_px = masker.seam_px(pixel_m)
+    least = MIN_WINDOW_ROWS
+    if seam_px or masker.detector.window.pixelwise:
+        least = seam_px // masker.step_px + 1  # each has rows of its own
+    return max(1, min(workers, math.ceil(height / masker.step_px) // least))
+
+
+def plan_strips(
+    height: int, starts: Sequence[int], *, count: int, seam_px: int = 0
+) -> list[tuple[int, int]]:
+    """Return the rows of each of about ``count`` strips, which have as many rows of windows each.
+
+    Args:
+        height: rows of the scene.
+        starts: first row of each row of windows, where cuts may lie.
+        count: how many strips are wanted.
+        seam_px: rows below each cut that are shared; all strips but the first have more.
+    """
+    cuts, count = [0], min(count, len(starts))
     for number in range(1, count):
-        wanted = origin_px + number * height / count
-        cut = round(wanted / step_px) * step_px - origin_px
-        if cuts[-1] < cut < height:
+        cut = starts[-(-number * len(starts) // count)]  # up: the first begins above the scene
+        least = seam_px if len(cuts) > 1 else 0
+        if cuts[-1] + least < cut < height - seam_px:
             cuts.append(cut)
     return list(zip(cuts, [*cuts[1:], height], strict=True))
 

@@ -26,7 +26,15 @@ from openeo_cloudmask.classes import (
 from openeo_cloudmask.cleaning import Cleaning, SizeM, plan_cleaning
 from openeo_cloudmask.errors import SensorError
 from openeo_cloudmask.guard import BrightGuard, OffsetGuard
-from openeo_cloudmask.inference import Cube, Detector, Progress, predict, predict_strips
+from openeo_cloudmask.inference import (
+    Cube,
+    Detector,
+    Progress,
+    Seam,
+    join_seam,
+    predict,
+    predict_strips,
+)
 from openeo_cloudmask.models import ModelInput, get_model, load_detector, select_input
 from openeo_cloudmask.models.deferred import DeferredDetector
 from openeo_cloudmask.models.onnx_detector import is_exported
@@ -127,6 +135,16 @@ class Masker:
         window = self.detector.window
         return window.size_px if window.pixelwise else self.options.stride
 
+    def seam_px(self, pixel_m: SizeM | None = None) -> int:
+        """Return how many rows at the top of a part windows of the part above add to.
+
+        0 where nothing is shared: windows that do not overlap, or of which more than one row of
+        windows reaches that far; and what is done to a mask afterwards needs rows beyond a part.
+        """
+        overlap = self.detector.window.size_px - self.step_px
+        shared = 0 < overlap <= self.step_px and not self.cleaning(pixel_m).active
+        return overlap if shared else 0
+
     def places(self, labels: Sequence[str]) -> list[int]:
         """Return where each of the bands it takes stands in the data.
 
@@ -183,6 +201,7 @@ class Masker:
         progress: Progress | None = None,
         counts: NDArray[np.int64] | None = None,
         keep: Callable[[Strip], None] | None = None,
+        seams: Sequence[Seam] = (),
         tell: Callable[[str], None] = _log.warning,
     ) -> Iterator[Strip]:
         """Yield the mask from the top of the cube to its bottom.
@@ -198,6 +217,7 @@ class Masker:
             counts: (256,) int64, gets the number of pixels of each class added, 255 no-data.
             keep: gets the percentages of the same run, before threshold, smallest area and buffer,
                 strip by strip, of all that is computed.
+            seams: get what windows add to rows that are shared with other parts.
             tell: called at the end with the number of pixels that are no-data but not declared so.
 
         Raises:
@@ -220,6 +240,7 @@ class Masker:
             part_columns=wider[1],
             progress=progress,
             watch=self._look,
+            seams=seams,
         )
         if keep is not None:
             strips = self._keep(strips, keep)
@@ -279,6 +300,14 @@ class Masker:
                 if counts is not None:
                     counts += np.bincount(part.ravel(), minlength=256)
                 yield top, part
+
+    def join(self, upper: Seam, lower: Seam) -> NDArray[np.uint8]:
+        """Return the mask (band, y, x) of rows that windows of two parts add to."""
+        native = self.detector.scheme
+        strip = join_seam(upper, lower, len(native.classes))
+        return apply_style(
+            strip, native, self.options.output_style, categorise=self.options.categorise
+        )
 
     def mask(self, cube: Cube, **where: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - as for strips
         """Return (band, y, x) uint8: all strips, of the rows and columns asked for."""

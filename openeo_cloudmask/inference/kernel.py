@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.errors import BandError, InputError
 from openeo_cloudmask.inference.batches import Batch, Cube, Network, one_behind, start_batches
 from openeo_cloudmask.inference.detector import Detector
+from openeo_cloudmask.inference.seams import Seam
 from openeo_cloudmask.inference.windows import AxisPlan, Layout, plan_axis
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -84,6 +85,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
     part: tuple[int, int] | None = None,
     part_columns: tuple[int, int] | None = None,
     watch: Watch | None = None,
+    seams: Sequence[Seam] = (),
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield ``(first row, probabilities)`` from the top of the cube to its bottom.
 
@@ -104,6 +106,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
         part_columns: the same for columns; strips then hold these columns only. Whole rows are
             read all the same.
         watch: sees every window that is classified, with its answer.
+        seams: each gets what the windows add to its rows, whether or not these are wanted.
     """
     _, height, width = _check_shape(cube, detector)
     first, stop = _check_part("rows", part, height)
@@ -118,7 +121,7 @@ def predict_strips(  # noqa: PLR0913 - as ``predict``, and which part
         width, size_px=size, stride_px=step, origin_px=ox, layout=layout, rim_px=rim
     )
     rows, columns = _touching(rows, first, stop, size), _touching(columns, left, right, size)
-    strips = _strips(cube, detector, rows, columns, batch_size, progress, watch)
+    strips = _strips(cube, detector, rows, columns, batch_size, progress, watch, seams)
     if part is None and part_columns is None:
         return strips
     return _clip(strips, first, stop, slice(left, right))
@@ -156,6 +159,7 @@ def _strips(
     batch_size: int | None,
     progress: Progress | None,
     watch: Watch | None,
+    seams: Sequence[Seam],
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield strips; while the network is at a batch, the one before is added and the next filled.
 
@@ -167,17 +171,21 @@ def _strips(
     total, done = len(rows.starts) * len(columns.starts), 0
     # Sums of the rows from a batch's top on: those above are complete.
     sums: NDArray[np.float32] = np.zeros((len(detector.scheme.classes), 0, width), np.float32)
+    for seam in seams:
+        seam.sums = rows.sums[slice(*seam.rows)], columns.sums
     with Network(detector, (cube.shape[0], *weights.shape)) as network:
         batches = start_batches(cube, network, rows, columns, batch_size)
         for batch in one_behind(batches):
             if (missing := batch.bottom - batch.top - sums.shape[1]) > 0:
                 more = np.zeros((len(sums), missing, width), np.float32)
                 sums = np.concatenate([sums, more], axis=1)
-            _add(batch, weights, sums, watch)
+            _add(batch, weights, sums, watch, seams)
             done += batch.windows
             if progress is not None:
                 progress(done, total)
             if complete := len(batch.complete):
+                for seam in seams:
+                    seam.see(batch.top, batch.complete)
                 of_rows = rows.sums[batch.top : batch.top + complete]
                 strip = sums[:, :complete] / np.outer(of_rows, columns.sums)
                 strip[:, ~batch.complete] = np.nan
@@ -186,7 +194,11 @@ def _strips(
 
 
 def _add(
-    batch: Batch, weights: NDArray[np.float32], sums: NDArray[np.float32], watch: Watch | None
+    batch: Batch,
+    weights: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    watch: Watch | None,
+    seams: Sequence[Seam],
 ) -> None:
     """Add the weighted probabilities of the batch's windows to ``sums``, which begin at its top."""
     if batch.answer is None:
@@ -196,7 +208,10 @@ def _add(
     for index, (start, probabilities) in enumerate(zip(batch.starts, answer, strict=True)):
         left, right = max(start, 0), min(start + size, width)
         place = slice(batch.above, batch.above + height), slice(left - start, right - start)
-        sums[:, :height, left:right] += probabilities[:, *place] * weights[place]
+        weighted = probabilities[:, *place] * weights[place]
+        sums[:, :height, left:right] += weighted
+        for seam in seams:
+            seam.add(batch.top, left, weighted)
         if watch is not None:
             watch(batch.pixels[index], batch.seen[index], probabilities, batch.own[index])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ import rasterio
 import xarray as xr
 
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
-from openeo_cloudmask.lazy import plan_strips
 from openeo_cloudmask.models import registry
 from openeo_cloudmask.openeo.client import udf_text
 from openeo_cloudmask.options import MaskOptions
@@ -149,16 +147,6 @@ def test_percentages(run: Run, data_dir: Path) -> None:
     with rasterio.open(data_dir / "out" / answer.files[0]["name"]) as dataset:
         assert dataset.descriptions == ("non-cloud", "cloud")
         assert set(np.unique(dataset.read())) <= {0, 100, 255}
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-@pytest.mark.parametrize("origin", [0, -540_000, 77])
-def test_strips_cover_all_rows(count: int, origin: int) -> None:
-    strips = plan_strips(10_980, step_px=384, origin_px=origin, count=count)
-    assert strips[0][0] == 0
-    assert strips[-1][1] == 10_980
-    assert all(one[1] == other[0] for one, other in itertools.pairwise(strips))
-    assert len(strips) == count
 
 
 @pytest.mark.parametrize("kind", ["netCDF", "Zarr", "PNG"])

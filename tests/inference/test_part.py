@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import InputError
-from openeo_cloudmask.inference import Window, predict, predict_strips
+from openeo_cloudmask.inference import Seam, Window, join_seam, predict, predict_strips
 
 
 class _Net:
@@ -61,3 +63,37 @@ def test_part_equals_whole(
 def test_part_outside_is_refused(pixels: NDArray[np.float32], part: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="rows"):
         next(predict_strips(pixels, _Net(), stride=48, part=part))
+
+
+@pytest.mark.parametrize("origin_y", [0, 13, -7])
+@pytest.mark.parametrize("stride", [32, 48, 57])
+def test_a_seam_joined_from_both_sides_is_that_of_the_whole(
+    pixels: NDArray[np.float32], stride: int, origin_y: int
+) -> None:
+    pixels[:, 130:200, 60:80] = np.nan
+    where = {"stride": stride, "origin_yx": (origin_y, 5)}
+    whole = predict(pixels, _Net(), **where)
+    overlap = 64 - stride
+    for cut in range(-origin_y % stride, 300, stride):
+        rows = (cut, min(cut + overlap, 300))
+        upper, lower = Seam(rows=rows), Seam(rows=rows)
+        above, below = _Watched(pixels), _Watched(pixels)
+        windows = [
+            _count(above, part=(0, cut), seams=[upper], **where) if cut else 0,
+            _count(below, part=(rows[1], 300), seams=[lower], **where) if rows[1] < 300 else 0,
+        ]
+        if 0 in windows:
+            continue
+        assert sum(windows) == _count(pixels, **where), "each window is computed once"
+        assert len(above.rows & below.rows) == overlap
+        found = join_seam(upper, lower, 4)
+        assert np.array_equal(found, whole[:, slice(*rows)], equal_nan=True)
+
+
+def _count(cube: Any, **where: Any) -> int:
+    """How many windows are planned, once all are computed."""
+    totals = set()
+    for _ in predict_strips(cube, _Net(), progress=lambda _, total: totals.add(total), **where):
+        pass
+    (total,) = totals
+    return int(total)

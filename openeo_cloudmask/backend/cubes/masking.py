@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -19,18 +18,21 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.processes.dims import grid_of
 from openeo_cloudmask.classes import NODATA
-from openeo_cloudmask.datacube import CubeReader, label_mask, name_dimensions, nodata_values
+from openeo_cloudmask.datacube import (
+    CubeReader,
+    label_mask,
+    name_dimensions,
+    nodata_values,
+    pixel_size_m,
+)
 from openeo_cloudmask.guard import DOUBT_CODE
-from openeo_cloudmask.lazy import mask_lazily
+from openeo_cloudmask.lazy import count_strips, mask_lazily
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
 from openeo_cloudmask.products.xyz import Region, Tile, mask_region
 from openeo_cloudmask.sensors import SENSORS
 
-MIN_WINDOW_ROWS = 4
-"""The least number of window rows per strip: a strip computes one more than its share, so with four
-the work of a scene that is shared out grows by a quarter at most."""
 _PROGRESS_S = 1.0
 _WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 MASK_ATTRIBUTE = "cloudmask"
@@ -108,7 +110,6 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
     if run.tile is not None:
         return _mask_tile(data, named, options, run)
     masker = Masker.open(options, [str(label) for label in named["bands"].to_numpy()])
-    window_rows = math.ceil(named.sizes["y"] / masker.step_px)
     dates = named.sizes.get("t", 1)
     scenes = [named.isel(t=date) for date in range(dates)] if "t" in named.dims else [named]
     times = [date_text(scene) for scene in scenes]
@@ -120,7 +121,7 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
     mask = mask_lazily(
         named,
         options,
-        strips=max(1, min(_threads(), window_rows // MIN_WINDOW_ROWS)),
+        strips=count_strips(named.sizes["y"], masker, _threads(), pixel_size_m(named)),
         name=f"mask-{run.name}",  # a cancel looks for the run's name
         watch=watch,
     )

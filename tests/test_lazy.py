@@ -1,0 +1,113 @@
+"""Strips of a scene that share the windows on their seams."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from openeo_cloudmask.datacube import mask_datacube
+from openeo_cloudmask.inference import Layout
+from openeo_cloudmask.inference.windows import plan_axis
+from openeo_cloudmask.lazy import count_strips, mask_lazily, plan_strips
+from openeo_cloudmask.masking import Masker
+from openeo_cloudmask.models.onnx_detector import OnnxDetector
+from openeo_cloudmask.options import MaskOptions
+
+pytest.importorskip("dask")
+BANDS = ["B02", "B03", "B04", "B08"]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Windows per call of `mini`, made quick: an answer depends on the window's first pixel too."""
+    counts: list[int] = []
+
+    def predict(
+        self: OnnxDetector, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        counts.append(len(windows))
+        corner = 1 + windows[:, :1, 0, 0, None]
+        planes = np.stack([windows[:, band] + corner for band in range(4)], axis=1)
+        return (planes / planes.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    monkeypatch.setattr(OnnxDetector, "predict_windows", predict)
+    return counts
+
+
+def _cube(height: int, first_row: int = 0) -> xr.DataArray:
+    pixels = np.random.default_rng(0).random((4, height, 70), dtype=np.float32)
+    pixels[:, 300:420, 20:40] = np.nan
+    rows = -10.0 * (np.arange(height) + first_row + 0.5)
+    return xr.DataArray(
+        pixels, dims=("bands", "y", "x"), coords={"bands": BANDS, "y": rows, "x": np.arange(70.0)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("stride", "first_row", "strips"), [(384, 0, 2), (384, 100, 9), (256, 100, 2), (256, 0, 9)]
+)
+def test_strips_compute_each_window_once_and_give_the_mask_of_the_whole(
+    computed: list[int], stride: int, first_row: int, strips: int
+) -> None:
+    cube = _cube(1300, first_row)
+    options = MaskOptions(sensor="sentinel-2-l1c", stride=stride)
+    whole = mask_datacube(cube, options)
+    wanted = sum(computed)
+    computed.clear()
+    lazy = mask_lazily(cube, options, strips=strips)
+    assert len(lazy.chunks[1]) >= min(strips, 3)
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), whole)
+    assert sum(computed) == wanted
+
+
+def test_strips_that_stand_alone_need_no_other(
+    computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openeo_cloudmask.lazy.STRIP_WINDOWS", 2)
+    cube = _cube(1900)
+    options = MaskOptions(sensor="sentinel-2-l1c")
+    whole = mask_datacube(cube, options)
+    computed.clear()
+    lazy = mask_lazily(cube, options)
+    assert lazy.chunks[1] == (384, 768, 748)
+    middle = lazy[:, 384:1152].compute(scheduler="synchronous")
+    np.testing.assert_array_equal(middle, whole[:, 384:1152])
+    assert sum(computed) == 3 * 2  # rows of windows, one of them for the seam; and columns
+
+
+@pytest.mark.parametrize(
+    ("more", "workers", "expected"),
+    [({}, 2, 2), ({}, 8, 8), ({}, 50, 11), ({"stride": 256}, 50, 8), ({"stride": 128}, 50, 8),
+     ({"buffer": "cloud=3px"}, 50, 2)],
+)  # fmt: skip
+def test_a_scene_gets_a_strip_per_worker_while_that_pays(
+    more: dict[str, Any], workers: int, expected: int
+) -> None:
+    masker = Masker.open(MaskOptions(sensor="sentinel-2-l1c", **more), BANDS)
+    assert count_strips(4096, masker, workers, None) == expected
+
+
+@pytest.mark.parametrize("origin", [0, -540_000, 77])
+@pytest.mark.parametrize("seam", [0, 128, 256])
+def test_strips_cover_all_rows_and_have_as_many_rows_of_windows_each(
+    origin: int, seam: int
+) -> None:
+    for height, count in itertools.product([300, 900, 3000, 10_980], [1, 2, 3, 7, 29]):
+        starts = plan_axis(
+            height, size_px=512, stride_px=512 - seam, origin_px=origin, layout=Layout.ANCHORED
+        ).starts
+        strips = plan_strips(height, starts, count=count, seam_px=seam)
+        assert strips[0][0] == 0
+        assert strips[-1][1] == height
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(strips))
+        assert min([stop - first for first, stop in strips[1:]], default=seam + 1) > seam
+        if count * 3 <= len(starts):
+            rows = [sum(first <= start < stop for start in starts) for first, stop in strips]
+            rows[0] += sum(start < 0 for start in starts)
+            assert len(strips) == count
+            assert max(rows) - min(rows) <= 1
