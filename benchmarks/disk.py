@@ -1,9 +1,11 @@
 """From disk to disk with ``cloudmask run``: the time to the first window, and what is not network.
 
     python benchmarks/disk.py                          # mini; GeoTIFF, COG, SAFE, Landsat tar
-    python benchmarks/disk.py --size 5120 --json FILE
+    python benchmarks/disk.py --size 5376 --json FILE
+    python benchmarks/disk.py --model cloudsen12       # the U-Net, with weights of a fixed rule
 
-Each scene is a simulated one laid side by side. Runs and windows alone take turns, so that a busy
+Each scene is a simulated one laid side by side, in counts of 16 bit. Runs and windows alone take
+turns, so that a busy
 machine is busy for both; of each the median counts. ``of the network`` is the time from the first
 window to the end over windows x the time of a window alone; ``CPU`` the same in seconds of cores,
 which other processes disturb less: what exceeds 1 is reading, decoding, resampling, blending and
@@ -27,12 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import rasterio.shutil
 
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.models import load_detector
 from openeo_cloudmask.models.processor import count_threads, read_processor
-from openeo_cloudmask.simulator.products import write_geotiff, write_product
+from openeo_cloudmask.simulator.products import write_product
 from openeo_cloudmask.simulator.scene import SimulatedScene, simulate_scene
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,15 +46,21 @@ import json, sys, time
 begin, note = float(sys.argv[1]), sys.argv[2]
 del sys.argv[1:3]
 from openeo_cloudmask.cli import main
-from openeo_cloudmask.models.onnx_detector import OnnxDetector
 found = {"windows": 0}
-plain = OnnxDetector.predict_windows
-def counted(self, windows, valid):
-    found.setdefault("first_s", time.time() - begin)
-    found.setdefault("first_cpu_s", time.process_time())
-    found["windows"] += len(windows)
-    return plain(self, windows, valid)
-OnnxDetector.predict_windows = counted
+def count(of):
+    plain = of.predict_windows
+    def counted(self, windows, valid):
+        found.setdefault("first_s", time.time() - begin)
+        found.setdefault("first_cpu_s", time.process_time())
+        found["windows"] += len(windows)
+        return plain(self, windows, valid)
+    of.predict_windows = counted
+if "cloudsen12" in sys.argv:
+    from openeo_cloudmask.models.torch_detector import TorchDetector
+    count(TorchDetector)
+else:
+    from openeo_cloudmask.models.onnx_detector import OnnxDetector
+    count(OnnxDetector)
 main_result = None
 try:
     main()
@@ -75,6 +84,32 @@ def lay_out(scene: SimulatedScene, size: int) -> SimulatedScene:
     return replace(scene, **{name: repeat(getattr(scene, name)) for name in names})
 
 
+def write_counts(scene: SimulatedScene, path: Path) -> Path:
+    """Write the bands as most have them: counts of 10000 with an offset of 1000, 0 for no-data."""
+    seen = np.isfinite(scene.cube)
+    counts = np.where(seen, np.clip(np.nan_to_num(scene.cube) * 1e4 + 1000, 1, 65535), 0)
+    bands, height, width = counts.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=bands, dtype="uint16",
+        crs=scene.crs, transform=scene.transform, nodata=0, compress="deflate", tiled=True,
+        interleave="band",
+    ) as dataset:  # fmt: skip
+        dataset.write(counts.astype(np.uint16))
+        dataset.descriptions = scene.band_names
+        dataset.scales, dataset.offsets = [1e-4] * bands, [-0.1] * bands
+    return path
+
+
+def write_weights(folder: Path) -> Path:
+    """Write the weights of the golden vectors: published ones change neither time nor memory."""
+    import torch
+    from unet import build_golden, load_fill
+
+    path = folder / "weights.pt"
+    torch.save(build_golden(load_fill()).state_dict(), path)
+    return path
+
+
 def write(kind: str, size: int, folder: Path) -> tuple[Path, list[str]]:
     """Write a scene; return its path and what ``cloudmask run`` has to be told."""
     sensor = "landsat-8-9-l1" if kind == "Landsat tar" else "sentinel-2-l1c"
@@ -88,7 +123,7 @@ def write(kind: str, size: int, folder: Path) -> tuple[Path, list[str]]:
             for path in sorted(product.iterdir()):
                 tar.add(path, path.name)
         return archive, []
-    plain = write_geotiff(scene, folder / "scene.tif")
+    plain = write_counts(scene, folder / "scene.tif")
     if kind == "GeoTIFF":
         return plain, ["--sensor", sensor]
     cog = folder / "cog.tif"
@@ -127,11 +162,13 @@ def time_windows(detector: Detector, calls: int = 3) -> tuple[float, float]:
     return statistics.median(clock), min(cpu)
 
 
-def measure(kind: str, options: argparse.Namespace, detector: Detector) -> dict[str, Any]:
+def measure(
+    kind: str, options: argparse.Namespace, chosen: list[str], detector: Detector
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, arguments = write(kind, options.size, folder)
-        arguments += ["--runtime", options.runtime, "--precision", options.precision]
+        arguments += chosen
         runs, windows = [], []
         for _ in range(options.repeats):
             windows.append(time_windows(detector))
@@ -143,6 +180,7 @@ def measure(kind: str, options: argparse.Namespace, detector: Detector) -> dict[
         return statistics.median(item[of] - (item[less] if less else 0) for item in runs)
 
     row = {
+        "model": options.model,
         "format": kind,
         "size_px": options.size,
         "windows": count,
@@ -168,21 +206,29 @@ def measure(kind: str, options: argparse.Namespace, detector: Detector) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=2560, help="pixels per side")
+    parser.add_argument("--size", type=int, default=2688, help="pixels per side, a multiple of 6")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=FORMATS)
+    parser.add_argument("--model", default="mini", choices=["mini", "cloudsen12"])
+    parser.add_argument("--formats", nargs="+", choices=FORMATS)
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(count_threads()))
-    print(f"{read_processor().describe()}, {count_threads()} threads; mini, {options.runtime}")
-    detector = load_detector(
-        "mini", sensor="sentinel-2-l1c", device="cpu",
-        runtime="onnx" if options.runtime == "auto" else options.runtime,
-        precision=options.precision,
-    )  # fmt: skip
-    rows = [measure(kind, options, detector) for kind in options.formats]
+    print(f"{read_processor().describe()}, {count_threads()} threads; {options.model}")
+    # The U-Net is for Sentinel-2 alone.
+    formats = options.formats or [
+        kind for kind in FORMATS if options.model == "mini" or kind != "Landsat tar"
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        weights = None if options.model == "mini" else write_weights(Path(name))
+        how = {"runtime": options.runtime, "precision": options.precision}
+        detector = load_detector(
+            options.model, sensor="sentinel-2-l1c", weights=weights, device="cpu", **how
+        )
+        chosen = ["--model", options.model, *(f"--{key}={value}" for key, value in how.items())]
+        chosen += [f"--weights={weights}"] if weights else []
+        rows = [measure(kind, options, chosen, detector) for kind in formats]
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """One table of all: peer, published, ours, share of the measured peak, memory.
 
     python benchmarks/performance.py            # measure; write performance.json and the page
-    python benchmarks/performance.py --page     # write docs/performance.md from performance.json
+    python benchmarks/performance.py --page     # count anew what workers share; write the page
+    python benchmarks/performance.py --page --disk FILE      # with what benchmarks/disk.py measured
     python benchmarks/performance.py --rows mini-onnx unet-fp32
 
 Each row is a process of its own with one thread, which computes windows of 512 x 512 pixels one
@@ -174,8 +175,6 @@ def ask(*arguments: str) -> dict[str, Any]:
 
 
 def measure_all(rows: list[str], calls: int) -> dict[str, Any]:
-    from workers import SIZES_PX, WORKERS, count_shared
-
     from openeo_cloudmask.models.processor import read_processor
 
     result: dict[str, Any] = {
@@ -185,7 +184,6 @@ def measure_all(rows: list[str], calls: int) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "versions": {name: version(name) for name in ("torch", "onnxruntime", "openvino")},
         "rows": {},
-        "workers": [count_shared(size, count) for size in SIZES_PX for count in WORKERS],
     } | ask("--facts")
     for row in rows:
         result["rows"][row] = ask("--row", row, "--calls", str(calls))
@@ -207,8 +205,8 @@ def write_page(result: dict[str, Any]) -> str:
             + f"; matrix products in fp32 reach {peak / 1e9:.0f} GFLOP/s on that core. "
             "Each row is a process with one thread; the time is the processor's own, the least of "
             "some calls, for one window of 512 x 512 pixels. Weights are synthetic except "
-            "`mini`'s; that changes neither time nor memory. `python benchmarks/performance.py` "
-            "measures anew and writes this page.\n"
+            "`mini`'s; that changes neither time nor memory. "
+            "`python benchmarks/performance.py` measures anew and writes this page.\n"
         ),
         "| model | what runs it | ms per window | against the first | share of the peak | memory |",
         "|---|---|---|---|---|---|",
@@ -236,15 +234,19 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
     return [
         "## From disk to disk\n",
         (
-            "`cloudmask run` with `mini` on two cores (`python benchmarks/disk.py`). The last "
+            "`cloudmask run` on two cores (`python benchmarks/disk.py`). The last "
             "column is the processor's time after the first window over windows x the time of a "
             "window alone: what exceeds 1 is reading, decoding, resampling, blending and writing, "
             "which are done while the network works, but need cores too.\n"
         ),
-        "| input | first window | s per megapixel | ms per window | over the network | memory |",
+        (
+            "| input | first window (processor) | s per megapixel | ms per window | over the network "
+            "| memory |"
+        ),
         "|---|---|---|---|---|---|",
         *(
-            f"| {row['format']}, {row['size_px']} px | {row['first_window_s']:.2f} s "
+            f"| {row['model']}, {row['format']}, {row['size_px']} px "
+            f"| {row['first_window_s']:.2f} s ({row['first_window_cpu_s']:.2f} s) "
             f"| {row['s_per_megapixel']:.2f} | {row['window_ms']:.0f} "
             f"| {row['of_network_cpu']:.2f} | {row['peak_gb']:.2f} GB |"
             for row in rows
@@ -290,13 +292,17 @@ def main() -> None:
         flops = {model: count_flops(model) for model in dict(ROWS.values())}
         print(json.dumps({"peak_flops": measure_peak(), "flops": flops}))
         return
-    if not options.page:
+    from workers import SIZES_PX, WORKERS, count_shared
+
+    if options.page:
+        result = json.loads(RESULT.read_text(encoding="utf-8"))
+    else:
         result = measure_all(options.rows, options.calls)
-        if options.disk:
-            result["disk"] = json.loads(options.disk.read_text(encoding="utf-8"))
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = write_page(json.loads(RESULT.read_text(encoding="utf-8")))
-    PAGE.write_text(text, encoding="utf-8")
+    result["workers"] = [count_shared(size, count) for size in SIZES_PX for count in WORKERS]
+    if options.disk:
+        result["disk"] = json.loads(options.disk.read_text(encoding="utf-8"))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(write_page(result), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,7 +81,7 @@ class BrightGuard:
         if self.doubt or not self._visible or own_share < LEAST_SHARE:
             return
         count = np.count_nonzero(valid)
-        light = window[self._visible].sum(dtype=np.float64) / len(self._visible)
+        light = np.mean([window[place].sum(dtype=np.float64) for place in self._visible])
         if light > BRIGHT_REFLECTANCE * count:
             bare = self._bare[probabilities.argmax(axis=0)] & valid
             self.doubt = bool(np.count_nonzero(bare) > CLEAR_SHARE * count)
@@ -118,8 +120,8 @@ class OffsetGuard:
         if not self._optical:
             return
         places = (slice(None, None, _SAMPLE_STEP),) * 2
-        sample = window[(slice(None), *places)][self._optical][:, valid[places]]
-        darkest = sample.min(axis=0)
+        planes = (window[place][places] for place in self._optical)
+        darkest = functools.reduce(np.minimum, planes)[valid[places]]
         self._seen += darkest.size
         self._dark += int(np.count_nonzero(darkest < _DARK))
         self._above += int(np.count_nonzero((darkest >= _DARK) & (darkest < _JUST_ABOVE)))

@@ -184,7 +184,10 @@ class _RowReader:
             new = np.asarray(self._cube[:, self._end : bottom, 0:width])
             new = _check_pixels(new, (bands, bottom - self._end, width), self._images)
             self._pixels[:, kept : bottom - top] = new
-            self._valid[kept : bottom - top] = np.isfinite(new).all(axis=0)
+            valid = self._valid[kept : bottom - top]
+            valid[:] = True
+            for plane in new:
+                valid &= np.isfinite(plane)
         self._first, self._end = top, max(bottom, self._end)
         return self._pixels[:, : bottom - top], self._valid[: bottom - top]
 

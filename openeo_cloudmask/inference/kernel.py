@@ -166,20 +166,19 @@ def _strips(
     Windows are added one after the other in their order, so sums are the same, bit for bit,
     however they are batched.
     """
-    width = cube.shape[2]
     weights = np.outer(rows.weights, columns.weights)
     total, done = len(rows.starts) * len(columns.starts), 0
-    # Sums of the rows from a batch's top on: those above are complete.
-    sums: NDArray[np.float32] = np.zeros((len(detector.scheme.classes), 0, width), np.float32)
+    classes, size = len(detector.scheme.classes), len(weights)
+    # Sums of the rows from a batch's top on: those above are complete. Memory is taken once, as
+    # taking it anew costs as much as the arithmetic.
+    sums = np.zeros((classes, min(size, cube.shape[1]), cube.shape[2]), np.float32)
+    room = np.empty((classes, size, size), np.float32)
     for seam in seams:
         seam.sums = rows.sums[slice(*seam.rows)], columns.sums
     with Network(detector, (cube.shape[0], *weights.shape)) as network:
         batches = start_batches(cube, network, rows, columns, batch_size)
         for batch in one_behind(batches):
-            if (missing := batch.bottom - batch.top - sums.shape[1]) > 0:
-                more = np.zeros((len(sums), missing, width), np.float32)
-                sums = np.concatenate([sums, more], axis=1)
-            _add(batch, weights, sums, watch, seams)
+            _add(batch, weights, sums, room, watch, seams)
             done += batch.windows
             if progress is not None:
                 progress(done, total)
@@ -188,15 +187,19 @@ def _strips(
                     seam.see(batch.top, batch.complete)
                 of_rows = rows.sums[batch.top : batch.top + complete]
                 strip = sums[:, :complete] / np.outer(of_rows, columns.sums)
-                strip[:, ~batch.complete] = np.nan
+                if not batch.complete.all():
+                    strip[:, ~batch.complete] = np.nan
                 yield batch.top, strip
-                sums = sums[:, complete:].copy()
+                for plane in sums:
+                    plane[:-complete] = plane[complete:]
+                    plane[-complete:] = 0
 
 
 def _add(
     batch: Batch,
     weights: NDArray[np.float32],
     sums: NDArray[np.float32],
+    room: NDArray[np.float32],
     watch: Watch | None,
     seams: Sequence[Seam],
 ) -> None:
@@ -208,7 +211,8 @@ def _add(
     for index, (start, probabilities) in enumerate(zip(batch.starts, answer, strict=True)):
         left, right = max(start, 0), min(start + size, width)
         place = slice(batch.above, batch.above + height), slice(left - start, right - start)
-        weighted = probabilities[:, *place] * weights[place]
+        weighted = room[:, :height, : right - left]
+        np.multiply(probabilities[:, *place], weights[place], out=weighted)
         sums[:, :height, left:right] += weighted
         for seam in seams:
             seam.add(batch.top, left, weighted)

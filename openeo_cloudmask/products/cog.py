@@ -159,6 +159,7 @@ def publish_cog(
             BLOCKSIZE=BLOCK_PX,
             OVERVIEW_RESAMPLING="AVERAGE" if average else "NEAREST",
             BIGTIFF="IF_SAFER",
+            NUM_THREADS="ALL_CPUS",  # nothing else is done by now
             **more,
         )
         _check_written(cog)

@@ -97,7 +97,8 @@ class RasterStack:
             seen = self._read_seen(rows, columns)
             for group in _groups([self._planes[number] for number in planes]):
                 self._read_group(group, rows, columns, out)
-        out[:, ~seen] = np.nan
+        if not seen.all():
+            out[:, ~seen] = np.nan
         return self._decoder.decode(out, planes)
 
     def close(self) -> None:

@@ -31,7 +31,9 @@ def dn_to_reflectance(dn: Floats, scale: float, offset: float) -> Floats:
         scale: reflectance a count.
         offset: reflectance of count 0.
     """
-    return dn * np.float32(scale) + np.float32(offset)
+    values: Floats = dn * np.float32(scale)
+    values += np.float32(offset)  # in place: memory is what this takes
+    return values
 
 
 def landsat_reflectance(dn: Floats, mult: float, add: float, sun_elevation_deg: float) -> Floats:
@@ -48,7 +50,7 @@ def landsat_reflectance(dn: Floats, mult: float, add: float, sun_elevation_deg: 
             "90. A night scene has no reflectance"
         )
     sine = math.sin(math.radians(sun_elevation_deg))
-    return dn * np.float32(mult / sine) + np.float32(add / sine)
+    return dn_to_reflectance(dn, mult / sine, add / sine)
 
 
 def brightness_temperature(dn: Floats, mult: float, add: float, k1: float, k2: float) -> Floats:
