@@ -240,8 +240,8 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
             "which are done while the network works, but need cores too.\n"
         ),
         (
-            "| input | first window (processor) | s per megapixel | ms per window | over the network "
-            "| memory |"
+            "| input | first window (processor) | s per megapixel | ms per window "
+            "| over the network | memory |"
         ),
         "|---|---|---|---|---|---|",
         *(

@@ -55,7 +55,7 @@ def join_seam(upper: Seam, lower: Seam, classes: int) -> NDArray[np.float32]:
         classes: how many there are.
 
     Returns:
-        (class, row, x) float32, NaN where unseen.
+        (class, row, x) float32, NaN where no-data.
 
     Raises:
         ValueError: ``lower`` is of a part that was not computed.
