@@ -9,8 +9,13 @@ import leafmap.foliumap  # noqa: F401 - takes seconds; paid at start-up, not by 
 import streamlit as st
 
 from openeo_cloudmask.viewer.cookies import build_middleware
+from openeo_cloudmask.viewer.live import live_routes
 from openeo_cloudmask.viewer.tiles import build_routes
 
 HERE = Path(__file__).parent
 
-app = st.App(HERE / "app.py", routes=build_routes(HERE / "vendor"), middleware=build_middleware())
+app = st.App(
+    HERE / "app.py",
+    routes=[*build_routes(HERE / "vendor"), *live_routes()],
+    middleware=build_middleware(),
+)

@@ -142,9 +142,9 @@ def fold_statistics(
     if not truth:
         raise ReferenceDataError("no sample lies on a pixel with a class; the labels are empty")
     order = rng.permutation(len(truth))
-    real, got = _INVALID_CODES[np.asarray(truth)[order]], _INVALID_CODES[np.asarray(found)[order]]
+    real, got = np.asarray(truth, np.uint8)[order], np.asarray(found, np.uint8)[order]
     count = min(FOLDS, len(truth))
-    folds = [_binary_metrics(real[k::count], got[k::count]) for k in range(count)]
+    folds = [binary_metrics(real[k::count], got[k::count]) for k in range(count)]
     return KFold(folds=np.asarray(folds, np.float64))
 
 
@@ -165,10 +165,16 @@ def draw_contours(labels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _binary_metrics(
-    real: NDArray[np.bool_], got: NDArray[np.bool_]
+def binary_metrics(
+    truth: NDArray[np.uint8], found: NDArray[np.uint8]
 ) -> tuple[float, float, float, float, float]:
-    """Return the five metrics in ALCD's order; as there, a share of nothing is 1."""
+    """Return the five metrics of valid against invalid in ALCD's order; a share of nothing is 1.
+
+    Args:
+        truth: codes of ``ALCD`` as they are.
+        found: codes as they were found, one for each of ``truth``.
+    """
+    real, got = _INVALID_CODES[truth], _INVALID_CODES[found]
     hit, false = int((real & got).sum()), int((~real & got).sum())
     miss, right = int((real & ~got).sum()), int((~real & ~got).sum())
     precision = hit / (hit + false) if hit + false else 1.0

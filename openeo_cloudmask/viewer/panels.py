@@ -19,6 +19,7 @@ from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.grid import Bounds
 from openeo_cloudmask.viewer.layers import Layer
+from openeo_cloudmask.viewer.live import LiveMask
 from openeo_cloudmask.viewer.maps import BASEMAPS
 from openeo_cloudmask.viewer.scenes import Picture
 
@@ -29,7 +30,9 @@ export default async function (component) {
   return map.show(component);
 }
 """
-_ORDER = ("mask", "reference", "errors")
+_ORDER = ("labels", "mask", "reference", "errors")
+LIVE = "live"
+"""First word of the ids of live masks, which are off until the user turns one on."""
 CELLS = "cells"
 """Id of the layer of one cell of a confusion matrix, which lies over all panels."""
 """Kinds of layers, by which the first word of an id names them."""
@@ -80,7 +83,9 @@ def image_data(layer: Layer, picture: Picture) -> Json:
     }
 
 
-def classes_data(layer: Layer, scheme: ClassScheme, *, identity: str, title: str) -> Json:
+def classes_data(
+    layer: Layer | LiveMask, scheme: ClassScheme, *, identity: str, title: str
+) -> Json:
     """Return what the map has to know of a layer of classes."""
     clear = clear_values(scheme)
     # What nothing is drawn in needs no line in the legend.
@@ -101,6 +106,13 @@ def classes_data(layer: Layer, scheme: ClassScheme, *, identity: str, title: str
             for item in shown
         ],
     }
+
+
+def live_data(live: LiveMask) -> Json:
+    """Return what the map has to know of a mask that is computed while somebody pans."""
+    model = live.options.model
+    layer = classes_data(live, live.scheme, identity=f"{LIVE} {model}", title=f"Live: {model}")
+    return {**layer, "live": True, "minZoom": live.min_zoom}
 
 
 def clear_values(scheme: ClassScheme) -> frozenset[int]:
@@ -127,7 +139,7 @@ def plan_panels(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     image = [layer["id"] for layer in layers if layer["kind"] == "image"]
     names = [layer["id"] for layer in reversed(layers) if layer["kind"] == "classes"]
     lit = [name for name in names if name == CELLS]
-    names = [name for name in names if name != CELLS]
+    names = [name for name in names if name.partition(" ")[0] not in (CELLS, LIVE)]
     # A stable sort: masks keep the order of the list, the topmost first.
     names.sort(key=lambda name: _ORDER.index(name.partition(" ")[0]))
     if len(names) > 1 and (other := next((n for n in names if n == "reference"), None)):

@@ -35,7 +35,9 @@ from openeo_cloudmask.viewer.comparison import (
     write_reference_map,
 )
 from openeo_cloudmask.viewer.explorer import write_cells
+from openeo_cloudmask.viewer.labeller import Labeller, mask_on_grid, start_labeller
 from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
+from openeo_cloudmask.viewer.live import LiveMask, fast_live
 from openeo_cloudmask.viewer.local import Task
 from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
 from openeo_cloudmask.viewer.probabilities import (
@@ -146,6 +148,9 @@ class Session:
     ] = field(default_factory=OrderedDict)
     _cell_layers: dict[tuple[str, str, Case], Layer] = field(default_factory=dict)
     _error_layers: dict[tuple[str, str], Layer] = field(default_factory=dict)
+    labellers: dict[str, Labeller] = field(default_factory=dict)
+    """Title of a scene -> work on its reference."""
+    _live: dict[str, dict[str, LiveMask]] = field(default_factory=dict)
 
     def add_scene(
         self,
@@ -320,6 +325,59 @@ class Session:
             sensor="sentinel-2-l1c",
             report=None if report is None else lambda share: report(0.5 + share / 2),
         )
+
+    def label(
+        self, scene: SceneEntry, *, pixel_m: float | None = None, report: Report | None = None
+    ) -> Labeller:
+        """Begin a reference of a scene; what was marked on it before is forgotten.
+
+        Raises:
+            CloudMaskError: the scene cannot be read, or has no pixels in metres.
+        """
+        self.labellers[scene.title] = start_labeller(
+            scene.path,
+            self._subfolder("labels"),
+            title=scene.title,
+            sensor=scene.picture.sensor_id,
+            read=scene.read,
+            day=scene.day,
+            pixel_m=pixel_m,
+            report=report,
+        )
+        return self.labellers[scene.title]
+
+    def doubt(self, labeller: Labeller) -> None:
+        """Let the masks of a scene contradict the forest that labels it.
+
+        Raises:
+            ProductError: a mask cannot be read.
+        """
+        for entry in self.masks.values():
+            if entry.scene == labeller.title and entry.title not in labeller.models:
+                mask = mask_on_grid(entry.path, entry.scheme, labeller.features.grid)
+                if mask is not None:
+                    labeller.models[entry.title] = mask
+
+    def save_reference(self, labeller: Labeller, *, name: str, location: str) -> ReferenceEntry:
+        """Write the reference that was made, and open it.
+
+        Raises:
+            CloudMaskError: there are too few marks, or the name is no name.
+        """
+        folder = labeller.save(self._subfolder("made"), name=name, location=location)
+        return self.add_reference(folder, title=labeller.title)
+
+    def live_masks(self, scene: SceneEntry) -> dict[str, LiveMask]:
+        """Return model -> live mask of a scene, of the fast models that can mask it.
+
+        Raises:
+            CloudMaskError: the scene cannot be read any longer.
+        """
+        if scene.title not in self._live:
+            self._live[scene.title] = fast_live(
+                scene.path, sensor=scene.picture.sensor_id, read=scene.read
+            )
+        return self._live[scene.title]
 
     def open_task(self, task: Task) -> None:
         """Open the mask that a finished task made, once.

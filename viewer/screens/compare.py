@@ -39,6 +39,7 @@ from openeo_cloudmask.viewer.panels import (
     classes_data,
     draw_panels,
     image_data,
+    live_data,
     map_data,
 )
 from openeo_cloudmask.viewer.probabilities import how_made, kept_probabilities
@@ -152,6 +153,8 @@ def collect(
     layers = []
     if scene is not None:
         layers.append(image_data(next(iter(scene.layers.values())), scene.picture))
+        with told():
+            layers += [live_data(live) for live in current.live_masks(scene).values()]
 
     def add(layer: Layer, scheme: ClassScheme, kind: str, title: str) -> None:
         identity = kind if kind == "reference" else f"{kind} {title}"

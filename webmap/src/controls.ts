@@ -190,6 +190,11 @@ export class Controls {
     );
     const item = make("div", { class: "entry", "data-layer": entry.id }, head);
     if (!entry.on) return item;
+    if (layer.live) {
+      item.append(
+        make("small", {}, `Computed where you look, once the map is still; zoom ${layer.minZoom} and nearer`),
+      );
+    }
     item.append(
       this.range("Opacity, %", `opacity ${entry.id}`, 0, 100, entry.opacity * 100, (value) => {
         entry.opacity = value / 100;

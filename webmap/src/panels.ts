@@ -18,6 +18,7 @@ import VectorSource from "ol/source/Vector";
 import Circle from "ol/style/Circle";
 import Stroke from "ol/style/Stroke";
 import Style from "ol/style/Style";
+import { LiveTiles } from "./live";
 import { PANELS } from "./state";
 import { colour, stretch, Tiles } from "./tiles";
 import type { Entry, LayerData, MapData, State } from "./types";
@@ -188,6 +189,8 @@ export class Panels {
           source,
           extent: transformExtent(about.bounds, "EPSG:4326", "EPSG:3857"),
           cacheSize: CACHED_TILES,
+          // A layer is drawn above its least zoom, not at it.
+          minZoom: about.minZoom === undefined ? undefined : about.minZoom - 1e-6,
         });
         if (side === "left") clip(layer, () => [0, this.share]);
         if (side === "right") clip(layer, () => [this.share, 1]);
@@ -219,7 +222,10 @@ export class Panels {
     const key = `${layer.url} ${query}`;
     let kept = this.tiles.get(key);
     if (!kept) {
-      kept = { tiles: new Tiles(layer, query, paint), look };
+      const tiles = layer.live
+        ? new LiveTiles(layer, query, paint, this.view)
+        : new Tiles(layer, query, paint);
+      kept = { tiles, look };
       this.tiles.set(key, kept);
     } else if (kept.look !== look) {
       kept.tiles.repaint(paint);

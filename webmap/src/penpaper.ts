@@ -87,7 +87,7 @@ function finishedFeature(shape: Drawn): Feature {
 }
 
 function brushStyles(single: boolean, radius: number, color: string): Style[] {
-  return ([["#fff", 1.5, 0.9], [color, 0, 0.85]] as const).map(([ink, more, alpha]) => {
+  return ([["#fff", 1.5, 0.35], [color, 0, 0.5]] as const).map(([ink, more, alpha]) => {
     const paint = ink === "#fff" ? `rgba(255, 255, 255, ${alpha})` : rgba(ink, alpha);
     return single
       ? new Style({ image: new Circle({ radius: radius + more, fill: new Fill({ color: paint }) }) })

@@ -3,7 +3,7 @@
 import ImageTile from "ol/source/ImageTile";
 import type { LayerData } from "./types";
 
-const TILE_PX = 256;
+export const TILE_PX = 256;
 const KEPT = 256;
 const TRIES = 4;
 const MAX_ZOOM = 20;
@@ -11,12 +11,12 @@ const MAX_ZOOM = 20;
 /** Paints the values of a tile (RGBA, as the server sent them) into those of the screen. */
 export type Paint = (values: Uint8ClampedArray, out: Uint8ClampedArray) => void;
 
-interface Tile {
+export interface Tile {
   values: Uint8ClampedArray<ArrayBuffer>;
   canvas: HTMLCanvasElement;
 }
 
-async function fetchTile(url: string, signal: AbortSignal): Promise<ImageBitmap | null> {
+export async function fetchTile(url: string, signal: AbortSignal): Promise<ImageBitmap | null> {
   for (let tried = 1; ; tried++) {
     try {
       const answer = await fetch(url, { signal });
@@ -33,7 +33,7 @@ async function fetchTile(url: string, signal: AbortSignal): Promise<ImageBitmap 
   }
 }
 
-function emptyCanvas(): HTMLCanvasElement {
+export function emptyCanvas(): HTMLCanvasElement {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = TILE_PX;
   return canvas;
@@ -45,8 +45,8 @@ export class Tiles {
   static loading = 0;
   readonly source: ImageTile;
   private readonly kept = new Map<string, Promise<Tile>>();
-  private readonly done = new Map<string, Tile>();
-  private readonly stop = new AbortController();
+  protected readonly done = new Map<string, Tile>();
+  protected readonly stop = new AbortController();
 
   constructor(
     private readonly layer: LayerData,
@@ -61,13 +61,18 @@ export class Tiles {
           .replace("{z}", String(z))
           .replace("{x}", String(x))
           .replace("{y}", String(y));
-        return (await this.keep(place, where)).canvas;
+        return this.give(place, where, [z, x, y]);
       },
       interpolate: false,
       transition: 0,
       maxZoom: MAX_ZOOM,
       wrapX: false,
     });
+  }
+
+  /** Returns what is drawn for a tile. */
+  protected async give(place: string, url: string, _zxy: [number, number, number]): Promise<HTMLCanvasElement> {
+    return (await this.keep(place, url)).canvas;
   }
 
   private keep(place: string, url: string): Promise<Tile> {
@@ -103,7 +108,7 @@ export class Tiles {
     }
   }
 
-  private draw(tile: Tile): void {
+  protected draw(tile: Tile): void {
     const image = new ImageData(TILE_PX, TILE_PX);
     this.paint(tile.values, image.data);
     tile.canvas.getContext("2d")!.putImageData(image, 0, 0);

@@ -32,6 +32,10 @@ export interface LayerData {
   bands?: Band[];
   composites?: Composite[];
   classes?: MaskClass[];
+  /** Whether its tiles are computed when they are asked for: only once the map is still. */
+  live?: boolean;
+  /** Zoom below which it has no tiles. */
+  minZoom?: number;
 }
 
 export interface MapData {
