@@ -113,7 +113,7 @@ def guided(oracle: Oracle, options: argparse.Namespace) -> tuple[list[Mark], Cla
 
 def at_random(oracle: Oracle, count: int, rng: np.random.Generator) -> list[Mark]:
     """Return dots on random pixels."""
-    drawn = rng.choice(oracle.features.positions, round(count), replace=False)
+    drawn = rng.choice(oracle.features.positions, count, replace=False)
     return [oracle.mark(*divmod(int(at), oracle.truth.shape[1])) for at in drawn]
 
 
@@ -137,7 +137,7 @@ def compare(seed: int, options: argparse.Namespace) -> tuple[int, int, bool, boo
         return len(marks), len(marks), True, True
     end = {view: oracle.score(labels, view, options.rim) for view in VIEWS}
     reached = end[options.view] >= options.goal
-    dots = at_random(oracle, len(marks) * STEPS[-1], np.random.default_rng(seed))
+    dots = at_random(oracle, round(len(marks) * STEPS[-1]), np.random.default_rng(seed))
     clicks, hit, score = 0, False, 0.0
     for step in STEPS:
         clicks = round(step * len(marks))

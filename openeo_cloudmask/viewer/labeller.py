@@ -86,7 +86,7 @@ class Labeller:
         """Do what was done with the pen; return whether there are other marks now.
 
         Raises:
-            OptionError: a mark is none; those before it are kept.
+            OptionError: a mark cannot be used; those before it are kept.
         """
         before = list(self.marks)
         for event in events:
@@ -300,7 +300,7 @@ def start_labeller(
 def mask_on_grid(path: Path, scheme: ClassScheme, grid: Grid) -> Classes | None:
     """Return (y, x) uint8, a mask in the four classes on another grid; None if it has not those.
 
-    Each pixel gets the class under its centre, 255 where there is none.
+    Each pixel gets the class under its centre, 255 without one.
 
     Raises:
         ProductError: the mask cannot be read.
