@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import pyproj
-from pyproj.exceptions import CRSError as ProjError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -34,11 +32,16 @@ def parse_crs(value: object) -> CRS:
     try:
         if code := _EPSG.fullmatch(text):
             return CRS.from_epsg(int(code[1]))
-        if isinstance(value, Mapping) or "[" in text or _CODE.fullmatch(text):
-            return CRS.from_wkt(pyproj.CRS.from_user_input(value).to_wkt())
-    except (CRSError, ProjError, ValueError, TypeError) as err:
+    except (CRSError, ValueError) as err:
         raise _unknown(text) from err
-    raise _unknown(text)
+    if not (isinstance(value, Mapping) or "[" in text or _CODE.fullmatch(text)):
+        raise _unknown(text)
+    import pyproj  # takes as long as reading a scene's metadata, and most name a code
+
+    try:
+        return CRS.from_wkt(pyproj.CRS.from_user_input(value).to_wkt())
+    except (CRSError, pyproj.exceptions.CRSError, ValueError, TypeError) as err:
+        raise _unknown(text) from err
 
 
 def _unknown(text: str) -> OptionError:

@@ -4,11 +4,12 @@ Weights get a scale for each output channel, tensors between layers one each, fr
 the largest value they take on the calibration's windows: ranges are fixed, so that an answer
 depends on its window alone. What the network is asked for are classes; so each block is tried as
 the only one in int8 on windows that the calibration has not seen, and blocks stay in fp32, those
-first that change most classes, until next to none changes.
+first that change most classes for the arithmetic they hold, until next to none changes.
 """
 
 from __future__ import annotations
 
+import bisect
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,11 +82,12 @@ def export_int8(
             exact = packaged
         else:
             export_onnx(model, exact, **options)
-        blocks = quantise(exact, path, _read_scenes(scenes, read_card(exact)))
+        blocks = quantise(exact, path, read_scenes(scenes, read_card(exact)))
     return read_card(path), blocks
 
 
-def _read_scenes(folder: Path | None, card: OnnxCard) -> list[NDArray[np.float32]]:
+def read_scenes(folder: Path | None, card: OnnxCard) -> list[NDArray[np.float32]]:
+    """Return labelled scenes of a folder as windows of a file that takes any sensor."""
     if folder is None:
         return []
     if card.sensor != ANY_SENSOR:
@@ -105,7 +107,13 @@ def _read_scenes(folder: Path | None, card: OnnxCard) -> list[NDArray[np.float32
     return found
 
 
-def quantise(exact: Path, path: Path, scenes: Sequence[NDArray[np.float32]] = ()) -> list[Block]:
+def quantise(
+    exact: Path,
+    path: Path,
+    scenes: Sequence[NDArray[np.float32]] = (),
+    *,
+    every: Path | None = None,
+) -> list[Block]:
     """Write the int8 form of an exported file; return its blocks, with what each changes.
 
     Args:
@@ -113,6 +121,7 @@ def quantise(exact: Path, path: Path, scenes: Sequence[NDArray[np.float32]] = ()
         path: the file to write.
         scenes: more windows to calibrate with, (band, y, x) float32 reflectance as the file takes
             them, 0 where no-data.
+        every: also write the network with all blocks in int8 here, to compare with.
 
     Raises:
         OptionError: the file is no fp32 one.
@@ -127,7 +136,10 @@ def quantise(exact: Path, path: Path, scenes: Sequence[NDArray[np.float32]] = ()
         raise MissingExtraError.for_extra("onnx", "Writing an int8 file") from err
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8") as folder:
         work = _Work(exact, Path(folder))
-        work.calibrate([*_windows(card, CALIBRATION_SEEDS), *(_feed(card, s) for s in scenes)])
+        work.calibrate([*_windows(card, CALIBRATION_SEEDS), *(feed_of(card, s) for s in scenes)])
+        if every is not None:
+            nodes = [node for names in work.blocks().values() for node in names]
+            every.write_bytes(work.write(nodes).read_bytes())
         guard = list(_windows(card, GUARD_SEEDS))
         wanted = work.classes(exact, guard)
         blocks = [
@@ -153,16 +165,23 @@ def quantise(exact: Path, path: Path, scenes: Sequence[NDArray[np.float32]] = ()
 def _choose(
     work: _Work, blocks: list[Block], guard: list[Feed], wanted: list[NDArray[np.intp]]
 ) -> tuple[list[Block], float]:
-    """Leave blocks in fp32, the most sensitive first, until the guard is content."""
-    order = sorted(blocks, key=lambda block: block.changed, reverse=True)
-    for left_out in range(len(blocks)):
+    """Leave as few blocks in fp32 as content the guard.
+
+    Those first that change most classes for the products that int8 makes quicker there. How many
+    it takes is found by halving: the more are left out, the fewer classes change, or nearly so.
+    """
+    order = sorted(blocks, key=lambda block: block.changed / block.products, reverse=True)
+
+    def equal(left_out: int) -> float:
         kept = {block.name for block in order[left_out:]}
         nodes = [node for block in blocks if block.name in kept for node in block.nodes]
-        equal = 1 - work.changed(nodes, guard, wanted)
-        _log.info("%d of %d blocks in int8: %.2f %% equal", len(kept), len(blocks), 100 * equal)
-        if equal >= LEAST_EQUAL:
-            break
-    return [replace(block, int8=block.name in kept) for block in blocks], equal
+        share = 1 - work.changed(nodes, guard, wanted)
+        _log.info("%d of %d blocks in int8: %.2f %% equal", len(kept), len(blocks), 100 * share)
+        return share
+
+    left_out = bisect.bisect_left(range(len(blocks) - 1), LEAST_EQUAL, key=equal)
+    kept = {block.name for block in order[left_out:]}
+    return [replace(block, int8=block.name in kept) for block in blocks], equal(left_out)
 
 
 class _Work:
@@ -280,10 +299,11 @@ def _windows(card: OnnxCard, seeds: Sequence[int]) -> Iterator[Feed]:
         pixels = np.nan_to_num(cube, nan=0.0).astype(np.float32)
         if card.optional and index % 4 == 3:
             pixels[[card.bands.index(name) for name in card.optional]] = 0
-        yield _feed(card, pixels)
+        yield feed_of(card, pixels)
 
 
-def _feed(card: OnnxCard, pixels: NDArray[np.float32]) -> Feed:
+def feed_of(card: OnnxCard, pixels: NDArray[np.float32]) -> Feed:
+    """Return what a session of the file takes for one window, (band, y, x) reflectance."""
     given = np.asarray(pixels.any(axis=(1, 2)))
     feed: dict[str, NDArray[Any]] = {"windows": pixels[np.newaxis]}
     if card.optional:
