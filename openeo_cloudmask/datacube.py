@@ -101,19 +101,28 @@ def mask_datacube(
     return label_mask(np.stack(masks) if "t" in named.dims else masks[0], cube, masker)
 
 
-def label_mask(data: Any, cube: xr.DataArray, masker: Masker) -> xr.DataArray:  # noqa: ANN401
+def label_mask(
+    data: Any,  # noqa: ANN401
+    cube: xr.DataArray,
+    masker: Masker,
+    labels: Sequence[str] | None = None,
+) -> xr.DataArray:
     """Return (t, bands, y, x) or (bands, y, x) ``data`` with the dimensions and labels of ``cube``.
 
     Args:
         data: the mask, NumPy or dask.
         cube: what was masked.
         masker: what masked it.
+        labels: of its bands; None for those of a mask.
     """
     names = find_dimensions(cube)
     order = [names[key] for key in DIMENSIONS if key in names]
     coords = {key: value for key, value in cube.coords.items() if names["bands"] not in value.dims}
     result = xr.DataArray(
-        data, dims=order, coords={**coords, names["bands"]: list(masker.labels)}, name="cloud_mask"
+        data,
+        dims=order,
+        coords={**coords, names["bands"]: list(labels or masker.labels)},
+        name="cloud_mask",
     )
     result.attrs = masker.attributes()
     return result.transpose(*cube.dims)

@@ -77,23 +77,33 @@ class StripTask:
     watch: Watch
     seam_px: int = 0
     """Rows below each seam that are shared with the strip above; 0: this strip stands alone."""
+    percentages: bool = False
+    """Whether the percentages that the classes were chosen from come too, after the mask."""
 
     def run(self) -> StripPart:
         """Return the mask of all rows that windows of this strip alone add to."""
         masker = Masker(self.options, self.inputs)
         first, stop = self.rows
         above, below = (self._seam(row) for row in self.rows)
+        top = first if above is None else above.rows[1]
+        kept: list[tuple[int, NDArray[np.uint8]]] = []
         mask = masker.mask(
             self.pixels,
             origin_yx=self.origin_yx,
-            rows=(first if above is None else above.rows[1], stop),
+            rows=(top, stop),
             pixel_m=self.pixel_m,
             progress=self.watch.progress,
+            keep=kept.append if self.percentages else None,
             seams=[seam for seam in (above, below) if seam is not None],
             tell=self.watch.tell,
         )
         for warning in masker.warnings():
             self.watch.tell(warning, DOUBT_CODE)
+        if kept:
+            # What a buffer sees beyond the strip is kept too, and cut off here.
+            begin = top - kept[0][0]
+            percent = np.concatenate([strip for _, strip in kept], axis=1)
+            mask = np.concatenate([mask, percent[:, begin : begin + mask.shape[1]]])
         return StripPart(mask=mask, above=above, below=below)
 
     def _seam(self, row: int) -> Seam | None:
@@ -142,6 +152,7 @@ def mask_lazily(
     strips: int | None = None,
     name: str = "cloudmask",
     watch: Callable[[int, int], Watch] = lambda part, parts: Logged(),  # noqa: ARG005
+    percentages: bool = False,
 ) -> xr.DataArray:
     """Return the mask of a cube, computed strip by strip when it is needed.
 
@@ -152,6 +163,8 @@ def mask_lazily(
             one waits for the one above. None: each stands alone, ``STRIP_WINDOWS`` windows high.
         name: the names of the tasks begin with it.
         watch: returns what strip ``part`` of ``parts`` reports to.
+        percentages: whether bands of the percentages that the classes were chosen from (before
+            threshold, smallest area and buffer) follow the mask, named like the classes.
 
     Returns:
         As ``mask_datacube`` returns, over dask, one chunk per strip.
@@ -187,6 +200,8 @@ def mask_lazily(
     ).starts
     rows = plan_strips(height, starts, count=count, seam_px=seam_px)
     parts = len(rows) * named.sizes.get("t", 1)
+    labels = (*masker.labels, *(masker.scheme.names if percentages else ()))
+    about = Sealed.of((options, masker.inputs, percentages))
     masks = []
     for date, pixels in enumerate(_readers(named, masker, nodata_values(cube))):
         blocks = []
@@ -201,14 +216,15 @@ def mask_lazily(
                 pixel_m=pixel_m,
                 watch=watch(date * len(rows) + number, parts),
                 seam_px=seam_px,
+                percentages=percentages,
             )
             computed = _call(name, run_sealed, Sealed.of(task))
-            block = _call(name, finish, Sealed.of((options, masker.inputs)), computed, upper)
+            block = _call(name, finish, about, computed, upper)
             upper = _call(name, hand_on, computed) if seam_px else None
-            shape = (len(masker.labels), part[1] - part[0], width)
+            shape = (len(labels), part[1] - part[0], width)
             blocks.append(da.from_delayed(block, shape=shape, dtype=np.uint8))
         masks.append(da.concatenate(blocks, axis=1))
-    return label_mask(da.stack(masks) if "t" in named.dims else masks[0], cube, masker)
+    return label_mask(da.stack(masks) if "t" in named.dims else masks[0], cube, masker, labels)
 
 
 def _call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
@@ -229,7 +245,8 @@ def finish(about: Sealed, part: StripPart, upper: Seam | None) -> NDArray[np.uin
     """Return a whole strip, (band, y, x), with what the strip above has handed on."""
     if part.above is None or upper is None:
         return part.mask
-    joined = Masker(*about.open()).join(upper, part.above)
+    options, inputs, percentages = about.open()
+    joined = Masker(options, inputs).join(upper, part.above, percentages=percentages)
     return np.concatenate([joined, part.mask], axis=1)
 
 

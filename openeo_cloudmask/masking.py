@@ -301,13 +301,20 @@ class Masker:
                     counts += np.bincount(part.ravel(), minlength=256)
                 yield top, part
 
-    def join(self, upper: Seam, lower: Seam) -> NDArray[np.uint8]:
-        """Return the mask (band, y, x) of rows that windows of two parts add to."""
-        native = self.detector.scheme
+    def join(self, upper: Seam, lower: Seam, *, percentages: bool = False) -> NDArray[np.uint8]:
+        """Return the mask (band, y, x) of rows that windows of two parts add to.
+
+        Args:
+            upper: what those of the part above add.
+            lower: what those of the part below add.
+            percentages: whether bands of percentages follow the mask.
+        """
+        native, style = self.detector.scheme, self.options.output_style
         strip = join_seam(upper, lower, len(native.classes))
-        return apply_style(
-            strip, native, self.options.output_style, categorise=self.options.categorise
-        )
+        mask = apply_style(strip, native, style, categorise=self.options.categorise)
+        if not percentages:
+            return mask
+        return np.concatenate([mask, apply_style(strip, native, style, categorise=False)])
 
     def mask(self, cube: Cube, **where: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - as for strips
         """Return (band, y, x) uint8: all strips, of the rows and columns asked for."""

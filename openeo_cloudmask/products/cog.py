@@ -24,6 +24,8 @@ from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.publish import scratch_beside
 
 BLOCK_PX = 512
+KEPT_VALUES = 600_000_000
+"""Percentages kept beside a mask at most: those of four classes of a full Sentinel-2 scene."""
 Strip = tuple[int, NDArray[np.uint8]]
 """First row, and (band, rows, x) uint8."""
 

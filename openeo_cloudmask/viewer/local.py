@@ -17,6 +17,7 @@ from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
+from openeo_cloudmask.products.cog import KEPT_VALUES
 
 
 class State(StrEnum):
@@ -27,9 +28,6 @@ class State(StrEnum):
     CANCELED = "canceled"
     ERROR = "error"
 
-
-KEPT_VALUES = 600_000_000
-"""Percentages kept beside a mask at most: those of four classes of a full Sentinel-2 scene."""
 
 _log = logging.getLogger(__name__)
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/:,;'\"()]+/)+(?=[^\s/:,;'\"()])")

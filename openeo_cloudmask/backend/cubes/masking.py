@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from openeo_cloudmask.backend.cubes.doubts import date_text, note_doubt
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.processes.dims import grid_of
-from openeo_cloudmask.classes import NODATA
+from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.datacube import (
     CubeReader,
     label_mask,
@@ -31,7 +32,7 @@ from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions, parse_udf_context
 from openeo_cloudmask.products.xyz import Region, Tile, mask_region
-from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.sensors import SENSORS, Sensor
 
 _PROGRESS_S = 1.0
 _WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -65,6 +66,25 @@ class StripWatch:
         runtime.log(self.run, "warning", message, code)
         if code == DOUBT_CODE:
             note_doubt(self.run, model=self.model, when=self.when, text=message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskSource:
+    """What a mask is made of, for what may be saved beside it."""
+
+    cube: xr.DataArray
+    """(t?, bands, y, x), lazy, as it was loaded."""
+    options: MaskOptions
+    sensor: Sensor
+    scheme: ClassScheme
+    with_percentages: Callable[[], xr.DataArray]
+    """Returns the mask once more, lazy, its percentages after it: one run of the model for both."""
+
+
+def source_of(mask: xr.DataArray) -> MaskSource | None:
+    """Return what a mask of the current run is made of; None where it was changed since."""
+    found: MaskSource | None = runtime.current_run().masks.get(getattr(mask.data, "name", ""))
+    return found
 
 
 def parse_client_options(context: Mapping[str, Any] | None, run: RunSpec) -> MaskOptions:
@@ -118,14 +138,23 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         when = times[part * dates // parts]  # each date has the same number of parts
         return StripWatch(run=run, part=part, parts=parts, model=masker.entry.id, when=when)
 
-    mask = mask_lazily(
+    lazily = partial(
+        mask_lazily,
         named,
         options,
         strips=count_strips(named.sizes["y"], masker, _threads(), pixel_size_m(named)),
         name=f"mask-{run.name}",  # a cancel looks for the run's name
         watch=watch,
     )
+    mask = lazily()
     mask.attrs[MASK_ATTRIBUTE] = _about(masker)
+    runtime.current_run().masks[mask.data.name] = MaskSource(
+        cube=named,
+        options=options,
+        sensor=masker.inputs.sensor,
+        scheme=masker.scheme,
+        with_percentages=partial(lazily, percentages=True),
+    )
     return mask
 
 

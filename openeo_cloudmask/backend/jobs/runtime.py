@@ -72,6 +72,8 @@ class Run:
     """Result files written so far: name, media type, roles and STAC fields."""
     inputs: list[InputItem] = field(default_factory=list)
     """The items that were loaded."""
+    masks: dict[str, Any] = field(default_factory=dict)
+    """Name of a mask's array -> ``cubes.masking.MaskSource``, what it is made of."""
 
 
 _current: contextvars.ContextVar[Run] = contextvars.ContextVar("openeo_cloudmask_run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ def write_geotiff(
     scene: xr.DataArray,
     when: str | None,
     find_warnings: Callable[[], Sequence[str]] = tuple,
+    strips: Iterable[Strip] | None = None,
 ) -> None:
     """Write a scene (bands, y, x) to ``path`` as a COG.
 
@@ -41,6 +42,7 @@ def write_geotiff(
         scene: dimensions bands, y and x.
         when: its time.
         find_warnings: gives what to tell of a mask, when its last strip is computed.
+        strips: of a mask, where somebody reads them already; None reads those of ``scene``.
 
     Raises:
         OutputError: it cannot be written, e.g. because the disk is full.
@@ -50,11 +52,11 @@ def write_geotiff(
     if mask is not None:
         write_cog(
             path,
-            read_strips(scene),
+            read_strips(scene) if strips is None else strips,
             grid=grid_of(scene),
             scheme=SCHEMES[mask["scheme"]],
             categorise=mask["categorise"],
-            metadata=_tags(mask, when),
+            metadata=mask_tags(mask, when),
             overwrite=True,
             closing=lambda: {"WARNING": "; ".join(find_warnings())},
         )
@@ -72,7 +74,8 @@ def find_mask(scene: xr.DataArray) -> dict[str, Any] | None:
     return dict(mask) if labels == names else None
 
 
-def _tags(mask: Mapping[str, Any], when: str | None) -> dict[str, object]:
+def mask_tags(mask: Mapping[str, Any], when: str | None) -> dict[str, object]:
+    """Return what the file of a mask says of how it was made."""
     entry = get_model(mask["model"])
     return {
         "SOFTWARE": f"openeo-cloudmask {__version__}",
@@ -128,6 +131,3 @@ def _as_output_error(name: str) -> Iterator[None]:
             yield
     except RasterioError as err:
         raise OutputError(f"cannot write {name}: is the disk of the results full?") from err
-
-
-__all__ = ["Strip", "write_geotiff"]

@@ -6,16 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
+from openeo_cloudmask.backend.outputs.beside import IMAGE_ROLE, PERCENTAGES_ROLE
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import PROJECTION_URI
 
+if TYPE_CHECKING:
+    import pystac
+
 ITEM_TYPE = "application/geo+json"
+_BESIDE = {
+    PERCENTAGES_ROLE: ("percentages", "Percentages that the classes were chosen from"),
+    IMAGE_ROLE: ("image", "Image that was masked"),
+}
+"""Role of a file beside a mask -> name and title of its asset."""
 
 
 def add_mask_items(run: Run, graph: Mapping[str, Any]) -> None:
@@ -29,7 +38,7 @@ def add_mask_items(run: Run, graph: Mapping[str, Any]) -> None:
         graph: the process graph that made them.
     """
     for file in list(run.files):
-        if not file["type"].startswith("image/tiff"):
+        if not file["type"].startswith("image/tiff") or "beside" in file["about"]:
             continue
         mask, times = file["about"].get("mask"), _times(file["about"]) or _loaded_times(run)
         if times is None:
@@ -103,7 +112,23 @@ def _describe_mask(
             warnings=tuple(file["about"].get("warnings", ())),
         ),
     )
+    for other in run.files:
+        if other["about"].get("beside") == file["name"]:
+            _add_beside(item, other)
     return item.to_dict(include_self_link=False)
+
+
+def _add_beside(item: pystac.Item, file: Mapping[str, Any]) -> None:
+    """Add an asset for what was saved beside a mask: its percentages or the image it is of."""
+    import pystac
+
+    (role,) = file["roles"]
+    name, title = _BESIDE[role]
+    asset = pystac.Asset(
+        href=f"./{file['name']}", title=title, media_type=file["type"], roles=[role],
+        extra_fields={"file:size": file["size"]},
+    )  # fmt: skip
+    item.add_asset(name, asset)
 
 
 def _write_item(run: Run, file: Mapping[str, Any], content: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from openeo_cloudmask.backend.graph.process import openeo_process
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.compute import compute
 from openeo_cloudmask.backend.jobs.runtime import Run, current_run
+from openeo_cloudmask.backend.outputs import beside
 from openeo_cloudmask.backend.outputs.arrays import (
     check_loadable,
     to_json,
@@ -26,7 +27,7 @@ from openeo_cloudmask.backend.outputs.arrays import (
     write_png,
     write_zarr,
 )
-from openeo_cloudmask.backend.outputs.geotiff import find_mask, write_geotiff
+from openeo_cloudmask.backend.outputs.geotiff import find_mask, mask_tags, write_geotiff
 from openeo_cloudmask.backend.outputs.tables import (
     write_csv,
     write_geojson,
@@ -52,7 +53,7 @@ FORMATS: dict[str, dict[str, Any]] = {
             "A synchronous request gets one file, with a band for each date and band."
         ),
         "gis_data_types": ["raster"],
-        "parameters": {},
+        "parameters": beside.OPTIONS,
     },
     "netCDF": {
         "title": "netCDF 4 (CF)",
@@ -179,6 +180,14 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
         write = write_netcdf if kind == "netCDF" else write_zarr
         _write(run, "openEO", kind, lambda path: write(path, cube), whole)
         return
+    _write_dates(cube, kind, options, run, whole)
+
+
+def _write_dates(
+    cube: xr.DataArray, kind: str, options: dict[str, Any], run: Run, whole: dict[str, Any]
+) -> None:
+    """Write a GeoTIFF or picture for each date, and what is wanted beside masks."""
+    extras = beside.parse_beside(options, cube, run) if kind == "GTiff" else None
     if run.spec.synchronous and cube.sizes.get("t", 1) > 1:
         cube = _dates_as_bands(cube, kind)
     for date in range(cube.sizes.get("t", 1)):
@@ -196,7 +205,13 @@ def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> Non
                 model=mask["model"] if mask else None, times=[when] if when else [],
             )  # fmt: skip
             write = partial(write_geotiff, scene=scene, when=when, find_warnings=warnings)
-            _write(run, name, kind, write, about)
+            if extras is None or mask is None:
+                _write(run, name, kind, write, about)
+                continue
+            tags = mask_tags(mask, when)
+            path = _write(run, name, kind, extras.keeping(write, date, tags), about)
+            for made, role in extras.finish(path, date, when):
+                _note(run, made, _TYPES[kind][1], role, {"beside": path.name})
 
 
 def show_tile(cube: xr.DataArray, tile: Tile) -> xr.DataArray:
@@ -221,7 +236,7 @@ def show_tile(cube: xr.DataArray, tile: Tile) -> xr.DataArray:
 
 def _write(
     run: Run, stem: str, kind: str, write: Callable[[Path], None], about: dict[str, Any]
-) -> None:
+) -> Path:
     suffix, media_type = _TYPES[kind]
     taken = {item["name"] for item in run.files}
     name, number = f"{stem}{suffix}", 1
@@ -231,11 +246,16 @@ def _write(
     run.spec.output_dir.mkdir(parents=True, exist_ok=True)
     path = run.spec.output_dir / name
     write(path)
+    _note(run, path, media_type, "data", about)
+    return path
+
+
+def _note(run: Run, path: Path, media_type: str, role: str, about: dict[str, Any]) -> None:
     size = path.stat().st_size
     run.files.append(
-        {"name": name, "type": media_type, "size": size, "roles": ["data"], "about": about}
+        {"name": path.name, "type": media_type, "size": size, "roles": [role], "about": about}
     )
-    runtime.log(run.spec, "info", f"wrote {name} ({size} bytes)")
+    runtime.log(run.spec, "info", f"wrote {path.name} ({size} bytes)")
 
 
 def _write_table(data: xr.DataArray, kind: str, run: Run) -> None:
