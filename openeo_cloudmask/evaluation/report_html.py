@@ -96,15 +96,15 @@ def write_report(folder: Path, report: ScoreReport) -> tuple[Path, Path, Path]:
 
 def render_report(report: ScoreReport) -> str:
     """Return the page."""
-    plain = [item for item in report.pooled if _is_plain(item)]
+    plain = [item for item in report.pooled if is_plain(item)]
     body = [
         html.tiles(_tile(item) for item in plain),
         html.section("All scenes", _summary(report.pooled), html.paragraph(METHOD)),
-        html.section("Classes", *(_classes(item) for item in plain)),
-        html.section("Confusion matrices", *(_confusion(item) for item in plain)),
+        html.section("Classes", *(class_table(item) for item in plain)),
+        html.section("Confusion matrices", *(confusion_table(item) for item in plain)),
     ]
-    if rest := [item for item in report.pooled if not _is_plain(item)]:
-        parts = [part for item in rest for part in (_classes(item), _confusion(item))]
+    if rest := [item for item in report.pooled if not is_plain(item)]:
+        parts = [part for item in rest for part in (class_table(item), confusion_table(item))]
         body.append(html.details("Classes and matrices with dilation, rim and weights", *parts))
     body.append(html.section("Pixels that were not compared", _pixels(report.pooled)))
     body.append(html.section("Scenes", _scenes(report), *_scene_pictures(report)))
@@ -121,7 +121,8 @@ def render_report(report: ScoreReport) -> str:
     return html.page(report.title, lead, body, foot=f"Made by openeo-cloudmask {__version__}.")
 
 
-def _is_plain(item: CaseResult | Pooled) -> bool:
+def is_plain(item: CaseResult | Pooled) -> bool:
+    """Return whether a comparison has neither dilation nor rim nor weights."""
     return not (item.case.dilate or item.case.ignore_rim or item.case.weighted)
 
 
@@ -159,7 +160,8 @@ def _interval(item: Pooled, key: str) -> str:
     return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def _classes(item: Pooled) -> str:
+def class_table(item: Pooled) -> str:
+    """Return the table of the classes of a comparison as HTML."""
     columns = ("Class", "Pixels", "Precision", "Recall", "F1", "IoU", "Against the rest")
     rows: list[list[str | html.Cell]] = []
     for score in item.confusion.scores().classes:
@@ -171,7 +173,8 @@ def _classes(item: Pooled) -> str:
     return html.table(item.case.name, columns, rows)
 
 
-def _confusion(item: Pooled) -> str:
+def confusion_table(item: Pooled) -> str:
+    """Return the confusion matrix of a comparison as HTML."""
     classes = item.confusion.scheme.classes
     columns = ("In the reference", *(f"Mask: {item.title.lower()}" for item in classes), "All")
     rows: list[list[str | html.Cell]] = []
@@ -205,7 +208,7 @@ def _pixels(pooled: tuple[Pooled, ...]) -> str:
 
 
 def _scenes(report: ScoreReport) -> str:
-    views = [item.case.view for item in report.pooled if _is_plain(item)]
+    views = [item.case.view for item in report.pooled if is_plain(item)]
     columns = ["Scene"]
     for view in views:
         title = VIEW_TITLES[view]
@@ -214,7 +217,7 @@ def _scenes(report: ScoreReport) -> str:
             columns += ["Precision", "Recall", "Cover error"]
     rows = []
     for scene in report.scenes:
-        by_view = {item.case.view: item for item in scene.results if _is_plain(item)}
+        by_view = {item.case.view: item for item in scene.results if is_plain(item)}
         row = [scene.name]
         for view in views:
             row += _scene_cells(by_view.get(view), view)

@@ -23,6 +23,8 @@ from openeo_cloudmask.viewer.public_web import check_public, public_session
 if TYPE_CHECKING:
     import openeo
 
+OwnScene = tuple[Path, str, str | None, ReadOptions]
+"""File, id, sensor and reading of a scene of the embedded back end."""
 TIMEOUT_S = 30
 CONNECT_S = 5.0
 FIRST_DAY = dt.date(1972, 7, 23)
@@ -46,6 +48,8 @@ class JobPlan:
     max_cloud_cover: int | None = None
     options: MaskOptions = field(default_factory=MaskOptions)
     title: str = "Cloud mask"
+    saved: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Options of ``save_result``: what is wanted beside the mask, where the back end offers it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ class JobRow:
 
 
 @contextmanager
-def _as_backend_error(doing: str) -> Iterator[None]:
+def as_backend_error(doing: str) -> Iterator[None]:
     """Turn what the client and the network raise into one error that says what was being done."""
     from openeo.rest import OpenEoClientException, OpenEoRestError
     from requests import RequestException
@@ -100,7 +104,7 @@ def connect(url: str, *, public: bool = False) -> openeo.Connection:
     else:
         _check_listening(url)
     session = public_session() if public else None
-    with _as_backend_error(f"connecting to {url}"):
+    with as_backend_error(f"connecting to {url}"):
         return openeo.connect(url, session=session, default_timeout=TIMEOUT_S, auto_validate=False)
 
 
@@ -138,7 +142,7 @@ def log_in(connection: openeo.Connection, user: str, password: str) -> None:
     Raises:
         BackendError: the back end refuses.
     """
-    with _as_backend_error(f"logging in as {user}"):
+    with as_backend_error(f"logging in as {user}"):
         connection.authenticate_basic(user, password)
 
 
@@ -172,7 +176,7 @@ def log_in_oidc(
         told = True
 
     own = "" if client else ", without a client id of your own"
-    with _as_backend_error(f"logging in with OpenID Connect{own}"):
+    with as_backend_error(f"logging in with OpenID Connect{own}"):
         through: dict[str, Any] = {}
         if public:
             for item in connection.get("/credentials/oidc").json().get("providers", ()):
@@ -186,7 +190,7 @@ def log_in_oidc(
 
 def list_collections(connection: openeo.Connection) -> dict[str, str]:
     """Return id -> title of the back end's collections; titles that are not alone have the id."""
-    with _as_backend_error("listing the collections"):
+    with as_backend_error("listing the collections"):
         found = {
             item["id"]: item.get("title") or item["id"] for item in connection.list_collections()
         }
@@ -196,7 +200,7 @@ def list_collections(connection: openeo.Connection) -> dict[str, str]:
 
 def describe_collection(connection: openeo.Connection, collection: str) -> dict[str, Any]:
     """Return the STAC collection, with its extent and ``cube:dimensions``."""
-    with _as_backend_error(f"reading about {collection}"):
+    with as_backend_error(f"reading about {collection}"):
         return dict(connection.describe_collection(collection))
 
 
@@ -241,9 +245,9 @@ def build_graph(connection: openeo.Connection | None, plan: JobPlan) -> dict[str
             plan.collection, connection=None, fetch_metadata=False, **arguments
         )
     else:
-        with _as_backend_error(f"reading about {plan.collection}"):
+        with as_backend_error(f"reading about {plan.collection}"):
             cube = connection.load_collection(plan.collection, **arguments)
-    saved: Any = apply_options(cube, plan.options).save_result("GTiff")
+    saved: Any = apply_options(cube, plan.options).save_result("GTiff", options=dict(plan.saved))
     return dict(saved.flat_graph())
 
 
@@ -252,6 +256,7 @@ def python_code(url: str, plan: JobPlan) -> str:
     context = plan.options.to_context()
     arguments = "".join(f"    {key}={value!r},\n" for key, value in context.items())
     bands = "" if plan.bands is None else f"    bands={list(plan.bands)!r},\n"
+    saved = f", options={dict(plan.saved)!r}" if plan.saved else ""
     cover = "" if plan.max_cloud_cover is None else f"    max_cloud_cover={plan.max_cloud_cover},\n"
     return (
         "import openeo\n"
@@ -265,7 +270,7 @@ def python_code(url: str, plan: JobPlan) -> str:
         f"    temporal_extent=[{plan.start!r}, {plan.end!r}],\n"
         f"{bands}{cover})\n"
         f"mask = cloud_mask(\n    cube,\n{arguments})\n"
-        f"job = mask.save_result('GTiff').create_job(title={plan.title!r})\n"
+        f"job = mask.save_result('GTiff'{saved}).create_job(title={plan.title!r})\n"
         "job.start_and_wait()\n"
         "job.get_results().download_files('results')\n"
     )
@@ -278,10 +283,18 @@ def submit(connection: openeo.Connection, plan: JobPlan) -> str:
         BackendError: the back end refuses the graph or the job.
     """
     graph = build_graph(connection, plan)
-    with _as_backend_error("submitting the job"):
+    with as_backend_error("submitting the job"):
         job = connection.create_job(graph, title=plan.title)
         job.start()
         return str(job.job_id)
+
+
+def offered_beside(connection: openeo.Connection) -> frozenset[str]:
+    """Return what the back end can save beside a mask: ``percentages``, ``image``, or nothing."""
+    with as_backend_error("asking for the file formats"):
+        formats = connection.list_file_formats().get("output", {})
+    known = formats.get("GTiff", {}).get("parameters", {})
+    return frozenset({"percentages", "image"} & set(known))
 
 
 def estimate(connection: openeo.Connection, plan: JobPlan) -> Mapping[str, Any] | None:
@@ -289,7 +302,7 @@ def estimate(connection: openeo.Connection, plan: JobPlan) -> Mapping[str, Any] 
     graph = build_graph(connection, plan)
     if not connection.capabilities().supports_endpoint("/jobs/{job_id}/estimate"):
         return None
-    with _as_backend_error("asking for an estimate"):
+    with as_backend_error("asking for an estimate"):
         job = connection.create_job(graph, title=plan.title)
         try:
             return dict(job.estimate())
@@ -299,7 +312,7 @@ def estimate(connection: openeo.Connection, plan: JobPlan) -> Mapping[str, Any] 
 
 def list_jobs(connection: openeo.Connection) -> list[JobRow]:
     """Return the user's jobs, newest first."""
-    with _as_backend_error("listing the jobs"):
+    with as_backend_error("listing the jobs"):
         found = connection.list_jobs()
     rows = [
         JobRow(
@@ -316,7 +329,7 @@ def list_jobs(connection: openeo.Connection) -> list[JobRow]:
 
 def read_logs(connection: openeo.Connection, job_id: str) -> list[tuple[str, str]]:
     """Return (level, message) of a job's log."""
-    with _as_backend_error("reading the log"):
+    with as_backend_error("reading the log"):
         entries = connection.job(job_id).logs()
         # Workers send their lines by several ways; the sort is stable where times are the same.
         ordered = sorted(entries, key=lambda entry: str(entry.get("time") or ""))
@@ -325,38 +338,18 @@ def read_logs(connection: openeo.Connection, job_id: str) -> list[tuple[str, str
 
 def cancel_job(connection: openeo.Connection, job_id: str) -> None:
     """Stop a job."""
-    with _as_backend_error("canceling the job"):
+    with as_backend_error("canceling the job"):
         connection.job(job_id).stop()
 
 
 def delete_job(connection: openeo.Connection, job_id: str) -> None:
     """Delete a job and its results."""
-    with _as_backend_error("deleting the job"):
+    with as_backend_error("deleting the job"):
         connection.job(job_id).delete()
 
 
-def download_results(connection: openeo.Connection, job_id: str, folder: Path) -> list[Path]:
-    """Return the GeoTIFFs of a finished job, downloaded to ``folder``.
-
-    Names given by the back end are not trusted: only their last part is used.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with _as_backend_error("downloading the results"):
-        for asset in connection.job(job_id).get_results().get_assets():
-            name = Path(asset.name).name
-            if not name.lower().endswith((".tif", ".tiff")):
-                continue
-            with publish_file(folder / name) as part:
-                asset.download(part)
-            paths.append(folder / name)
-    return paths
-
-
-def find_scene(
-    backend_data: Path, bounds: Bounds, day: str | None
-) -> tuple[Path, str, str | None, ReadOptions] | None:
-    """Return id, file, sensor and reading of the embedded back end's scene of a mask, or None.
+def find_scene(backend_data: Path, bounds: Bounds, day: str | None) -> OwnScene | None:
+    """Return file, id, sensor and reading of the embedded back end's scene of a mask, or None.
 
     Args:
         backend_data: the back end's folder.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +99,14 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
 
     classes = result.confusion.scheme.classes
     rows = []
-    for item, counts in zip(classes, result.confusion.counts, strict=True):
+    for row, (item, counts) in enumerate(zip(classes, result.confusion.counts, strict=True)):
         total = float(counts.sum())
-        for other, count in zip(classes, counts, strict=True):
+        for column, (other, count) in enumerate(zip(classes, counts, strict=True)):
             share = float(count) / total if total else 0.0
             rows.append(
                 {
+                    "row": row,
+                    "column": column,
                     "reference": item.title,
                     "mask": other.title,
                     "share": share,
@@ -123,15 +125,103 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
         y=alt.Y("reference:N", sort=None, title="in the reference"),
         tooltip=["reference:N", "mask:N", "count:N", "percent:N"],
     )
-    cells = base.mark_rect(stroke="#ffffff").encode(
+    cells = base.mark_rect(stroke="#ffffff", cursor="pointer").encode(
         color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
     )
+    cells = cells.add_params(alt.selection_point("cell", fields=["row", "column"]))
     ink = alt.Color("ink:N", scale=None)
     counts_text = base.mark_text(dy=-7, fontSize=14).encode(text="count:N", color=ink)
     shares_text = base.mark_text(dy=10, fontSize=11).encode(text="percent:N", color=ink)
     # The shade of a cell and the ink on it are two scales: one for both has no type.
     layers = (cells + counts_text + shares_text).resolve_scale(color="independent")
     chart: alt.LayerChart = layers.properties(height=CELL_PX * len(classes) + 40)
+    return chart
+
+
+def draw_dates(covers: Mapping[str, float | None], chosen: str) -> alt.Chart:
+    """Return a strip with a bar for each date, as high as its share of cloud; they can be clicked.
+
+    Args:
+        covers: label of each date, in order -> share of cloud, 0-1; None where nothing was seen.
+        chosen: label of the date looked at, which is drawn darker.
+    """
+    import altair as alt
+    import pandas as pd
+
+    rows = [
+        {"label": label, "cloud": share, "from": 0.0, "to": max(share or 0.0, 0.02),
+         "color": "#0072B2" if label == chosen else "#9FB7C9"}
+        for label, share in covers.items()
+    ]  # fmt: skip
+    chart: alt.Chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar(cursor="pointer")
+        .encode(
+            x=alt.X("label:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+            y=alt.Y("from:Q", title="cloud", scale=alt.Scale(domain=[0, 1]),
+                    axis=alt.Axis(format="%", tickCount=3)),
+            y2="to:Q",
+            color=alt.Color("color:N", scale=None),
+            tooltip=["label:N", alt.Tooltip("cloud:Q", format=".1%")],
+        )
+        .add_params(alt.selection_point("date", fields=["label"]))
+        .properties(height=90)
+    )  # fmt: skip
+    return chart
+
+
+def draw_cover(rows: Sequence[Mapping[str, Any]], chosen: str) -> alt.LayerChart:
+    """Return a curve of cloud over dates for each place that ``rows`` are of.
+
+    Args:
+        rows: ``label`` of a date, ``where``, and ``cover``, 0-1 or None.
+        chosen: label of the date looked at; a line marks it.
+    """
+    import altair as alt
+    import pandas as pd
+
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X("label:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+        y=alt.Y("cover:Q", title="cloud", scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%")),
+        color=alt.Color(
+            "where:N", title=None,
+            scale=alt.Scale(domain=["Whole mask", "Drawn area"], range=["#5B6B7B", "#0072B2"]),
+        ),
+        tooltip=["label:N", "where:N", alt.Tooltip("cover:Q", format=".1%")],
+    )  # fmt: skip
+    mark = alt.Chart(pd.DataFrame([{"label": chosen}])).mark_rule(strokeDash=[4, 3]).encode(
+        x=alt.X("label:N", sort=None)
+    )  # fmt: skip
+    chart: alt.LayerChart = (
+        base.mark_line() + base.mark_point(filled=True, size=50) + mark
+    ).properties(height=240)
+    return chart
+
+
+def draw_class_spectra(rows: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
+    """Return the median spectrum of each class with the band between its quartiles.
+
+    Args:
+        rows: what ``class_spectra.spectrum_rows`` gives.
+    """
+    import altair as alt
+    import pandas as pd
+
+    colors = {str(row["class"]): str(row["color"]) for row in rows}
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        x=alt.X("wavelength, nm:Q", scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "class:N", title=None, sort=None,
+            scale=alt.Scale(domain=list(colors), range=list(colors.values())),
+        ),
+        tooltip=["class:N", "band:N", alt.Tooltip("reflectance:Q", format=".3f")],
+    )  # fmt: skip
+    middle = base.encode(y=alt.Y("reflectance:Q", title="reflectance"))
+    area = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q"), y2="high:Q")
+    chart: alt.LayerChart = (
+        area + middle.mark_line(strokeWidth=2.5) + middle.mark_point(filled=True, size=40)
+    ).properties(height=320)
     return chart
 
 

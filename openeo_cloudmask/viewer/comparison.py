@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,10 @@ from openeo_cloudmask.evaluation.evaluate import (
     reference_of_scene,
 )
 from openeo_cloudmask.evaluation.grids import GridMask, read_mask
-from openeo_cloudmask.evaluation.report import ScoreReport, make_report
-from openeo_cloudmask.evaluation.report_html import scene_pictures
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.products import Grid
 from openeo_cloudmask.products.cog import write_cog
+from openeo_cloudmask.viewer.places import Ring, restrict
 from openeo_cloudmask.viewer.probabilities import how_made, values_at
 from openeo_cloudmask.viewer.scenes import pixel_at
 
@@ -65,6 +64,8 @@ class Comparison:
     """The error map, a COG on the reference's grid."""
     untold: frozenset[str] = frozenset()
     """Names of classes that the mask's model never gives."""
+    inside: bool = False
+    """Whether its numbers are those of an area alone."""
 
     def case(self, view: OutputStyle, *, dilated: bool) -> CaseResult | None:
         """Return the result in ``view``, with or without dilation; None where not computed."""
@@ -72,6 +73,19 @@ class Comparison:
             if result.case.view is view and bool(result.case.dilate) == dilated:
                 return result
         return None
+
+    def within(self, ring: Ring) -> Comparison:
+        """Return the comparison with the numbers of an area alone; the files stay the same.
+
+        Raises:
+            ReferenceDataError: nothing can be compared there.
+        """
+        cases = [result.case for result in self.evaluation.result.results]
+        return replace(self, evaluation=restrict(self.evaluation, ring, cases), inside=True)
+
+    def of_trial(self, mask: GridMask, evaluation: Evaluation) -> Comparison:
+        """Return the comparison of what is tried with this mask, which has no files."""
+        return replace(self, mask=mask, evaluation=evaluation)
 
     def classes_at(self, longitude: float, latitude: float) -> Mapping[str, str]:
         """Return what the pixel at a place is in the mask, the reference and the error map."""
@@ -174,13 +188,3 @@ def write_reference_map(reference: Reference, folder: Path) -> Path:
 def differing_days(one: str | None, other: str | None) -> bool:
     """Return whether two masks are known to be of different days, so that scores mean nothing."""
     return one is not None and other is not None and one != other
-
-
-def build_report(title: str, comparisons: Sequence[Comparison]) -> ScoreReport:
-    """Return the report of these comparisons, to be downloaded as HTML, CSV or JSON."""
-    results = [replace(item.evaluation.result, mask=item.mask.name) for item in comparisons]
-    settings = ScoreSettings(cases=plan_cases(dilate=parse_distance(DILATION)))
-    pictures = {
-        item.evaluation.reference.name: scene_pictures(item.evaluation) for item in comparisons
-    }
-    return make_report(title, settings, results, pictures=pictures)

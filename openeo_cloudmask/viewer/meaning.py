@@ -28,6 +28,8 @@ class Tags:
     """Name of its class scheme."""
     day: str | None
     """``2024-05-01``"""
+    sensor: str | None = None
+    """Id of the sensor of an image, or of the scene that was masked."""
 
 
 def read_tags(path: Path) -> Tags:
@@ -43,6 +45,7 @@ def read_tags(path: Path) -> Tags:
     return Tags(
         scheme=scheme if scheme in SCHEMES else None,
         day=day if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else None,
+        sensor=tags.get("SENSOR"),
     )
 
 

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
 from openeo_cloudmask.products.cog import publish_cog
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 from openeo_cloudmask.viewer.uploads import check_pixels
 
@@ -31,6 +32,7 @@ STRIP_PX = 512
 SAMPLES_A_SIDE = 6
 SAMPLE_PX = 128
 STRETCH_PERCENT = (1.0, 98.0)
+THUMBNAIL_PX = 420
 PICTURE_VALUES = 750_000_000
 """Values of a picture, of all bands: those of the composites are drawn always, others as far as
 this goes (six bands of a full Sentinel-2 scene, all of a small one)."""
@@ -161,6 +163,20 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         sensor_id=sensor.id,
         grid=scene.grid,
     )
+
+
+def thumbnail(picture: Picture) -> NDArray[np.uint8]:
+    """Return (y, x, 3) uint8: the first composite of a picture, small.
+
+    Raises:
+        ProductError: its file is not there any longer.
+    """
+    bands = next(iter(picture.composites.values()))
+    with open_raster(picture.path) as source:
+        step = max(1, -(-max(source.height, source.width) // THUMBNAIL_PX))
+        shape = (3, max(source.height // step, 1), max(source.width // step, 1))
+        values: NDArray[np.uint8] = source.read(list(bands), out_shape=shape)
+    return np.moveaxis(values, 0, -1)
 
 
 def plan_composites(

@@ -11,13 +11,14 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.cases import Case, CaseResult
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.evaluation.evaluate import Reference
@@ -26,6 +27,7 @@ from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
+from openeo_cloudmask.viewer.bench import Bench, Labels, Tried
 from openeo_cloudmask.viewer.comparison import (
     Comparison,
     compare_masks,
@@ -35,6 +37,7 @@ from openeo_cloudmask.viewer.comparison import (
     write_reference_map,
 )
 from openeo_cloudmask.viewer.explorer import write_cells
+from openeo_cloudmask.viewer.job_results import JobMask
 from openeo_cloudmask.viewer.labeller import Labeller, mask_on_grid, start_labeller
 from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.live import LiveMask, fast_live
@@ -52,9 +55,13 @@ from openeo_cloudmask.viewer.scenes import (
     open_scene,
     pixel_at,
 )
+from openeo_cloudmask.viewer.series import Series
 
 if TYPE_CHECKING:
     import openeo
+
+    from openeo_cloudmask.viewer.class_spectra import ClassSpectrum
+    from openeo_cloudmask.viewer.trial import Trial
 
 KEEP_SECONDS = 2 * 24 * 3600
 """Folders of sessions older than this are removed when a new session begins."""
@@ -83,6 +90,8 @@ class SceneEntry:
     """What the file did not say of itself."""
     day: str | None = None
     """When it was taken (``2024-05-01``), where that is known."""
+    series: str | None = None
+    """Title of the series it is a date of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +108,10 @@ class MaskEntry:
     """Of what day it is a mask, where the file says it."""
     percentages: Path | None = None
     """The percentages its classes were chosen from, where they were kept."""
+    item: Mapping[str, Any] | None = field(default=None, hash=False)
+    """Its STAC item, where a back end gave one."""
+    series: str | None = None
+    """Title of the series it is a date of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +153,9 @@ class Session:
     backend_url: str = ""
     opened_jobs: set[str] = field(default_factory=set)
     """Ids of the jobs whose results are open."""
+    series: dict[str, Series] = field(default_factory=dict)
+    latest: str = ""
+    """Title of the scene or series that was opened last."""
     comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     """(Title of the mask, title of what it was compared with) -> result."""
     _asked: OrderedDict[
@@ -151,6 +167,8 @@ class Session:
     labellers: dict[str, Labeller] = field(default_factory=dict)
     """Title of a scene -> work on its reference."""
     _live: dict[str, dict[str, LiveMask]] = field(default_factory=dict)
+    bench: Bench = field(default_factory=Bench)
+    """What is tried and looked up while masks are judged."""
 
     def add_scene(
         self,
@@ -179,6 +197,56 @@ class Session:
             title=name, path=path, picture=picture, layers=layers, read=read, day=day
         )
         self.scenes[name] = entry
+        self.latest = name
+        return entry
+
+    def add_series(self, title: str, masks: Sequence[JobMask]) -> Series:
+        """Open masks of several dates; what belongs to a date is opened with it."""
+        name = self._new_name(title, {**self.series, **self.scenes})
+        self.series[name] = Series(title=name, masks=tuple(masks))
+        self.latest = name
+        return self.series[name]
+
+    def open_date(self, series: str, label: str) -> MaskEntry:
+        """Return the mask of one date of a series, opened with its image; once.
+
+        Raises:
+            CloudMaskError: it cannot be downloaded or read.
+        """
+        found = self.series[series]
+        if label not in found.opened:
+            entry = self.open_job_mask(found.dates[label], f"{series}: {label}", series=series)
+            found.opened[label] = entry.title
+        return self.masks[found.opened[label]]
+
+    def open_job_mask(
+        self, mask: JobMask, title: str, *, scene: str | None = None, series: str | None = None
+    ) -> MaskEntry:
+        """Return a mask of a job, opened with its percentages, its item and its image.
+
+        Args:
+            mask: one of the job's results.
+            title: its name, and that of the image.
+            scene: title of the open scene that it is of; None opens the image of the results.
+            series: title of the series it is a date of.
+
+        Raises:
+            CloudMaskError: a file cannot be downloaded or read.
+        """
+        path = mask.fetch("mask")
+        if path is None:
+            raise ReferenceDataError(f"the results of {title} have no mask among them")
+        latest = self.latest
+        if scene is None and (image := mask.fetch("image")) is not None:
+            shown = self.add_scene(image, title=title, sensor=read_tags(image).sensor)
+            scene = shown.title
+            self.scenes[scene] = replace(shown, day=mask.day, series=series)
+        entry = self.add_mask(
+            path, title=title, scene=scene, percentages=mask.fetch("percentages")
+        )  # fmt: skip
+        entry = replace(entry, item=mask.item, series=series)
+        self.masks[entry.title] = entry
+        self.latest = series or scene or latest
         return entry
 
     def add_mask(
@@ -253,6 +321,48 @@ class Session:
                 other = self.masks[reference].path
                 self.comparisons[key] = compare_masks(path, other, folder, name=mask)
         return self.comparisons[key]
+
+    def try_mask(self, title: str, trial: Trial) -> Tried:
+        """Return a mask with other thresholds and a buffer, from the percentages beside it.
+
+        Raises:
+            CloudMaskError: it has none, or cannot be tried so.
+        """
+        path = self.masks[title].percentages
+        if path is None:
+            raise OptionError(f"{title} has no percentages beside it, so nothing can be tried")
+        return self.bench.try_mask(path, trial, lambda: self._subfolder("trial"))
+
+    def spectra(
+        self, scene: SceneEntry, kind: str, title: str, comparison: Comparison | None
+    ) -> tuple[ClassSpectrum, ...]:
+        """Return spectra of the classes of a mask, a reference or the errors of a mask; read once.
+
+        Args:
+            scene: whose pixels.
+            kind: ``mask``, ``reference`` or ``errors``.
+            title: of the mask or reference.
+            comparison: of the mask, for ``errors``.
+
+        Raises:
+            CloudMaskError: the scene or the mask cannot be read.
+        """
+
+        def labels() -> Labels:
+            if kind == "errors" and comparison is not None:
+                evaluation = comparison.evaluation
+                return evaluation.errors, evaluation.reference.grid, ERROR_CLASSES
+            if kind == "reference":
+                known = self.references[title].reference
+                return known.labels, known.grid, shown_scheme(known.scheme)
+            mask = read_mask(self.masks[title].path)
+            return mask.labels, mask.grid, mask.scheme
+
+        key = (scene.title, kind, title, comparison)
+        sensor = scene.picture.sensor_id
+        return self.bench.spectra(
+            key, lambda: open_scene(scene.path, sensor=sensor, read=scene.read), labels
+        )
 
     def mask_grid(self, title: str) -> Grid:
         """Return the grid of a mask."""

@@ -67,17 +67,9 @@ def test_a_pixel_is_named_in_mask_reference_and_error_map(opened, centre):
     assert set(comparison.classes_at(0.0, 0.0).values()) == {"outside"}
 
 
-def test_error_layer_and_report(opened):
-    from openeo_cloudmask.evaluation.report import to_csv
-    from openeo_cloudmask.evaluation.report_html import render_report
-    from openeo_cloudmask.viewer.comparison import build_report
-
-    title = next(iter(opened.references))
-    layer = opened.error_layer("mask", title)
+def test_error_layer_has_colours_that_all_eyes_tell_apart(opened):
+    layer = opened.error_layer("mask", next(iter(opened.references)))
     assert layer.colors[3] == (0x88, 0x22, 0x55, 255)
-    report = build_report("mask", [opened.compare("mask", title)])
-    assert "Confusion matrices" in render_report(report)
-    assert "balanced_accuracy" in to_csv(report)
 
 
 def test_masks_that_do_not_overlap_are_told(opened, write_classes):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import http.server
+import json
 import threading
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ class Archive:
     def __init__(self, scenes=({"id": "one", "properties": {"datetime": "2015-07-06T10:00:00Z"}},)):
         self.scenes = scenes
         self.asked = []
+        self.offered = ()
 
     def list_collections(self):
         return [{"id": "A", "title": "Sentinel-2"}, {"id": "B", "title": "Sentinel-2"}]
@@ -37,8 +39,18 @@ class Archive:
             "extent": {
                 "spatial": {"bbox": [BOX]},
                 "temporal": {"interval": [["2015-07-04T00:00:00Z", None]]},
-            }
+            },
+            "summaries": {
+                "bands": [
+                    {"name": "B01"},
+                    {"name": "B04", "eo:common_name": "red"},
+                    {"name": "B02", "eo:common_name": "blue"},
+                ]
+            },
         }
+
+    def list_file_formats(self):
+        return {"output": {"GTiff": {"parameters": {key: {} for key in self.offered}}}}
 
     def get(self, *_, **__):
         return SimpleNamespace(json=lambda: {"features": list(self.scenes)})
@@ -98,6 +110,24 @@ def test_collections_of_one_title_are_told_apart(new_job):
     field(page.selectbox, "Model").set_value("hollstein").run()
     assert field(page.selectbox, "Collection").value == "B"
     assert archive.asked[-1] == "B"
+
+
+def test_what_lies_beside_a_mask_is_asked_for_where_the_back_end_offers_it(new_job):
+    archive = Archive()
+    page = new_job.open(archive)
+    assert not [box for box in page.multiselect if "image" in box.label]
+    assert '"percentages"' not in page.code[0].value
+    archive.offered = ("percentages", "image")
+    page.run()
+    bands = next(box for box in page.multiselect if "image" in box.label)
+    assert bands.value == ["B04", "B02"]
+    bands.set_value(["B04", "B01"]).run()
+    assert not page.exception
+    saved = json.loads(page.code[0].value)["saveresult1"]["arguments"]
+    assert saved["options"] == {"image": ["B04", "B01"], "percentages": True}
+    assert "options={'image': ['B04', 'B01'], 'percentages': True}" in page.code[1].value
+    field(page.toggle, "categorise").set_value(False).run()
+    assert '"percentages"' not in page.code[0].value
 
 
 def test_a_typed_area_is_drawn_and_checked(new_job):

@@ -7,9 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from openeo_cloudmask.errors import BackendError
+from openeo_cloudmask.grid import Bounds
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.backends import JobRow
+from openeo_cloudmask.viewer.job_results import JobMask, list_masks
+from openeo_cloudmask.viewer.layers import read_bounds
 from openeo_cloudmask.viewer.local import State, Task
+from openeo_cloudmask.viewer.meaning import read_tags
 from openeo_cloudmask.viewer.names import BACKEND_DATA_VARIABLE, BACKEND_VARIABLE
 from openeo_cloudmask.viewer.session import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.web import (
@@ -130,37 +134,51 @@ def draw_actions(row: JobRow) -> None:
 
 
 def open_results(row: JobRow) -> None:
-    """Download a job's masks and open them, each once."""
+    """Open a job's masks, each once; those of several dates as a series."""
     current = session()
-    if current.connection is None:
+    if current.connection is None or row.id in current.opened_jobs:
         return
-    if row.id in current.opened_jobs:
-        return
-    paths = backends.download_results(current.connection, row.id, current.folder / row.id)
-    if not paths:
+    masks = list_masks(current.connection, row.id, current.folder / row.id)
+    if not masks:
         raise BackendError(
             f"the job {row.title!r} has no GeoTIFF among its results; masks are saved as GTiff"
         )
-    for path in paths:
-        title = row.title if len(paths) == 1 else f"{row.title}: {path.stem}"
-        entry = current.add_mask(path, title=title)
-        attach_scene(entry)
+    if len(masks) > 1:
+        current.add_series(row.title, masks)
+    else:
+        scene = known_scene(masks[0])
+        entry = current.open_job_mask(masks[0], row.title, scene=scene)
+        if entry.scene is None:
+            attach_scene(entry)
     current.opened_jobs.add(row.id)
 
 
-def attach_scene(entry: MaskEntry) -> None:
-    """Open the image that a mask is of, where the back end is the viewer's own."""
-    current = session()
-    folder = os.environ.get(BACKEND_DATA_VARIABLE)
-    if not folder or current.backend_url != os.environ.get(BACKEND_VARIABLE):
-        return
-    found = backends.find_scene(Path(folder), entry.layer.bounds, entry.day)
+def known_scene(mask: JobMask) -> str | None:
+    """Return the title of the open scene that a job's mask is of, where that can be told."""
+    path = mask.fetch("mask")
+    found = None if path is None else find_own(read_bounds(path), read_tags(path).day)
     if found is None:
-        return
-    path, name, sensor, read = found
-    known = next((scene.title for scene in current.scenes.values() if same(scene, path)), None)
-    title = known or current.add_scene(path, title=name, sensor=sensor, read=read).title
-    current.masks[entry.title] = replace(entry, scene=title)
+        return None
+    scenes = session().scenes.values()
+    return next((scene.title for scene in scenes if same(scene, found[0])), None)
+
+
+def find_own(bounds: Bounds, day: str | None) -> backends.OwnScene | None:
+    """Return the scene of a mask, where the back end is the viewer's own."""
+    folder = os.environ.get(BACKEND_DATA_VARIABLE)
+    if not folder or session().backend_url != os.environ.get(BACKEND_VARIABLE):
+        return None
+    return backends.find_scene(Path(folder), bounds, day)
+
+
+def attach_scene(entry: MaskEntry) -> None:
+    """Open the scene that a mask is of, where the results have no image of it."""
+    current = session()
+    found = find_own(entry.layer.bounds, entry.day)
+    if found is not None:
+        path, name, sensor, read = found
+        title = current.add_scene(path, title=name, sensor=sensor, read=read).title
+        current.masks[entry.title] = replace(entry, scene=title)
 
 
 def same(scene: SceneEntry, path: Path) -> bool:

@@ -14,6 +14,7 @@ from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.areas import check_area, draw_area_map, list_scenes
+from openeo_cloudmask.viewer.job_results import image_bands
 from openeo_cloudmask.viewer.local import start_mask
 from openeo_cloudmask.viewer.names import (
     ALLOW_PATHS_VARIABLE,
@@ -33,6 +34,8 @@ from openeo_cloudmask.viewer.web import (
 PAGE = {"title": "New job", "icon": ":material/add_circle:", "place": 4}
 
 SIDES = ("west", "south", "east", "north")
+SHOWN_BANDS = ("red", "green", "blue", "nir", "swir16", "cirrus")
+"""Common names of the bands that an image beside a mask has at first."""
 SENSOR_CHOICES = ["tell from the file", *SENSORS]
 
 
@@ -183,6 +186,7 @@ def on_backend() -> None:
     elif scenes is not None:
         st.warning("No scene there and then: widen the area or the dates.")
     options = mask_form("job")
+    saved = beside_form(connection, collection) if options.categorise else {}
     title = st.text_input("Title", f"{options.model} on {collection}")
     plan = backends.JobPlan(
         collection=collection,
@@ -195,6 +199,7 @@ def on_backend() -> None:
         max_cloud_cover=None if cover == 100 else cover,
         options=options,
         title=title,
+        saved=saved,
     )
     with st.expander("Process graph and Python code"), told():
         graph, code = st.tabs(["Process graph", "Python"])
@@ -218,6 +223,24 @@ def on_backend() -> None:
             job_id = backends.submit(connection, plan)
         st.session_state.followed_job = job_id
         st.switch_page("screens/jobs.py")
+
+
+def beside_form(connection: object, collection: str) -> dict[str, Any]:
+    """Draw what the job saves beside its masks, where the back end offers that."""
+    with told():
+        offered = backends.offered_beside(connection)
+        about = backends.describe_collection(connection, collection)
+    saved: dict[str, Any] = {}
+    if "image" in offered:
+        known, first = image_bands(about, SHOWN_BANDS)
+        bands = st.multiselect(
+            "Bands of the image beside the mask", known, default=first,
+            key=f"image_{collection}", help="What the mask is judged by; none for no image",
+        )  # fmt: skip
+        saved |= {"image": bands} if bands else {}
+    if "percentages" in offered:
+        saved["percentages"] = True
+    return saved
 
 
 def estimate_text(found: Mapping[str, Any] | None) -> str:

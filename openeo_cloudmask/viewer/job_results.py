@@ -1,0 +1,134 @@
+"""What a job made: masks, and what lies beside them so that they can be judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from openeo_cloudmask.publish import publish_file
+from openeo_cloudmask.viewer.backends import as_backend_error
+
+if TYPE_CHECKING:
+    import openeo
+    from openeo.rest.job import ResultAsset
+
+RASTERS = (".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMask:
+    """A mask of a job's results; its files are fetched when they are asked for."""
+
+    name: str
+    """Of its file, without the suffix."""
+    folder: Path
+    assets: Mapping[str, ResultAsset] = field(hash=False)
+    """``mask``, and where the back end offers them ``percentages`` and ``image``."""
+    day: str | None = None
+    """``2024-05-01``"""
+    cloud_percent: float | None = None
+    """Share of cloud among the pixels seen, 0-100, as the mask's item says."""
+    item: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The mask's STAC item, where it has one."""
+
+    def fetch(self, kind: str) -> Path | None:
+        """Return the file of ``mask``, ``percentages`` or ``image``, downloaded once.
+
+        Raises:
+            BackendError: it cannot be downloaded.
+        """
+        asset = self.assets.get(kind)
+        if asset is None:
+            return None
+        return _download(asset, self.folder)
+
+
+def list_masks(connection: openeo.Connection, job_id: str, folder: Path) -> list[JobMask]:
+    """Return the masks of a finished job, the earliest first.
+
+    Where masks have STAC items, those say what belongs to which; else every GeoTIFF is a mask.
+
+    Args:
+        connection: logged in to the back end.
+        job_id: the job.
+        folder: where files go.
+
+    Raises:
+        BackendError: the results cannot be read.
+    """
+    with as_backend_error("reading the results"):
+        assets = {
+            Path(asset.name).name: asset
+            for asset in connection.job(job_id).get_results().get_assets()
+        }
+    rasters = [name for name in assets if name.lower().endswith(RASTERS)]
+    found: list[JobMask] = []
+    described: set[str] = set()
+    for name, asset in assets.items():
+        if not name.endswith(".json") or "metadata" not in asset.metadata.get("roles", ()):
+            continue
+        item = json.loads(_download(asset, folder).read_text(encoding="utf-8"))
+        files = _files(item)
+        if "mask" in files and set(files.values()) <= set(rasters):
+            described |= set(files.values())
+            chosen = {kind: assets[file] for kind, file in files.items()}
+            found.append(_describe(Path(files["mask"]).stem, folder, chosen, item))
+    found += [
+        JobMask(name=Path(name).stem, folder=folder, assets={"mask": assets[name]})
+        for name in rasters
+        if name not in described
+    ]
+    return sorted(found, key=lambda mask: (mask.day or "", mask.name))
+
+
+def _files(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return kind -> name of the file of an item's assets."""
+    return {
+        kind: Path(unquote(urlsplit(asset["href"]).path)).name
+        for kind, asset in item.get("assets", {}).items()
+        if kind in ("mask", "percentages", "image")
+    }
+
+
+def _describe(
+    name: str, folder: Path, assets: Mapping[str, ResultAsset], item: Mapping[str, Any]
+) -> JobMask:
+    about = item.get("properties", {})
+    when = about.get("datetime") or about.get("start_datetime") or ""
+    return JobMask(
+        name=name, folder=folder, assets=assets, day=when[:10] or None,
+        cloud_percent=about.get("eo:cloud_cover"), item=item,
+    )  # fmt: skip
+
+
+def _download(asset: ResultAsset, folder: Path) -> Path:
+    """Return the file of an asset; of the name that the back end gives only the last part."""
+    path = folder / Path(asset.name).name
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with as_backend_error(f"downloading {path.name}"), publish_file(path) as part:
+            asset.download(part)
+    return path
+
+
+def image_bands(about: Mapping[str, Any], wanted: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the bands of a collection that an image may have, and those to begin with.
+
+    Args:
+        about: the STAC collection.
+        wanted: common names of bands.
+    """
+    bands = about.get("summaries", {}).get("bands") or about.get("summaries", {}).get("eo:bands")
+    if not bands:
+        dimensions = about.get("cube:dimensions", {}).values()
+        names: list[Any] = next(
+            (d.get("values", []) for d in dimensions if d.get("type") == "bands"), []
+        )
+        return [str(name) for name in names], []
+    common = {band["name"]: band.get("eo:common_name") or band.get("common_name") for band in bands}
+    first = {name: next((key for key in common if common[key] == name), None) for name in wanted}
+    return list(common), [name for name in first.values() if name is not None]

@@ -1,0 +1,161 @@
+"""What is compared: scene or series, masks, and what they are measured by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.grid import overlap
+from openeo_cloudmask.viewer.comparison import Comparison, differing_days
+from openeo_cloudmask.viewer.judging.series import choose_date
+from openeo_cloudmask.viewer.layers import Layer
+from openeo_cloudmask.viewer.session import MaskEntry, SceneEntry
+from openeo_cloudmask.viewer.web import session
+
+NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What the page is about."""
+
+    scene: SceneEntry | None
+    masks: list[str]
+    """Titles."""
+    reference: str | None
+    """Title of the reference, or of a mask that the others are compared with."""
+    series: str | None = None
+    """Title of the series that scene and first mask are a date of."""
+
+    @property
+    def key(self) -> str:
+        """Name of what the map shows: as long as it is the same, the view is kept."""
+        if self.series is not None:
+            return self.series
+        return self.scene.title if self.scene is not None else ", ".join(self.masks)
+
+
+def near(one: Layer, other: Layer) -> bool:
+    """Return whether two layers share some place."""
+    return overlap(one.bounds, other.bounds)
+
+
+def pick() -> Chosen:
+    """Draw what to compare, and return it.
+
+    The choice stands in the page's address, so that a reload or a bookmark finds it again.
+    """
+    current = session()
+    first, second, third = st.columns([1, 1.4, 1])
+    asked = st.query_params
+    titles = [title for title, entry in current.scenes.items() if entry.series is None]
+    titles += [*current.series, NOTHING]
+    chosen = first.selectbox(
+        "Scene",
+        titles,
+        index=_place(asked.get("scene"), titles, _place(current.latest, titles, 0)),
+        key="compare_scene",
+        help="A scene, or a series: the results of a job over several dates",
+    )
+    series = chosen if chosen in current.series else None
+    address: dict[str, str | list[str]] = {"scene": chosen}
+    own: MaskEntry | None = None
+    if series is not None:
+        label = choose_date(current.series[series], asked.get("date"))
+        address["date"] = label
+        own = current.open_date(series, label)
+    scene = current.scenes.get(own.scene or "" if own is not None else chosen)
+    names = [entry.title for entry in offered_masks(scene, own)]
+    wanted = [name for name in asked.get_all("mask") if name in names]
+    first_masks = [own.title] if own is not None else names[-2:]
+    shown = second.multiselect(
+        "Masks", names, default=wanted or first_masks,
+        key=f"compare_masks_{chosen}_{address.get('date', '')}_{len(names)}",
+        help="Several models side by side",
+    )  # fmt: skip
+    anchor = _anchor(scene, shown)
+    references = [
+        entry.title
+        for entry in current.references.values()
+        if anchor is None or near(anchor, entry.layer)
+    ]
+    references.sort(key=lambda title: title != chosen)
+    offered = [*references, *(name for name in names if len(names) > 1), NOTHING]
+    reference = third.selectbox(
+        "Compared with",
+        offered,
+        index=_place(asked.get("with"), offered, 0),
+        key=f"compare_with_{chosen}_{len(offered)}",
+        help="A reference. Without one, another mask: two models are then compared.",
+    )
+    asked.from_dict({**address, "mask": shown, "with": reference})
+    return Chosen(
+        scene=scene, masks=shown, reference=None if reference == NOTHING else reference,
+        series=series,
+    )  # fmt: skip
+
+
+def offered_masks(scene: SceneEntry | None, own: MaskEntry | None) -> list[MaskEntry]:
+    """Return the masks that may be looked at with a scene, or with the mask of a date."""
+    masks = session().masks.values()
+    anchor = scene.layers if scene is not None else None
+    layer = next(iter(anchor.values())) if anchor else (own.layer if own is not None else None)
+    if layer is None:
+        return list(masks)
+    day = own.day if own is not None else scene.day if scene is not None else None
+    title = scene.title if scene is not None else None
+    return [
+        entry
+        for entry in masks
+        if near(layer, entry.layer)
+        and (entry.scene in (None, title) or (day is not None and entry.day == day))
+        and (entry.series is None or entry is own or (entry.day == day and not _same(entry, own)))
+    ]
+
+
+def _same(entry: MaskEntry, own: MaskEntry | None) -> bool:
+    """Return whether a mask is of another date of the same series."""
+    return own is not None and entry.series == own.series
+
+
+def _anchor(scene: SceneEntry | None, shown: list[str]) -> Layer | None:
+    if scene is not None:
+        return next(iter(scene.layers.values()))
+    return next((session().masks[name].layer for name in shown), None)
+
+
+def _place(wanted: str | None, names: list[str], otherwise: int) -> int:
+    return names.index(wanted) if wanted in names else otherwise
+
+
+def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison]:
+    """Return the comparison of each mask; what cannot be compared is told."""
+    found: dict[str, Comparison] = {}
+    if reference is None:
+        return found
+    with st.spinner("Comparing"):
+        for name in masks:
+            if name == reference:
+                continue
+            warn_of_days(name, reference)
+            try:
+                found[name] = session().compare(name, reference)
+            except CloudMaskError as err:
+                st.warning(f"{name}: {err}", icon=":material/error:")
+    return found
+
+
+def warn_of_days(mask: str, reference: str) -> None:
+    """Say so where a mask and what it is compared with are of different days."""
+    current = session()
+    reference = current.references.get(reference)
+    one = current.masks[mask].day
+    other = current.masks[reference].day if reference is None else reference.day
+    if differing_days(one, other):
+        st.warning(
+            f"{mask} is of {one}, {reference} of {other}: clouds of different days are compared, "
+            "and the scores say nothing of the mask.",
+            icon=":material/event_busy:",
+        )

@@ -1,0 +1,52 @@
+"""One report over all masks that are compared, to download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from openeo_cloudmask.evaluation.report import to_json
+from openeo_cloudmask.viewer.comparison import Comparison
+from openeo_cloudmask.viewer.judgement import (
+    Judged,
+    judgement_csv,
+    judgement_dict,
+    provenance,
+    render_judgement,
+)
+from openeo_cloudmask.viewer.judging.area import drawn_area
+from openeo_cloudmask.viewer.judging.choose import Chosen
+from openeo_cloudmask.viewer.scenes import thumbnail
+from openeo_cloudmask.viewer.web import session, told
+
+
+def draw_report(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
+    """Draw the downloads: a page, a table and numbers, each of all masks."""
+    masks = session().masks
+    with told():
+        judged = [
+            Judged(name=name, comparison=item, made=provenance(masks[name].path, masks[name].item))
+            for name, item in found.items()
+        ]
+        image = None if chosen.scene is None else thumbnail(chosen.scene.picture)
+    restricted = any(item.inside for item in found.values())
+    area = drawn_area() if restricted else None
+    title = f"{chosen.key}, compared with {chosen.reference}"
+    page, table, numbers = st.columns(3)
+    page.download_button(
+        "Page (HTML)", render_judgement(title, judged, image, area), f"{chosen.key}.html",
+        "text/html", icon=":material/article:",
+    )  # fmt: skip
+    table.download_button(
+        "Table (CSV)", judgement_csv(judged), f"{chosen.key}.csv", "text/csv",
+        icon=":material/table:",
+    )  # fmt: skip
+    numbers.download_button(
+        "Numbers (JSON)", to_json(judgement_dict(title, judged, area)), f"{chosen.key}.json",
+        "application/json", icon=":material/data_object:",
+    )  # fmt: skip
+    st.caption(
+        f"All {len(judged)} masks above in one: the image, scores, matrices and error maps, how "
+        "each mask was made, and how they were compared."
+    )
