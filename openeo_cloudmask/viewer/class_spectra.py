@@ -109,7 +109,7 @@ def _windows(shape_yx: tuple[int, int]) -> list[tuple[slice, slice]]:
 def _labels_under(
     scene: Grid, rows: slice, columns: slice, labels: NDArray[np.uint8], grid: Grid
 ) -> NDArray[np.uint8]:
-    """Return (pixel,) uint8: the label under each pixel of a window, 255 where no label lies there."""
+    """Return (pixel,) uint8: the label under each pixel of a window, 255 without one."""
     across, down = np.meshgrid(
         np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5
     )

@@ -18,6 +18,7 @@ from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.cog import KEPT_VALUES
+from openeo_cloudmask.viewer.speeds import data_folder, note_speed
 
 
 class State(StrEnum):
@@ -152,6 +153,7 @@ def start_mask(
             progress=lambda done, total: task.report(done / max(total, 1)),
         )
         task.message, task.percentages = "; ".join(report.warnings), kept
+        note_speed(data_folder(), chosen.model, pixels=pixels, seconds=report.seconds)
         return output
 
     task = start_task(f"{options.model} on {scene.name}", work)

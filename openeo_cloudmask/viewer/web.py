@@ -24,20 +24,14 @@ from openeo_cloudmask.viewer.names import (
     BACKEND_DATA_VARIABLE,
     BACKEND_VARIABLE,
     CATALOG_VARIABLE,
-    DATA_VARIABLE,
     LOGIN_VARIABLE,
 )
 from openeo_cloudmask.viewer.session import SESSIONS, Session, begin_session
+from openeo_cloudmask.viewer.speeds import data_folder
 
 if TYPE_CHECKING:
     import openeo
     from streamlit.delta_generator import DeltaGenerator
-
-
-def data_folder() -> Path:
-    """Return the folder where the viewer keeps files."""
-    default = Path.home() / ".cache" / "openeo-cloudmask" / "viewer"
-    return Path(os.environ.get(DATA_VARIABLE, default))
 
 
 def paths_allowed() -> bool:

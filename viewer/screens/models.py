@@ -9,7 +9,8 @@ import streamlit as st
 from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.viewer.cards import ModelCard
 from openeo_cloudmask.viewer.charts import swatches
-from openeo_cloudmask.viewer.readiness import readiness
+from openeo_cloudmask.viewer.readiness import READY, readiness
+from openeo_cloudmask.viewer.speeds import data_folder, measure_speed, read_speeds
 from openeo_cloudmask.viewer.web import cards, paths_allowed, told
 
 PAGE = {"title": "Models", "icon": ":material/model_training:", "place": 3}
@@ -58,6 +59,8 @@ def draw_card(card: ModelCard) -> None:
         head, button = st.columns([4, 1])
         head.subheader(card.title, anchor=card.id)
         head.caption(f"`{card.id}` · {card.family}")
+        if card.id in MODELS and readiness(MODELS[card.id]) == READY:
+            draw_speed(card)
         if button.button("Use this model", key=f"use_{card.id}"):
             st.session_state.chosen_model = card.id
             st.switch_page("screens/new_job.py")
@@ -86,6 +89,18 @@ def draw_card(card: ModelCard) -> None:
             st.markdown(f"{card.citation}{cite}")
 
 
+def draw_speed(card: ModelCard) -> None:
+    """Draw how fast the model is here, and the button that measures it."""
+    speed = read_speeds(data_folder()).get(card.id)
+    text = "not measured yet" if speed is None else f"{speed:.2f} megapixels per second"
+    said, button = st.columns([4, 1], vertical_alignment="center")
+    said.caption(f"On this machine: {text}")
+    if button.button("Measure", key=f"measure_{card.id}", help="A simulated scene of 1024 pixels"):
+        with told(), st.spinner("The model masks a simulated scene"):
+            measure_speed(data_folder(), card.id)
+        st.rerun()
+
+
 def draw_table(shown: list[ModelCard]) -> None:
     """Draw a row for each model, to be sorted by a click on a heading; a row opens its card."""
 
@@ -94,8 +109,9 @@ def draw_table(shown: list[ModelCard]) -> None:
         if rows:
             st.session_state.card = shown[rows[0]].id
 
+    speeds = read_speeds(data_folder())
     st.dataframe(
-        [model_row(card) for card in shown],
+        [model_row(card, speeds.get(card.id)) for card in shown],
         key="models_table",
         on_select=take,
         selection_mode="single-row",
@@ -107,11 +123,16 @@ def draw_table(shown: list[ModelCard]) -> None:
                 help="The lowest of those measured; on what data, the model's card says",
             ),
             "parameters": st.column_config.NumberColumn(format="localized"),
+            "Mpx/s here": st.column_config.NumberColumn(
+                format="%.2f",
+                help="Megapixels per second on this machine: of the last mask of at least 512 x "
+                "512 pixels, or as measured on the model's card",
+            ),
         },
     )
 
 
-def model_row(card: ModelCard) -> dict[str, Any]:
+def model_row(card: ModelCard, speed: float | None) -> dict[str, Any]:
     """Return what the table says of a model."""
     measured = [
         score["metrics"]["balanced_accuracy"]
@@ -126,6 +147,7 @@ def model_row(card: ModelCard) -> dict[str, Any]:
         "sensors": "any" if card.sensor_independent else str(len(card.sensors)),
         "tells": ", ".join(item.title.lower() for item in card.classes),
         "balanced accuracy": min(measured, default=None),
+        "Mpx/s here": speed,
         "parameters": card.parameters,
         "licence": card.licence,
         "commercial use": not card.non_commercial,
