@@ -1,4 +1,4 @@
-"""The viewer on a large scene: tile latency, first map, changes without a reload, memory.
+"""The viewer on a large scene: start, tile latency, first map, changes without a reload, memory.
 
     python benchmarks/viewer.py --size 10980
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
@@ -95,6 +96,47 @@ def measure_tiles(path: Path, *, bands: tuple[int, ...], classes: bool) -> dict[
         "median_ms": round(statistics.median(times), 1),
         "p95_ms": round(sorted(times)[int(0.95 * len(times))], 1),
     }
+
+
+def measure_start(folder: Path) -> dict[str, float]:
+    """Return when ``cloudmask viewer`` answers, and when it prints its address."""
+    import threading
+    import urllib.request
+
+    from openeo_cloudmask.cli.children import free_port
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-c", "from openeo_cloudmask.cli import main; main()", "viewer"]
+    command += [f"--data={folder / 'start'}", f"--port={port}"]
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    printed: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if url in line:
+                printed.put(time.perf_counter() - begin)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise
+                time.sleep(0.05)
+        answered = time.perf_counter() - begin
+        told = printed.get(timeout=60)
+    finally:
+        process.terminate()
+        process.wait(60)
+        reader.join()
+    return {"answers_s": round(answered, 1), "prints_its_address_s": round(told, 1)}
 
 
 def resident_mib(pid: int) -> float:
@@ -282,6 +324,7 @@ def main() -> None:
             "image_tile": measure_tiles(picture.path, bands=true_colour, classes=False),
             "mask_tile": measure_tiles(files[1], bands=(1,), classes=True),
         }
+        result["cloudmask_viewer"] = measure_start(folder)
         if not arguments.no_browser:
             result |= measure_browser(folder, files)
     print(json.dumps(result, indent=1))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.browser import steps
@@ -36,6 +37,7 @@ class Viewer:
     url: str
     data: Path
     log: Path
+    pid: int
 
 
 @dataclass
@@ -46,6 +48,13 @@ class Watch:
     errors: list[str] = field(default_factory=list)
 
 
+def resident_mib(pid: int) -> float:
+    """Return the memory of a process and those it started."""
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return sum(member.memory_info().rss for member in family) / 2**20
+
+
 def start_viewer(data: Path, port: int, *options: str) -> tuple[subprocess.Popen[bytes], Viewer]:
     log = data.parent / f"viewer-{port}.log"
     command = [sys.executable, "-c", "from openeo_cloudmask.cli import main; main()", "viewer"]
@@ -53,7 +62,7 @@ def start_viewer(data: Path, port: int, *options: str) -> tuple[subprocess.Popen
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=data.parent, env=env)
-    viewer = Viewer(url=f"http://127.0.0.1:{port}", data=data, log=log)
+    viewer = Viewer(url=f"http://127.0.0.1:{port}", data=data, log=log, pid=process.pid)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -77,7 +86,7 @@ def stop_viewer(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def viewer(tmp_path_factory) -> Iterator[Viewer]:
     pytest.importorskip("streamlit", reason="the extra viewer is not installed")
     pytest.importorskip("distributed", reason="the extra server is not installed")
@@ -92,7 +101,7 @@ def viewer(tmp_path_factory) -> Iterator[Viewer]:
         stop_viewer(process)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = find_chromium()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+AXE = Path(__file__).resolve().parents[2] / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
+"""Comes with ``npm ci`` in webmap/."""
 WAIT_MS = 180_000
 CALM_LOOKS = 4
 """So often in a row no tile is missing before a map counts as drawn."""
@@ -125,3 +128,45 @@ SLOW_MESSAGES = """(() => {
 def slow_down(page, lag_ms: int) -> None:
     """From now on the page hears of everything that much later, as over a slow line."""
     page.evaluate(f"window.cloudmaskLagMs = {lag_ms}")
+
+
+def check_access(page, name: str) -> None:
+    """A page keeps WCAG 2.1 AA as far as axe-core can tell, where axe-core is there."""
+    if not AXE.is_file():  # test_axe_core_is_there says so
+        return
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        "axe.run(document, {runOnly: {type: 'tag',"
+        " values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}})"
+    )
+    said = [
+        (item["id"], [node["target"] for node in item["nodes"]]) for item in found["violations"]
+    ]
+    assert said == [], name
+
+
+def tab_to(page, name: str) -> None:
+    """Press Tab until what has the focus is called ``name``.
+
+    Raises:
+        AssertionError: it is out of reach of the keyboard.
+    """
+    seen = []
+    for _ in range(MOST_TABS):
+        page.keyboard.press("Tab")
+        found = page.evaluate(FOCUSED)
+        if name in found:
+            return
+        seen.append(found[:40])
+    raise AssertionError(f"{name!r} is not reached by Tab; the focus was on {seen}")
+
+
+MOST_TABS = 90
+FOCUSED = """() => {
+    let at = document.activeElement;
+    while (at && at.shadowRoot && at.shadowRoot.activeElement) at = at.shadowRoot.activeElement;
+    if (!at) return '';
+    const labels = [...(at.labels ?? [])].map(label => label.innerText).join(' ');
+    return [at.getAttribute('aria-label'), labels, at.innerText, at.title].join(' ');
+}"""
+"""Everything that what has the focus is called."""

@@ -21,7 +21,7 @@ from openeo_cloudmask.simulator.products import make_reference, write_geotiff
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer.explorer import LIT_COLOR
 from tests.browser import steps
-from tests.browser.conftest import ROOT, start_viewer, stop_viewer
+from tests.browser.conftest import start_viewer, stop_viewer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -172,7 +172,7 @@ def check_address(page, keep) -> None:
 
 
 def check_export(page, tmp_path: Path) -> None:
-    """The picture has the map, and below it the legend."""
+    """The picture has the map with its scale bar, and below it the legend."""
     with page.expect_download() as waiting:
         steps.press(page, "e")
     path = tmp_path / "export.png"
@@ -180,7 +180,12 @@ def check_export(page, tmp_path: Path) -> None:
     picture = Image.open(path).convert("RGB")
     box = page.locator(f"{steps.MAP} .stage").bounding_box()
     assert picture.width == round(box["width"])
-    below = np.asarray(picture)[round(box["height"]) :].reshape(-1, 3)
+    pixels = np.asarray(picture)
+    bar = page.locator(f"{steps.MAP} .ol-scale-line-inner").bounding_box()
+    left, bottom = round(bar["x"] - box["x"]), round(box["height"])
+    dark = (pixels[bottom - 30 : bottom, : left + round(bar["width"]) + 12] < 60).all(axis=2)
+    assert dark.sum(axis=1).max() >= 0.9 * bar["width"]  # a row of it is the bar
+    below = pixels[round(box["height"]) :].reshape(-1, 3)
     for item in FOUR_CLASS.classes:
         assert (below == item.rgba[:3]).all(axis=1).any(), item.title
 
@@ -194,10 +199,20 @@ def check_pixel(page, keep, places) -> None:
     rows = read_table(page, "verdict")
     assert rows[0][1] == next(item.title for item in FOUR_CLASS.classes if item.value == value)
     assert rows[1][0] == "Reference"
-    page.get_by_text("Those the mask is made of").wait_for()
-    page.get_by_text("The model runs on the window").wait_for(state="detached")
+    page.get_by_text("Kept when the mask was made").wait_for()
+    assert page.get_by_text("The model runs on the window").count() == 0
     page.wait_for_timeout(1000)
     keep(page, "compare-pixel")
+
+
+def check_panels_after_a_click(page) -> None:
+    """Panels can be chosen after Python ran again for a click, too."""
+    page.locator(f"{steps.MAP} .bar select").select_option("4")
+    page.wait_for_timeout(500)
+    assert page.locator(steps.PANEL).count() == 4
+    assert steps.read_map(page)["state"]["layout"] == "4"
+    steps.press(page, "p p")
+    assert steps.read_map(page)["state"]["layout"] == "1"
 
 
 def check_confusion(page, keep, mask: Path, reference: Path) -> None:
@@ -247,22 +262,6 @@ def check_cell(page, keep) -> None:
     assert lit.sum() > 100
 
 
-def check_access(page, name: str) -> None:
-    """A page keeps WCAG 2.1 AA as far as axe-core can tell; it comes with ``npm ci`` in webmap/."""
-    script = ROOT / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.is_file():
-        return
-    page.evaluate(script.read_text(encoding="utf-8"))
-    found = page.evaluate(
-        "axe.run(document, {runOnly: {type: 'tag',"
-        " values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']}})"
-    )
-    said = [
-        (item["id"], [node["target"] for node in item["nodes"]]) for item in found["violations"]
-    ]
-    assert said == [], name
-
-
 def check_slow_line(page) -> None:
     """A page stays though timers of the page before it went off while it was on its way."""
     steps.open_page(page, "Jobs")
@@ -284,19 +283,19 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     steps.make_demo(page, viewer.url)
     page.wait_for_timeout(1000)
     keep(page, "start")
-    check_access(page, "Start")
+    steps.check_access(page, "Start")
     # The decision tree: fast wherever the tests run.
     steps.choose_model(page, "hollstein")
     page.get_by_role("button", name="Submit").wait_for()
     page.wait_for_timeout(1500)
     keep(page, "new-job")
-    check_access(page, "New job")
+    steps.check_access(page, "New job")
     steps.submit_job(page)
     keep(page, "jobs")
     page.reload()  # the job lives on the back end, what was opened in the session
     page.get_by_role("button", name="Open in Compare").wait_for()
     keep(page, "jobs-finished")
-    check_access(page, "Jobs")
+    steps.check_access(page, "Jobs")
     steps.open_results(page)
     mask = next(viewer.data.glob("sessions/*/j-*/*.tif"))
     reference = next(viewer.data.glob("sessions/*/demo-*/Reference_dataset/*"))
@@ -309,15 +308,16 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     check_address(page, keep)
     check_export(page, tmp_path)
     check_pixel(page, keep, places)
+    check_panels_after_a_click(page)
     check_confusion(page, keep, mask, reference)
-    check_access(page, "Compare")
+    steps.check_access(page, "Compare")
     check_errors(page, keep)
     check_cell(page, keep)
     for name in ("References", "Models"):
         steps.open_page(page, name)
         page.wait_for_timeout(2500)
         keep(page, name.lower().replace(" ", "-"))
-        check_access(page, name)
+        steps.check_access(page, name)
     check_slow_line(page)
     assert watch.foreign == []
     assert watch.errors == []
@@ -352,7 +352,7 @@ def test_own_image_and_reference_come_to_a_score_in_three_steps(new_page, viewer
     page.get_by_text("counts of Sentinel-2 since baseline 04.00").wait_for()
     page.locator("input[type=file]").last.set_input_files(own_files[1])
     page.get_by_text("does not say what its values mean").wait_for()
-    check_access(page, "Import")
+    steps.check_access(page, "Import")
     for width in (900, 1280, 1920):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_timeout(300)

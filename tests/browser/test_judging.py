@@ -1,0 +1,235 @@
+"""Where masks are judged: a job over several dates, areas, live thresholds, one report."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import rasterio
+
+from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.cubes.ingest import ingest_product
+from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.simulator.products import write_geotiff
+from openeo_cloudmask.simulator.scene import simulate_scene
+from tests.browser import steps
+from tests.browser.conftest import resident_mib
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+DAYS = {"2024-05-01": 2, "2024-05-11": 5, "2024-05-21": 9}
+"""Day -> seed of its scene."""
+INTERACTIONS = 200
+GROWTH_MIB = 30
+
+
+@pytest.fixture(scope="module")
+def collection(viewer, tmp_path_factory):
+    """A collection of one place on three days, on the back end beside the viewer."""
+    folder = tmp_path_factory.mktemp("dates")
+    store = CollectionStore(Settings(data_dir=viewer.data / "backend").prepare().collections_dir)
+    for day, seed in DAYS.items():
+        path = write_geotiff(simulate_scene(seed, size=256), folder / f"{day}.tif")
+        when = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        ingest_product(
+            path, store, collection_id="dates", sensor="sentinel-2-l1c", acquired=when
+        )  # fmt: skip
+    return "dates"
+
+
+def choose(page, label: str, option: str) -> None:
+    """Choose in a list of Streamlit's by typing."""
+    box = page.get_by_role("combobox", name=label).first
+    box.click()
+    box.press_sequentially(option)
+    page.get_by_role("option", name=option).first.click()
+
+
+def open_series(page, viewer, collection) -> None:
+    """Submit a job over all dates and open it in Compare."""
+    page.goto(viewer.url)
+    steps.choose_model(page, "hollstein")
+    choose(page, "Collection", collection)
+    page.get_by_text("Scenes there and then: 3").wait_for()
+    steps.submit_job(page)
+    page.get_by_role("button", name="Open in Compare").click(timeout=steps.WAIT_MS)
+    page.get_by_role("heading", name="Compare", exact=True).wait_for()
+    page.get_by_role("slider", name="Date").wait_for()
+    steps.wait_for_map(page)
+
+
+def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, collection, keep):
+    page, watch = new_page()
+    open_series(page, viewer, collection)
+    entry = page.locator(f'{steps.MAP} .entry[data-layer="image"]')
+    entry.get_by_role("combobox", name="Bands of Image").wait_for()
+    bands = entry.get_by_label("Band shown red").locator("option").all_inner_texts()
+    assert bands == ["B04 red", "B03 green", "B02 blue", "B08 nir", "B11 swir16", "B10 cirrus"]
+    keep(page, "series-first")
+    # Opacity stays from date to date.
+    steps.set_layers(page, {"image": 100, "mask ": 35})
+    slider = page.get_by_role("slider", name="Date")
+    slider.focus()
+    slider.press("ArrowRight")
+    page.wait_for_function("() => location.search.includes('date=2024-05-11')")
+    steps.wait_for_map(page)
+    opacity = {e["id"]: e["opacity"] for e in steps.read_map(page)["state"]["panels"][0]}
+    assert [value for name, value in opacity.items() if name.startswith("mask ")] == [0.35]
+    # A click is read from what the job kept: nothing is computed.
+    box = page.locator(steps.PANEL).first.bounding_box()
+    page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.get_by_text("Kept when the mask was made").wait_for()
+    # An area is typed, and the curve has a second line.
+    page.get_by_role("tab", name="Cloud over time").click()
+    page.get_by_text("Draw an area on the map").wait_for()
+    with rasterio.open(next(viewer.data.glob("sessions/*/j-*/*2024-05-01.tif"))) as source:
+        west, south, east, north = rasterio.warp.transform_bounds(
+            source.crs, "EPSG:4326", *source.bounds
+        )
+    page.get_by_text("Type an area").click()
+    middle = (west + east) / 2
+    for name, value in (("West", west), ("South", south), ("East", middle), ("North", north)):
+        field = page.get_by_role("spinbutton", name=name)
+        field.fill(f"{value:.5f}")
+        field.press("Tab")
+    page.get_by_role("button", name="Use this area").click()
+    page.get_by_text("Draw an area on the map").wait_for(state="detached")
+    page.get_by_text("Numbers", exact=True).click()
+    page.wait_for_timeout(1000)
+    page.get_by_role("tab", name="Cloud over time").scroll_into_view_if_needed()
+    keep(page, "series-curve")
+    steps.check_access(page, "Compare with a series")
+    for width in (900, 1280, 1920):
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.locator("h1").scroll_into_view_if_needed()
+        steps.wait_for_map(page)
+        keep(page, f"series-{width}")
+    # A reload finds date, tab and masks again.
+    page.reload()
+    steps.wait_for_map(page)
+    assert page.get_by_role("slider", name="Date").get_attribute("aria-valuetext").startswith(
+        "2024-05-11"
+    )  # fmt: skip
+    assert page.get_by_role("tab", name="Cloud over time").get_attribute("aria-selected") == "true"
+    assert watch.foreign == []
+    assert watch.errors == []
+
+
+def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, viewer, keep):
+    page, watch = new_page()
+    page.goto(viewer.url)
+    page.get_by_role("button", name="Make a demo scene").wait_for()
+    steps.tab_to(page, "Make a demo scene")
+    page.keyboard.press("Enter")
+    page.get_by_text("Opened so far").wait_for()
+    page.locator("body").press("Home")
+    steps.tab_to(page, "New job")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="New job", exact=True).wait_for()
+    steps.tab_to(page, "On an openEO back end")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Make the mask").wait_for()
+    steps.tab_to(page, "Model")
+    page.keyboard.type("hollstein")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    steps.tab_to(page, "Make the mask")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Look at it").wait_for()
+    steps.tab_to(page, "Look at it")
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="Confusion matrix").wait_for()
+    steps.wait_for_map(page)
+    check_trial(page, keep)
+    check_matrix(page, keep)
+    check_spectra(page, keep)
+    check_report(page)
+    check_memory(page, viewer)
+    assert watch.foreign == []
+    assert watch.errors == []
+
+
+def check_trial(page, keep) -> None:
+    """The mask on the map and the scores follow the sliders."""
+    page.get_by_role("tab", name="Threshold and buffer").click()
+    slider = page.get_by_role("slider", name="Buffer around cloud")
+    slider.focus()
+    slider.press("ArrowRight")
+    page.locator(f'{steps.MAP} .entry[data-layer="mask trial"]').wait_for()
+    page.get_by_text("--buffer 20m").first.wait_for()
+    steps.wait_for_map(page)
+    page.locator("h1").scroll_into_view_if_needed()
+    keep(page, "judge-trial")
+    slider.focus()
+    slider.press("ArrowLeft")
+    page.locator(f'{steps.MAP} .entry[data-layer="mask trial"]').wait_for(state="detached")
+
+
+def check_matrix(page, keep) -> None:
+    """A cell that is clicked in the chart lights up on the map."""
+    page.get_by_role("tab", name="Confusion matrix").click()
+    chart = page.locator(".stVegaLiteChart canvas").last
+    chart.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    box = chart.bounding_box()
+    page.mouse.click(box["x"] + 0.45 * box["width"], box["y"] + 0.45 * box["height"])
+    page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
+    assert page.get_by_role("combobox", name="Light up on the map").input_value() != "nothing"
+    keep(page, "judge-matrix")
+
+
+def check_spectra(page, keep) -> None:
+    """Spectra of the classes are drawn."""
+    page.get_by_role("tab", name="Spectra").click()
+    page.get_by_text("Median of the pixels of each class").wait_for()
+    page.get_by_text("Median of the pixels of each class").scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    keep(page, "judge-spectra")
+
+
+def check_report(page) -> None:
+    """One page has the image, the masks, how they were made and how they were compared."""
+    page.get_by_role("tab", name="Report").click()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Page (HTML)").click()
+    text = waiting.value.path().read_text(encoding="utf-8")
+    for part in ("The scene", "How the masks were made", "hollstein", "Balanced accuracy is the"):
+        assert part in text
+    assert not re.search(r"(src|href)=.https?:", text)  # it stands alone
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Numbers (JSON)").click()
+    content = json.loads(waiting.value.path().read_text(encoding="utf-8"))
+    assert content["masks"][0]["made"]["Model"] == "hollstein"
+
+
+def check_memory(page, viewer) -> None:
+    """Memory of page and server stays flat over many interactions with the map."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def used_mib() -> float:
+        session.send("HeapProfiler.collectGarbage")
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in metrics if m["name"] == "JSHeapUsedSize") / 2**20
+
+    keys = ("h", "o", "]", "[", "s", "s", "+", "-", "ArrowLeft", "ArrowRight")
+    page.locator(steps.PANEL).first.focus()
+    for key in keys * 2:
+        page.keyboard.press(key)
+    steps.wait_for_map(page)
+    heap, server = used_mib(), resident_mib(viewer.pid)
+    for number in range(INTERACTIONS):
+        page.keyboard.press(keys[number % len(keys)])
+        page.wait_for_timeout(15)
+    steps.wait_for_map(page)
+    grown = np.array([used_mib() - heap, resident_mib(viewer.pid) - server])
+    assert (grown < GROWTH_MIB).all(), f"page and server grew by {grown.round(1)} MiB"
+
+
+def test_axe_core_is_there():
+    if not steps.AXE.is_file():
+        pytest.skip("pages are not checked for WCAG: run npm ci in webmap/, which brings axe-core")
