@@ -61,6 +61,7 @@ def pick() -> Chosen:
     )
     series = chosen if chosen in current.series else None
     address: dict[str, str | list[str]] = {"scene": chosen}
+    address |= {"tab": asked["tab"]} if "tab" in asked else {}
     own: MaskEntry | None = None
     if series is not None:
         label = choose_date(current.series[series], asked.get("date"))

@@ -57,7 +57,7 @@ def draw_pixel(chosen: Chosen) -> None:
             return
         chart = draw_spectrum(spectrum)
         if chart is not None:
-            st.altair_chart(chart)
+            st.altair_chart(chart, alt="Spectrum of the pixel")
     with st.expander("Values of the bands"):
         st.dataframe(
             {
@@ -109,7 +109,7 @@ def draw_models(scene: SceneEntry | None, masks: list[str], lon: float, lat: flo
         found = kept_probabilities(entry.percentages, entry.scheme, lon, lat)
         if found is not None:
             st.markdown(f"**{name}**")
-            st.altair_chart(draw_probabilities(found))
+            st.altair_chart(draw_probabilities(found), alt="Probabilities of the classes")
             st.caption("Kept when the mask was made, whole percents; before any post-processing.")
     if without and scene is not None:
         compute_models(scene, without, lon, lat)
@@ -147,5 +147,5 @@ def draw_asked(asked: dict[str, Future[Probabilities]], *, waited: bool) -> None
             st.warning(str(err), icon=":material/error:")
             continue
         if found is not None:
-            st.altair_chart(draw_probabilities(found))
+            st.altair_chart(draw_probabilities(found), alt="Probabilities of the classes")
     st.caption("Those the mask is made of: of the pixel, before any post-processing.")

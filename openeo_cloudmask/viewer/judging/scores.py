@@ -124,7 +124,7 @@ def draw_cells(name: str, view: OutputStyle, result: CaseResult, *, dilated: boo
     """Draw the matrix as a chart whose cells can be clicked."""
     chart, key = draw_confusion(result), f"matrix_{name}_{view.value}"
     if dilated:  # the map shows the mask as it is
-        st.altair_chart(chart)
+        st.altair_chart(chart, alt="Confusion matrix")
         return
 
     def take() -> None:
@@ -134,7 +134,7 @@ def draw_cells(name: str, view: OutputStyle, result: CaseResult, *, dilated: boo
             st.session_state.lit = (name, view.value, cell)
             st.session_state[f"lit_{name}_{view.value}"] = cell
 
-    st.altair_chart(chart, key=key, on_select=take, selection_mode="cell")
+    st.altair_chart(chart, key=key, on_select=take, selection_mode="cell", alt="Confusion matrix")
 
 
 def draw_classes(found: Found) -> None:

@@ -29,7 +29,7 @@ def choose_date(series: Series, asked: str | None) -> str:
         return labels[0]
     st.altair_chart(
         draw_dates(covers, st.session_state[key]), key=strip, on_select=take,
-        selection_mode="date",
+        selection_mode="date", alt="Share of cloud on each date",
     )  # fmt: skip
     chosen = st.select_slider(
         "Date", labels, key=key, format_func=lambda label: f"{label}, {cover_text(covers[label])}",
@@ -52,7 +52,7 @@ def draw_curve(series: Series, chosen: str) -> None:
             for where, area in (("Whole mask", None), *((("Drawn area", ring),) if ring else ()))
             for label in series.dates
         ]
-    st.altair_chart(draw_cover(rows, chosen))
+    st.altair_chart(draw_cover(rows, chosen), alt="Curve of cloud over the dates")
     if not ring:
         st.caption("Draw an area on the map, or type one below it: a second curve is of it alone.")
     with st.expander("Numbers"):

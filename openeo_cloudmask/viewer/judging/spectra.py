@@ -33,7 +33,7 @@ def draw_spectra(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
     if not spectra:
         st.info("None of these classes lies within the scene.")
         return
-    st.altair_chart(draw_class_spectra(spectrum_rows(spectra)))
+    st.altair_chart(draw_class_spectra(spectrum_rows(spectra)), alt=f"Spectra: {wanted}")
     st.caption(
         "Median of the pixels of each class, and between their quartiles; from small windows "
         "spread over the scene. Bands are at their centre wavelengths."
