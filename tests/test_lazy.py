@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.datacube import mask_datacube
 from openeo_cloudmask.inference import Layout
 from openeo_cloudmask.inference.windows import plan_axis
@@ -63,6 +65,20 @@ def test_strips_compute_each_window_once_and_give_the_mask_of_the_whole(
     assert len(lazy.chunks[1]) >= min(strips, 3)
     np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), whole)
     assert sum(computed) == wanted
+
+
+@pytest.mark.parametrize(("stride", "more"), [(384, {}), (256, {}), (384, {"buffer": "cloud=3px"})])
+def test_percentages_come_with_the_mask_from_one_run(
+    computed: list[int], stride: int, more: dict[str, str]
+) -> None:
+    cube = _cube(1300, 100)
+    options = MaskOptions(sensor="sentinel-2-l1c", stride=stride, **more)
+    plain = replace(options, categorise=False, buffer=None)
+    expected = np.concatenate([mask_datacube(cube, options), mask_datacube(cube, plain)])
+    computed.clear()
+    lazy = mask_lazily(cube, options, strips=3, percentages=True)
+    assert list(lazy["bands"].to_numpy()) == ["mask", *FOUR_CLASS.names]
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), expected)
 
 
 def test_strips_that_stand_alone_need_no_other(
