@@ -51,6 +51,7 @@ SAME_FLOOR = {
     ("evaluation", "products"),
     ("evaluation", "simulator"),
     ("evaluation", "alcd"),
+    ("evaluation", "fetch"),
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_assets" not in path.parts)
 

@@ -96,15 +96,36 @@ def show_reference(
 
 
 def download_references(
-    folder: Annotated[Path, typer.Argument(help="Where the archive is to lie.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Where the files are to lie.")] = Path(),
+    of: Annotated[
+        str, typer.Option(help="alcd, or a format (`cloudmask references formats`).")
+    ] = "alcd",
+    files: Annotated[
+        str | None, typer.Option(help="Only files whose name fits, such as '*l1c*'.")
+    ] = None,
 ) -> None:
-    """Fetch the archive; continues where it stopped, and checks the published digest."""
+    """Fetch references; continues where it stopped, and checks sizes and published digests."""
     from openeo_cloudmask.alcd.scenes import ALCD_ARCHIVE
-    from openeo_cloudmask.fetch.files import download_file
+    from openeo_cloudmask.evaluation.reference_format import get_format
+    from openeo_cloudmask.fetch.files import fetched_bytes
+    from openeo_cloudmask.fetch.products import check_room, fetch_patiently
+    from openeo_cloudmask.fetch.records import record_files
 
-    with _download_bar(ALCD_ARCHIVE.name) as progress:
-        path = download_file(ALCD_ARCHIVE, folder, progress=progress)
-    typer.echo(str(path))
+    if of == "alcd":
+        remote = (ALCD_ARCHIVE,)
+    else:
+        form = get_format(of)
+        if not form.record:
+            raise OptionError(f"{form.title} has no public files; get it by hand: {form.get}")
+        remote = record_files(form.record, files)
+        typer.echo(f"terms of {form.title}: {form.terms}", err=True)
+    check_room(sum(max(0, (f.size or 0) - fetched_bytes(f, folder)) for f in remote), folder)
+    for file in remote:
+        if file.digest is None:
+            typer.echo(f"nobody publishes a digest of {file.name}; its size is checked", err=True)
+        with _download_bar(file.name) as progress:
+            path = fetch_patiently(file, folder, None, progress)
+        typer.echo(str(path))
 
 
 def list_formats(
@@ -132,7 +153,9 @@ def describe_format(item: ReferenceFormat) -> dict[str, Any]:
     """Return what is known of a format, as JSON values."""
     codes = {str(code.code): f"{code.meaning} = {code.target or '-'}" for code in item.codes}
     keys = ("id", "title", "kind", "sensor", "layout", "images", "terms", "get", "citation", "doi")
-    return {key: getattr(item, key) for key in keys} | {"codes": codes, "seen": item.seen}
+    download = f"cloudmask references download --of {item.id}" if item.record else "by hand"
+    about = {key: getattr(item, key) for key in keys}
+    return about | {"download": download, "codes": codes, "seen": item.seen}
 
 
 def score(

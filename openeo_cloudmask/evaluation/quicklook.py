@@ -19,6 +19,8 @@ _GAP, _TITLE, _CAPTION, _LEGEND = 20, 46, 30, 44
 _PAPER, _INK, _SOFT = (255, 255, 255), (24, 24, 24), (96, 96, 96)
 _NODATA_RGB = (225, 225, 225)
 _STRETCH_PERCENT = (1.0, 97.0)
+_LEAST_RANGE = 0.5
+"""Reflectance from black to white at least: an overcast sky or snow stays light and shows shape."""
 _GAMMA = 1.6
 
 
@@ -44,6 +46,7 @@ def stretch_rgb(rgb: NDArray[np.float32]) -> NDArray[np.uint8]:
     if nodata.all():
         return np.full((*nodata.shape, 3), _NODATA_RGB[0], np.uint8)
     low, high = np.percentile(rgb[:, ~nodata], _STRETCH_PERCENT)
+    low = min(low, max(0.0, high - _LEAST_RANGE))
     scaled = np.clip((np.nan_to_num(rgb) - low) / max(high - low, 1e-6), 0.0, 1.0)
     image = np.rint(255.0 * scaled ** (1.0 / _GAMMA)).astype(np.uint8)
     image[:, nodata] = np.asarray(_NODATA_RGB, np.uint8)[:, np.newaxis]

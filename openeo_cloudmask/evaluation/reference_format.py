@@ -19,11 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import CLOUD_NONCLOUD, FOUR_CLASS, NODATA, ClassScheme
-from openeo_cloudmask.errors import OptionError, ProductError, ReferenceDataError
+from openeo_cloudmask.errors import (
+    InputError,
+    MissingExtraError,
+    OptionError,
+    ProductError,
+    ReferenceDataError,
+)
 from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.labelled import LabelledScene
 from openeo_cloudmask.evaluation.points import Points
 from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.drivers import open_raster
 
 NOT_LABELLED = ""
@@ -79,6 +86,9 @@ class ReferenceFormat:
     """What the reader was made from: a layout that was not seen is not certain."""
     find: Callable[[Path], list[ReferenceScene]]
     """The scenes in a folder or file; empty where there is nothing of this format."""
+    record: str = ""
+    """What ``references download`` fetches: ``zenodo:<record>``, ``hub:<data set>`` of the Hugging
+    Face hub, or addresses, one per line (``fetch.records``); empty: it has to be got by hand."""
 
     def recode(self, codes: NDArray[Any], where: str) -> NDArray[np.uint8]:
         """Return classes of ``scheme`` for codes of any shape; 255 where not labelled.
@@ -203,6 +213,42 @@ def read_planes(path: str | Path) -> tuple[NDArray[Any], Grid]:
             return data.read(), grid
     except (RasterioError, ProductError) as err:
         raise ReferenceDataError(f"{path} cannot be read: {err}") from err
+
+
+def read_hdf5(
+    path: Path, needed: Iterable[str], *, also: Iterable[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Return arrays of an HDF5 or NetCDF-4 file by name.
+
+    Args:
+        path: the file.
+        needed: names of arrays that have to be there.
+        also: names of arrays that are read where they are there.
+
+    Raises:
+        ReferenceDataError: it cannot be read, or has no such array.
+        MissingExtraError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as err:
+        raise MissingExtraError.for_extra("netcdf", "Reading HDF5") from err
+    needed = tuple(needed)
+    wanted = {*needed, *also}
+    try:
+        with h5py.File(path, "r") as file:
+            content = {
+                key: np.asarray(data[()])
+                for place, data in own_arrays(file)
+                if (key := place.strip("/")) in wanted
+            }
+    except (OSError, InputError) as err:
+        raise ReferenceDataError(f"{path} cannot be read as HDF5: it {err}") from err
+    if missing := [key for key in needed if key not in content]:
+        raise ReferenceDataError(
+            f"{path} has no {', '.join(missing)}; expected {', '.join(needed)}"
+        )
+    return content
 
 
 def labelled(

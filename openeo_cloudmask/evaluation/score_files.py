@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from openeo_cloudmask.alcd.archive import AlcdArchive, Failure, SceneEntry
@@ -131,8 +133,9 @@ def find_mask(folder: Path, scene: str) -> Path:
     info = find_scene_info(scene)
     names = [scene] if info is None else [info.product_name, info.archive_name]
     found = [path for path in files if any(name in path.name for name in names)]
-    if not found and info is not None:
-        found = [path for path in files if info.tile in path.name and info.date in path.name]
+    place = (info.tile, info.date) if info is not None else tile_and_date(scene)
+    if not found and place is not None:
+        found = [path for path in files if all(part in path.name for part in place)]
     exact = [path for path in found if path.stem in names]
     if len(exact) == 1:
         return exact[0]
@@ -144,6 +147,21 @@ def find_mask(folder: Path, scene: str) -> Path:
             f"scene {scene}: {what} in {folder}; expected one file with the scene's name in its own"
         )
     return found[0]
+
+
+def tile_and_date(scene: str) -> tuple[str, str] | None:
+    """Return tile and date (``YYYYMMDD``) of a scene named ``T28PDC2016351``: year and day of it.
+
+    Other names tell nothing: None.
+    """
+    match = re.fullmatch(r"T(\d\d[A-Z]{3})(\d{7})", scene)
+    if match is None:
+        return None
+    try:
+        day = datetime.strptime(match[2], "%Y%j").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return match[1], f"{day:%Y%m%d}"
 
 
 def _evaluate(

@@ -124,14 +124,22 @@ def check_space(products: Iterable[RemoteProduct], folder: Path) -> int:
     Raises:
         OutputError: it has not.
     """
-    needed = sum(product.left_bytes(folder) for product in products)
+    return check_room(sum(product.left_bytes(folder) for product in products), folder)
+
+
+def check_room(needed: int, folder: Path) -> int:
+    """Return ``needed`` bytes if the disk of ``folder`` has room for them.
+
+    Raises:
+        OutputError: it has not.
+    """
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if needed + SPARE_BYTES > free:
         raise OutputError(
             f"{needed / 2**30:.1f} GB are to be fetched to {folder}, where {free / 2**30:.1f} GB "
-            f"are free; expected {(needed + SPARE_BYTES) / 2**30:.1f} GB. Ask for fewer scenes or "
-            "bands, or choose another folder"
+            f"are free; expected {(needed + SPARE_BYTES) / 2**30:.1f} GB. Ask for less, or choose "
+            "another folder"
         )
     return needed
 
@@ -162,7 +170,7 @@ def fetch_product(
             if progress is not None:
                 progress(before + there)
 
-        path = _fetch_patiently(file, place, product.headers, tell)
+        path = fetch_patiently(file, place, product.headers, tell)
         done += path.stat().st_size
         if progress is not None:
             progress(done)
@@ -174,9 +182,7 @@ def fetch_product(
     return target
 
 
-def _fetch_patiently(
-    file: RemoteFile, place: Path, headers: Headers | None, tell: Progress
-) -> Path:
+def fetch_patiently(file: RemoteFile, place: Path, headers: Headers | None, tell: Progress) -> Path:
     """Return the file; a broken connection is taken up again a few times."""
     for _ in range(TRIES - 1):
         before = fetched_bytes(file, place)

@@ -22,6 +22,7 @@ from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.evaluation.points import Points, sample_mask
 from openeo_cloudmask.evaluation.reference_format import find_scenes, formats, get_format
+from openeo_cloudmask.evaluation.score_files import find_mask
 
 SIDE = (24, 30)
 CLEAR, THICK, THIN, SHADOW = 0, 1, 2, 3
@@ -334,6 +335,85 @@ def test_pixbox_tables_and_the_column_that_means_something_else(tmp_path: Path) 
     (other / "pixbox_landsat8_cmix.csv").write_text(PIXBOX_L8.replace("CLOUD_SHADOW_ID", "SHADOW"))
     with pytest.raises(ReferenceDataError, match="no column CLOUD_SHADOW_ID; it has PRODUCT_ID"):
         find_scenes(other)
+
+
+def write_tarrio(folder: Path, *fields: tuple[str, str, list[Any]]) -> Path:
+    """Points as a shapefile; the names of the fields are ours."""
+    import shapefile
+    from rasterio.crs import CRS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "samples.shp"
+    with shapefile.Writer(str(path), shapeType=shapefile.POINT) as writer:
+        for name, kind, _ in fields:
+            writer.field(name, kind, size=20)
+        for place in range(len(fields[0][2])):
+            writer.point(500000 + 10 * place, 5300000 - 10 * place)
+            writer.record(*(values[place] for _, _, values in fields))
+    path.with_suffix(".prj").write_text(CRS.from_epsg(32632).to_wkt())
+    return path
+
+
+TARRIO_FIELDS = (
+    ("MGRS", "C", ["32TLT", "32TLT", "32TLT", "31TCJ", "32TLT"]),
+    ("YEARDOY", "N", [2016351, 2016351, 2016351, 2017001, 2016351]),
+    ("INTERP", "C", ["clear land", "cloud", "Cloud shadow", "cloud", "snow/ice"]),
+    ("NOTE", "C", ["a", "b", "c", "d", "e"]),
+)
+
+
+def test_tarrio_points_are_told_by_what_their_fields_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    write_tarrio(folder, *TARRIO_FIELDS)
+    assert find_scenes(folder) is None  # a shapefile alone may be anything
+    tif(folder / "M10T32TLT2016351TMASK.tif", codes_of([0, 1, 2, 3, 4]))
+    found = find_scenes(folder)
+    assert found is not None
+    assert [scene.name for scene in found[1]] == ["T31TCJ2017001", "T32TLT2016351"]
+    points = found[1][1].reference()
+    assert isinstance(points, Points)
+    np.testing.assert_array_equal(points.labels, [CLEAR, THICK, SHADOW, CLEAR])
+    np.testing.assert_allclose(points.x, [500000, 500010, 500020, 500040])
+    # The mask of an algorithm, and one of our own named by tile and day, are found.
+    assert find_mask(folder, "T32TLT2016351").name == "M10T32TLT2016351TMASK.tif"
+    own = tif(tmp_path / "own" / "S2A_MSIL1C_20161216T102432_T32TLT.tif", codes_of([0, 1]))
+    assert find_mask(own.parent, "T32TLT2016351") == own
+    two = (*TARRIO_FIELDS, ("AGREE", "N", [1, 2, 3, 4, 0]))
+    write_tarrio(folder, *two)
+    with pytest.raises(ReferenceDataError, match=r"have 2 with codes 0 to 4 .*INTERP, AGREE"):
+        find_scenes(folder)
+    write_tarrio(folder, *TARRIO_FIELDS[1:])
+    with pytest.raises(ReferenceDataError, match="have 0 with a tile"):
+        find_scenes(folder)
+
+
+def test_kappaset_keeps_parts_and_products_apart(tmp_path: Path) -> None:
+    import h5py
+
+    codes = codes_of([0, 1, 2, 3, 4, 5])
+    for part, product in (("train", "S2A_ONE"), ("test", "S2B_TWO")):
+        folder = tmp_path / part / f"{product}.CVAT" / "tile_2_3"
+        folder.mkdir(parents=True)
+        with h5py.File(folder / "T35VLF_tile_2_3.nc", "w") as file:
+            file["Label"] = codes
+            for place, band in enumerate(("B02", "B03", "B04")):
+                file[band] = np.full(SIDE, 1000 * (place + 1), np.uint16)
+    scene = only(tmp_path)
+    assert scene.name == "S2B_TWO__T35VLF_tile_2_3"  # the test part alone
+    expected = mapped(codes, {0: NODATA, 1: CLEAR, 2: SHADOW, 3: THIN, 4: THICK, 5: NODATA})
+    np.testing.assert_array_equal(scene.reference().labels, expected)
+    image = scene.image()
+    assert image.bands == ("B02", "B03", "B04")
+    np.testing.assert_allclose(image.cube[:, 0, 0], [0.1, 0.2, 0.3], atol=1e-7)
+    assert image.shadow_labelled
+    found = find_scenes(tmp_path, split="all")
+    assert found is not None
+    assert len({item.name for item in found[1]}) == 2
+    with h5py.File(next(tmp_path.rglob("test/**/*.nc")), "a") as file:
+        del file["B02"]
+        file["B02"] = np.full(SIDE, 0.02, np.float32)
+    with pytest.raises(ReferenceDataError, match="whose scale is not known"):
+        scene.image()
 
 
 def test_points_take_the_pixel_under_them_in_any_reference_system(tmp_path: Path) -> None:

@@ -65,3 +65,15 @@ def test_mask_of_another_shape_is_refused() -> None:
 def test_missing_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write the picture"):
         write_quicklook(tmp_path / "no" / "a.png", Image.new("RGB", (2, 2)))
+
+
+@pytest.mark.parametrize("level", [0.6, 0.75, 1.0])
+def test_overcast_and_snow_stay_light_and_show_their_shape(level: float) -> None:
+    waves = 0.06 * np.sin(np.linspace(0, 20, 64, dtype=np.float32))
+    # Blue a little brighter than red, as over snow: no false colour may come of it.
+    rgb = np.stack([level + shift + waves[:, None] + waves for shift in (-0.03, 0.0, 0.03)])
+    image = stretch_rgb(rgb.astype(np.float32)).astype(float)
+    assert image.mean() > 180
+    assert (image == 255).mean() < 0.2
+    assert image.std() > 10
+    assert np.abs(image[..., 2] - image[..., 0]).mean() < 30

@@ -236,7 +236,7 @@ def test_a_disk_without_room_is_told_before(
     product = _google(archive).find(parse_scene_name(OLD), None)
     assert check_space([product], tmp_path / "not" / "there") == product.left_bytes(tmp_path)
     monkeypatch.setattr(fetch_products, "SPARE_BYTES", 2**60)
-    with pytest.raises(OutputError, match="Ask for fewer scenes or bands"):
+    with pytest.raises(OutputError, match="Ask for less"):
         check_space([product], tmp_path)
 
 

@@ -97,7 +97,7 @@ def fetch_images() -> None:
     chosen = left.selectbox("Scene to fetch", list(products))
     bands = right.selectbox(
         "Bands to fetch", [ALL_BANDS, *models_for(products[chosen])],
-        help="All bands of a product are about 700 MB; those that a model takes are less",
+        help="A whole product is large; the bands that a model takes are less",
     )  # fmt: skip
     archive = left.selectbox(
         "Archive", list(ARCHIVES),

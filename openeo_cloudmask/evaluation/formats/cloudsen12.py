@@ -183,7 +183,7 @@ FOLDERS = ReferenceFormat(
     layout="<ROI>/<image>/labels/manual_hq.tif beside S2L1C.tif; cloudsen12_metadata.csv tells the "
     "test part",
     images=True,
-    terms="CC0-1.0 (the data set's card)",
+    terms="CC-BY-NC-4.0 (the data set's card)",
     get="https://huggingface.co/datasets/csaybar/CloudSEN12-high",
     citation=_CITATION,
     doi="10.1038/s41597-022-01878-2",
@@ -202,6 +202,7 @@ TACO = {
         images=True,
         terms="CC0-1.0 (the data set's card)",
         get="https://huggingface.co/datasets/tacofoundation/cloudsen12",
+        record=f"hub:tacofoundation/cloudsen12#*{level}*",
         citation="Aybar, C. et al. (2024): CloudSEN12+: The largest dataset of expert-labeled "
         "pixels for cloud and cloud shadow detection in Sentinel-2. Data in Brief 56, 110852.",
         doi="10.1016/j.dib.2024.110852",

@@ -26,6 +26,7 @@ from openeo_cloudmask.evaluation.reference_format import (
     read_plane,
     read_planes,
 )
+from openeo_cloudmask.fetch.biome import BIOMES
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.sensors import landsat_reflectance
 
@@ -216,6 +217,9 @@ BIOME = ReferenceFormat(
     images=False,
     terms="public domain (USGS)",
     get="https://landsat.usgs.gov/landsat-8-cloud-cover-assessment-validation-data",
+    record="\n".join(
+        f"https://landsat.usgs.gov/cloud-validation/cca_l8/{name}.tar.gz" for name in BIOMES
+    ),
     citation="Foga, S. et al. (2017): Cloud detection algorithm comparison and validation for "
     "operational Landsat data products. Remote Sensing of Environment 194, 379-390.",
     doi="10.1016/j.rse.2017.03.026",
@@ -243,6 +247,7 @@ SPARCS = ReferenceFormat(
     images=True,
     terms="public domain (USGS)",
     get="https://landsat.usgs.gov/cloud-validation/sparcs/l8cloudmasks.zip",
+    record="https://landsat.usgs.gov/cloud-validation/sparcs/l8cloudmasks.zip",
     citation="Hughes, M. J., Hayes, D. J. (2014): Automated detection of cloud and cloud shadow in "
     "single-date Landsat imagery using neural networks and spatial post-processing. Remote "
     "Sensing 6(6), 4907-4926.",

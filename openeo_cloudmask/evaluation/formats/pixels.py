@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.errors import InputError, MissingExtraError, ReferenceDataError
+from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.points import Points
 from openeo_cloudmask.evaluation.reference_format import (
     FOUR,
@@ -18,8 +18,8 @@ from openeo_cloudmask.evaluation.reference_format import (
     ReferenceFormat,
     ReferenceScene,
     code_table,
+    read_hdf5,
 )
-from openeo_cloudmask.hdf5 import own_arrays
 
 _HOLLSTEIN_KEYS = ("classes", "latitude", "longitude", "product_id")
 _PLACE = ("PRODUCT_ID", "PIXEL_X", "PIXEL_Y")
@@ -50,23 +50,7 @@ def _find_hollstein(path: Path) -> list[ReferenceScene]:
 
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        import h5py
-    except ModuleNotFoundError as err:
-        raise MissingExtraError.for_extra("netcdf", "Reading HDF5") from err
-    try:
-        with h5py.File(path, "r") as file:
-            content = {
-                key: np.asarray(data[()])
-                for place, data in own_arrays(file)
-                if (key := place.strip("/")) in _HOLLSTEIN_KEYS
-            }
-    except (OSError, InputError) as err:
-        raise ReferenceDataError(f"{path} cannot be read as HDF5: it {err}") from err
-    if missing := [key for key in _HOLLSTEIN_KEYS if key not in content]:
-        raise ReferenceDataError(
-            f"{path} has no {', '.join(missing)}; expected {', '.join(_HOLLSTEIN_KEYS)}"
-        )
+    content = read_hdf5(path, _HOLLSTEIN_KEYS)
     if len({len(values) for values in content.values()}) != 1:
         sizes = {key: len(values) for key, values in content.items()}
         raise ReferenceDataError(f"{path} has arrays of different lengths: {sizes}")
@@ -188,6 +172,7 @@ FORMATS = (
         images=False,
         terms="as its authors state on the page of the data set",
         get="https://zenodo.org/records/5036991",
+        record="zenodo:5036991",
         citation="Paperin, M. et al. (2021): PixBox Sentinel-2 pixel collection for CMIX. Zenodo.",
         doi="10.5281/zenodo.5036991",
         seen="Programs that read the table, with columns and codes; not the table. Which of codes "

@@ -100,6 +100,7 @@ FORMATS = (
         images=False,
         terms="as its authors state on the page of the data set",
         get="https://doi.org/10.5281/zenodo.5511792",
+        record="zenodo:5511792",
         citation="Li, J. et al. (2021): A lightweight deep learning-based cloud detection method "
         "for Sentinel-2A imagery fusing multiscale spectral and spatial features. IEEE "
         "Transactions on Geoscience and Remote Sensing 60, 5401219.",
