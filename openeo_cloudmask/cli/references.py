@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from openeo_cloudmask.alcd.types import AlcdScene
     from openeo_cloudmask.evaluation.reference_format import ReferenceFormat
     from openeo_cloudmask.evaluation.report import ScoreReport
-    from openeo_cloudmask.fetch.files import Progress
+    from openeo_cloudmask.fetch.files import Progress, RemoteFile
 
 
 def register(app: typer.Typer) -> None:
@@ -111,9 +111,8 @@ def download_references(
     from openeo_cloudmask.fetch.products import check_room, fetch_patiently
     from openeo_cloudmask.fetch.records import record_files
 
-    if of == "alcd":
-        remote = (ALCD_ARCHIVE,)
-    else:
+    remote: tuple[RemoteFile, ...] = (ALCD_ARCHIVE,)
+    if of != "alcd":
         form = get_format(of)
         if not form.record:
             raise OptionError(f"{form.title} has no public files; get it by hand: {form.get}")
