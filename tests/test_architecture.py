@@ -162,7 +162,7 @@ OPENERS = {
 OPENING_MODULES = {
     *("products/drivers.py", "products/netcdf.py", "products/eopf.py"),
     "models/keras_weights.py",  # opens weights
-    "evaluation/formats/pixels.py",  # opens S2-Hollstein
+    "evaluation/reference_format.py",  # opens HDF5 of references
 }
 VIEWER = sorted((PACKAGE.parent / "viewer").rglob("*.py"))
 
