@@ -3,6 +3,7 @@
     python benchmarks/workers.py                    # counts for 1, 2, 4 and 8 workers: no pixels
     python benchmarks/workers.py --scenes 1000      # many small scenes, one after the other
     python benchmarks/workers.py --sparse 40000     # one large file that is mostly empty
+    python benchmarks/workers.py --sparse 40000 --windows 1060      # its first tenth
 
 The counts follow the strips that the back end hands out and the windows that each strip computes.
 The speed-up is that of the windows alone: all of them over those of the busiest worker. Moved are
@@ -15,6 +16,8 @@ import argparse
 import json
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,39 +87,64 @@ def write_scene(path: Path, size: int, *, sparse: bool = False) -> None:
         dataset.write(part, window=RasterWindow(0, 0, side, side))
 
 
-def mask(path: Path) -> int:
-    """Mask a scene; return the windows that were planned."""
-    seen = 0
+class EnoughError(Exception):
+    """So many windows as were asked for are done."""
 
-    def progress(_done: int, total: int) -> None:
-        nonlocal seen
-        seen = total
+
+def mask(path: Path, most: int | None = None) -> tuple[int, int, list[float]]:
+    """Mask a scene, or its first ``most`` windows.
+
+    Returns:
+        Windows done, windows of the whole, and the seconds of the processor after each tenth.
+    """
+    done = total = 0
+    spent: list[float] = []
+
+    def progress(now: int, of: int) -> None:
+        nonlocal done, total
+        done, total = now, of
+        if now >= (len(spent) + 1) * min(of, most or of) / 10:
+            spent.append(time.process_time())
+        if most is not None and now >= most:
+            raise EnoughError
 
     read = ReadOptions(scale=1e-4)
-    mask_product(path, path.with_name("mask.tif"), OPTIONS, read=read, overwrite=True,
-                 progress=progress)  # fmt: skip
-    return seen
+    with suppress(EnoughError):
+        mask_product(path, path.with_name("mask.tif"), OPTIONS, read=read, overwrite=True,
+                     progress=progress)  # fmt: skip
+    return done, total, spent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, help="so many small scenes")
     parser.add_argument("--sparse", type=int, help="pixels per side of one large file")
+    parser.add_argument("--windows", type=int, help="of the large file, the first so many")
     parser.add_argument("--json", type=Path, help="where to write the counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.tif"
         if options.scenes:
             write_scene(path, _SMALL_PX)
+            last, begin = 0, time.process_time()
             for number in range(1, options.scenes + 1):
                 mask(path)
                 if number in (1, 10) or number % max(options.scenes // 5, 1) == 0:
-                    print(f"after {number:5} scenes of {_SMALL_PX} px: {memory_mb():7.0f} MB")
+                    cost = (time.process_time() - begin) / (number - last)
+                    last, begin = number, time.process_time()
+                    print(
+                        f"after {number:5} scenes of {_SMALL_PX} px: {memory_mb():7.0f} MB, "
+                        f"{cost:.2f} s of the processor per scene since the line before"
+                    )
         if options.sparse:
             for size in (options.sparse // 4, options.sparse):
                 write_scene(path, size, sparse=True)
-                windows = mask(path)
-                print(f"{size} x {size} px, {windows} windows: {memory_mb():7.0f} MB")
+                done, total, spent = mask(path, options.windows)
+                costs = [f"{1e3 * cost / (done / 10):.1f}" for cost in np.diff(spent)]
+                print(
+                    f"{size} x {size} px, {done} of {total} windows: {memory_mb():7.0f} MB, ms of "
+                    f"the processor per window in each tenth from the second: {', '.join(costs)}"
+                )
     if options.scenes or options.sparse:
         return
     rows = [count_shared(size, workers) for size in SIZES_PX for workers in WORKERS]

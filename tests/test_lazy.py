@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.datacube import mask_datacube
-from openeo_cloudmask.inference import Layout
+from openeo_cloudmask.inference import Layout, Seam
 from openeo_cloudmask.inference.windows import plan_axis
-from openeo_cloudmask.lazy import count_strips, mask_lazily, plan_strips
+from openeo_cloudmask.lazy import StripPart, count_strips, mask_lazily, plan_strips
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models.onnx_detector import OnnxDetector
 from openeo_cloudmask.options import MaskOptions
@@ -79,6 +79,16 @@ def test_percentages_come_with_the_mask_from_one_run(
     lazy = mask_lazily(cube, options, strips=3, percentages=True)
     assert list(lazy["bands"].to_numpy()) == ["mask", *FOUR_CLASS.names]
     np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), expected)
+
+
+def test_dask_knows_what_a_strip_weighs() -> None:
+    from dask.sizeof import sizeof
+
+    seam = Seam(rows=(0, 128))
+    seam.add(0, 0, np.zeros((4, 512, 512), np.float32))
+    part = StripPart(mask=np.zeros((1, 10, 20), np.uint8), above=None, below=seam)
+    assert sizeof(seam) >= 4 * 128 * 512 * 4
+    assert sizeof(part) >= sizeof(seam) + 200
 
 
 def test_strips_that_stand_alone_need_no_other(

@@ -26,9 +26,8 @@ class Seam:
     sums: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
     """(row,) and (x,), the weights of all windows of the scene together; see ``AxisPlan``."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are moved where the other part is computed elsewhere."""
+    def __sizeof__(self) -> int:
+        """Return the bytes that are moved where the other part is computed elsewhere."""
         return sum(part.nbytes for _, part in self.added) + sum(part.nbytes for part in self.seen)
 
     def add(self, row: int, column: int, weighted: NDArray[np.float32]) -> None:
