@@ -2,7 +2,7 @@
 
 The package omnicloudmask cuts a scene into patches from its first pixel on, moves those that end in
 no-data inwards, sums their weighted logits over the whole scene and takes the highest. Here the
-sums lie in a file on disk, and only one patch is in memory.
+sums lie in a file on disk, and only a batch of patches is in memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from openeo_cloudmask.classes import NODATA
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference import Cube
 
+if TYPE_CHECKING:
+    from torch import nn
+
 PATCH_PX, OVERLAP_PX = 1000, 300
 SMALLEST_PX = 32
 CLASSES = 4
@@ -25,7 +30,7 @@ _MUCH_NODATA = 0.3
 _ROWS = 256
 
 Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(band, y, x) with 0 where nothing was seen -> (class, y, x)."""
+"""(patch, band, y, x) with 0 where nothing was seen -> (patch, class, y, x)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,12 @@ class Patches:
 
 
 def mask_scene(
-    cube: Cube, logits: Logits, *, patch_px: int = PATCH_PX, overlap_px: int = OVERLAP_PX
+    cube: Cube,
+    logits: Logits,
+    *,
+    patch_px: int = PATCH_PX,
+    overlap_px: int = OVERLAP_PX,
+    batch: int = 1,
 ) -> NDArray[np.uint8]:
     """Return (y, x) uint8, 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow; 255 is no-data.
 
@@ -46,6 +56,8 @@ def mask_scene(
         logits: the networks.
         patch_px: side of the patches; smaller scenes take smaller ones.
         overlap_px: of neighbouring patches.
+        batch: patches per call of ``logits``. It changes nothing else: each is normalised by
+            itself, and they are summed in their order.
 
     Raises:
         InputError: the scene is smaller than 32 pixels.
@@ -58,21 +70,54 @@ def mask_scene(
     with tempfile.TemporaryFile() as file:
         shape = (height, CLASSES, width)
         sums: NDArray[np.float32] = np.memmap(file, np.float32, "w+", shape=shape)
-        done: set[tuple[int, int]] = set()
-        for top, left in corners((height, width), patches):
-            place = move(seen, top, left, patches.size_px)
-            if place is None or place in done:
-                continue
-            done.add(place)
-            rows, columns = (slice(at, at + patches.size_px) for at in place)
-            pixels = np.nan_to_num(np.asarray(cube[:, rows, columns], np.float32), nan=0.0)
-            answer = logits(pixels) * weights
-            sums[rows, :, columns] += answer.transpose(1, 0, 2)
+        for places in _batches(_places(seen, patches), batch):
+            parts = [tuple(slice(at, at + patches.size_px) for at in place) for place in places]
+            pixels = [np.asarray(cube[:, rows, columns], np.float32) for rows, columns in parts]
+            answers = logits(np.nan_to_num(np.stack(pixels), nan=0.0))
+            for (rows, columns), answer in zip(parts, answers, strict=True):
+                sums[rows, :, columns] += (answer * weights).transpose(1, 0, 2)
         for row in range(0, height, _ROWS):
             part = slice(row, row + _ROWS)
             mask[part] = np.where(seen[part], sums[part].argmax(axis=1), NODATA)
         del sums
     return mask
+
+
+def network_logits(network: nn.Module) -> Logits:
+    """Return what a torch network gives for patches, which go through it side by side."""
+    import torch
+
+    from openeo_cloudmask.models.threads import for_each
+
+    device = next(network.parameters()).device
+
+    def logits(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.empty((len(patches), CLASSES, *patches.shape[2:]), np.float32)
+
+        def run(index: int) -> None:
+            with torch.inference_mode():
+                patch = torch.from_numpy(patches[index : index + 1]).to(device)
+                out[index] = network(patch)[0].cpu().numpy()
+
+        for_each(run, len(patches))
+        return out
+
+    return logits
+
+
+def _places(seen: NDArray[np.bool_], patches: Patches) -> Iterator[tuple[int, int]]:
+    """Yield first row and column of each patch that shows something, once."""
+    done: set[tuple[int, int]] = set()
+    for top, left in corners((seen.shape[0], seen.shape[1]), patches):
+        place = move(seen, top, left, patches.size_px)
+        if place is not None and place not in done:
+            done.add(place)
+            yield place
+
+
+def _batches(places: Iterator[tuple[int, int]], size: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    while group := tuple(islice(places, size)):
+        yield group
 
 
 def _survey(cube: Cube) -> tuple[NDArray[np.bool_], float]:

@@ -16,9 +16,16 @@ torch = pytest.importorskip("torch")
 
 from openeo_cloudmask.errors import InputError, OptionError, WeightsError
 from openeo_cloudmask.models import load_detector
-from openeo_cloudmask.models.families.omnicloudmask import _FILES
+from openeo_cloudmask.models.families.omnicloudmask import _FILES, open_logits
+from openeo_cloudmask.models.networks import fused_conv
 from openeo_cloudmask.models.networks.omnicloudmask import build, normalise
-from openeo_cloudmask.models.omnicloudmask_layout import fit_patches, mask_scene, ramp
+from openeo_cloudmask.models.networks.prepare import prepare
+from openeo_cloudmask.models.omnicloudmask_layout import (
+    fit_patches,
+    mask_scene,
+    network_logits,
+    ramp,
+)
 
 SEED, SHAPE = 11, (3, 96, 128)
 SCENE_SEED, SCENE_SHAPE, PATCH_PX, OVERLAP_PX = 12, (3, 230, 190), 96, 32
@@ -40,9 +47,10 @@ def network(case: dict[str, np.ndarray], fill: ModuleType) -> Any:
     return ensemble
 
 
-def _logits(network: Any, pixels: np.ndarray) -> np.ndarray:
+def _logits(network: Any, patches: np.ndarray) -> np.ndarray:
+    """(patch, band, y, x) -> (patch, class, y, x)."""
     with torch.inference_mode():
-        return network(torch.from_numpy(pixels)[None])[0].numpy()
+        return network(torch.from_numpy(patches)).numpy()
 
 
 def test_logits_are_those_of_the_package(
@@ -51,8 +59,23 @@ def test_logits_are_those_of_the_package(
     window = fill.reflectance(SEED, SHAPE)
     window[:, 40:50, 60:70] = 0
     expected = case["logits"]
-    found = _logits(network, window)
+    found = _logits(network, window[np.newaxis])[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (45, 77), (66, 90), (33, 64), (1, 0)])
+def test_the_inference_form_gives_the_same_logits(
+    network: Any, fill: ModuleType, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shape == (1, 0):  # the form without fused operators, on any size
+        shape = (120, 66)
+        monkeypatch.setattr(fused_conv, "FUSED", False)
+    fast = prepare(network, "cpu", "fp32")
+    patches = np.stack([fill.reflectance(seed, (3, *shape)) for seed in (5, 6)])
+    patches[0, :, 5:9] = 0
+    expected = _logits(network, patches)
+    np.testing.assert_allclose(_logits(fast, patches), expected, rtol=0, atol=5e-5 * expected.std())
+    assert _logits(fast, patches).shape == (2, 4, *shape)
 
 
 def test_a_scenes_mask_is_that_of_the_package(
@@ -61,9 +84,12 @@ def test_a_scenes_mask_is_that_of_the_package(
     scene = fill.reflectance(SCENE_SEED, SCENE_SHAPE) + np.float32(0.01)
     scene[:, :25], scene[:, :, -15:] = 0, 0
     scene[:, 100:112, 50:70], scene[1, 150:155, 80:90] = 0, 0
-    found = mask_scene(
-        scene, lambda pixels: _logits(network, pixels), patch_px=PATCH_PX, overlap_px=OVERLAP_PX
-    )
+    size = {"patch_px": PATCH_PX, "overlap_px": OVERLAP_PX}
+    found = mask_scene(scene, lambda patches: _logits(network, patches), **size)
+    logits = network_logits(prepare(network, "cpu", "fp32"))
+    fast = [mask_scene(scene, logits, batch=batch, **size) for batch in (1, 3)]
+    np.testing.assert_array_equal(fast[0], fast[1])
+    assert (fast[0] == found).mean() > 0.9999
     seen = (scene != 0).any(axis=0)
     np.testing.assert_array_equal(found == 255, ~seen)
     assert len(np.unique(case["mask"][seen])) == 4
@@ -126,8 +152,12 @@ def test_both_files_are_loaded_and_strictly(network: Any, tmp_path: Path, fill: 
     assert detector.band_names == ("B04", "B03", "B8A")
     window = fill.reflectance(3, (3, 96, 96))[np.newaxis]
     found = detector.predict_windows(window, np.ones((1, 96, 96), bool))
-    expected = torch.softmax(torch.from_numpy(_logits(network, window[0])), 0).numpy()
-    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    expected = torch.softmax(torch.from_numpy(_logits(network, window)), 1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    patches = window[:, :, :64, :64]
+    np.testing.assert_allclose(
+        open_logits(tmp_path, "cpu")(patches), _logits(network, patches), atol=1e-3
+    )
     names = list(_FILES.values())
     (tmp_path / names[1]).write_bytes((tmp_path / names[0]).read_bytes())
     with pytest.raises(WeightsError, match="keys are missing"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from openeo_cloudmask.inference import Detector
     from openeo_cloudmask.models.networks.exported import ExportedForm
+    from openeo_cloudmask.models.omnicloudmask_layout import Logits
 
 _FILES = {
     name: f"PM_model_OCM_7.97_R_G_NIR_3_smp_{published}_PT_state.safetensors"
@@ -61,16 +62,15 @@ def find_files(first: Path, entry: ModelEntry) -> dict[str, Path]:
     return found
 
 
-def _read_network(request: LoadRequest) -> nn.Module:
+def _read_network(path: Path, entry: ModelEntry) -> nn.Module:
     """The ensemble with its weights: of both published files, or of one that holds both."""
     from openeo_cloudmask.models.state_dict import load_state_dict_strict
 
-    network: Any = request.entry.kind.build(request.entry.config)
-    path = request.weights_file
+    network: Any = entry.kind.build(entry.config)
     if path.name not in _FILES.values():  # somebody's own training run
         load_state_dict_strict(network, path)
         return network  # type: ignore[no-any-return]
-    files = find_files(path, request.entry)
+    files = find_files(path, entry)
     for member, file in zip(network.members, files.values(), strict=True):
         load_state_dict_strict(member, file)
     return network  # type: ignore[no-any-return]
@@ -79,13 +79,32 @@ def _read_network(request: LoadRequest) -> nn.Module:
 def _load(request: LoadRequest) -> Detector:
     from openeo_cloudmask.models.torch_detector import prepare_detector
 
-    return prepare_detector(request, _read_network(request))
+    return prepare_detector(request, _read_network(request.weights_file, request.entry))
+
+
+def open_logits(weights: str | Path | None = None, device: str = "auto") -> Logits:
+    """Return the ensemble for `omnicloudmask_layout.mask_scene`, in the arithmetic of its package.
+
+    Args:
+        weights: a folder with both files; None finds them as ``cloudmask run`` does.
+        device: a torch device, or ``auto``.
+
+    Raises:
+        WeightsError: they cannot be had, or are not these networks'.
+        OptionError: there is no such device.
+    """
+    from openeo_cloudmask.models.networks.prepare import prepare
+    from openeo_cloudmask.models.omnicloudmask_layout import network_logits
+    from openeo_cloudmask.models.weights import find_weights
+
+    network = _read_network(find_weights(OMNICLOUDMASK, weights), OMNICLOUDMASK)
+    return network_logits(prepare(network, device, "fp32"))
 
 
 def _export(request: LoadRequest) -> ExportedForm:
     from openeo_cloudmask.models.networks.exported import ExportedForm
 
-    return ExportedForm(_read_network(request), softmax=True)
+    return ExportedForm(_read_network(request.weights_file, request.entry), softmax=True)
 
 
 KIND = ModelKind(

@@ -17,7 +17,7 @@ _SCALES = (0, 2, 3, 4)
 _POSITION_STAGE = 1
 _HEADS = 8
 _EXPANSION = 4
-_EPS = 1e-6
+EPS = 1e-6
 _FREQUENCIES = 32
 _TEMPERATURE = 10000.0
 
@@ -28,7 +28,7 @@ class EdgeNeXt(nn.Module):
     def __init__(self, bands: int) -> None:
         super().__init__()
         self.stem_0 = nn.Conv2d(bands, CHANNELS[0], 4, 4)
-        self.stem_1 = _PlaneNorm(CHANNELS[0], eps=_EPS)
+        self.stem_1 = PlaneNorm(CHANNELS[0], eps=EPS)
         before = CHANNELS[0]
         for number, channels in enumerate(CHANNELS):
             self.add_module(f"stages_{number}", _Stage(number, before, channels))
@@ -49,12 +49,12 @@ class _Stage(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if number:
             halve = nn.Conv2d(before, channels, 2, 2)
-            self.downsample = nn.Sequential(_PlaneNorm(before, eps=_EPS), halve)
+            self.downsample = nn.Sequential(PlaneNorm(before, eps=EPS), halve)
         blocks: list[nn.Module] = [
-            _ConvBlock(channels, _KERNELS[number]) for _ in range(_DEPTHS[number])
+            ConvBlock(channels, _KERNELS[number]) for _ in range(_DEPTHS[number])
         ]
         if scales := _SCALES[number]:
-            blocks[-1] = _SplitBlock(channels, scales, placed=number == _POSITION_STAGE)
+            blocks[-1] = SplitBlock(channels, scales, placed=number == _POSITION_STAGE)
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,23 +62,27 @@ class _Stage(nn.Module):
         return found
 
 
-class _PlaneNorm(nn.LayerNorm):
+class PlaneNorm(nn.LayerNorm):
     """Layer normalisation over the channels of planes."""
 
     def __init__(self, channels: int, eps: float) -> None:
         super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, y, x), normalised."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class _Mlp(nn.Module):
+class Mlp(nn.Module):
+    """Two linear layers over the last dimension, the first one wider."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, _EXPANSION * channels)
         self.fc2 = nn.Linear(_EXPANSION * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., channel) -> the same."""
         found: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return found
 
@@ -87,36 +91,40 @@ def _depthwise(channels: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
 
 
-class _ConvBlock(nn.Module):
+class ConvBlock(nn.Module):
+    """A depthwise convolution, then the linear layers."""
+
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((channels,), _EPS))
+        self.gamma = nn.Parameter(torch.full((channels,), EPS))
         self.conv_dw = _depthwise(channels, kernel)
-        self.norm = nn.LayerNorm(channels, eps=_EPS)
-        self.mlp = _Mlp(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.mlp = Mlp(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, y, x) -> the same."""
         y = self.norm(self.conv_dw(x).permute(0, 2, 3, 1))
         found: Tensor = x + (self.gamma * self.mlp(y)).permute(0, 3, 1, 2)
         return found
 
 
-class _SplitBlock(nn.Module):
+class SplitBlock(nn.Module):
     """Depthwise convolutions over parts of the channels, then attention between channels."""
 
     def __init__(self, channels: int, scales: int, *, placed: bool) -> None:
         super().__init__()
         width = math.ceil(channels / scales)
-        self.gamma_xca = nn.Parameter(torch.full((channels,), _EPS))
-        self.gamma = nn.Parameter(torch.full((channels,), _EPS))
+        self.gamma_xca = nn.Parameter(torch.full((channels,), EPS))
+        self.gamma = nn.Parameter(torch.full((channels,), EPS))
         self.convs = nn.ModuleList(_depthwise(width, 3) for _ in range(max(1, scales - 1)))
         self.pos_embd = _Positions(channels) if placed else None
-        self.norm_xca = nn.LayerNorm(channels, eps=_EPS)
-        self.xca = _ChannelAttention(channels)
-        self.norm = nn.LayerNorm(channels, eps=_EPS)
-        self.mlp = _Mlp(channels)
+        self.norm_xca = nn.LayerNorm(channels, eps=EPS)
+        self.xca = ChannelAttention(channels)
+        self.norm = nn.LayerNorm(channels, eps=EPS)
+        self.mlp = Mlp(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, y, x) -> the same."""
         parts = x.chunk(len(self.convs) + 1, dim=1)
         part, found = parts[0], []
         for index, conv in enumerate(self.convs):
@@ -133,7 +141,7 @@ class _SplitBlock(nn.Module):
         return mixed
 
 
-class _ChannelAttention(nn.Module):
+class ChannelAttention(nn.Module):
     """Attention whose map is between channels: its cost grows with the pixels, not their square."""
 
     def __init__(self, channels: int) -> None:
@@ -143,6 +151,7 @@ class _ChannelAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, pixel, channel) -> the same."""
         count, pixels, _ = x.shape
         mixed = self.qkv(x).reshape(count, pixels, 3, _HEADS, -1).permute(2, 0, 3, 4, 1)
         query, key, value = mixed.unbind(0)
@@ -166,7 +175,7 @@ class _Positions(nn.Module):
         axes = []
         for length in (height, width):
             place = torch.arange(1, length + 1, device=weight.device, dtype=torch.float32)
-            turns = place / (length + _EPS) * 2 * math.pi
+            turns = place / (length + EPS) * 2 * math.pi
             angle = turns[:, None] / scale
             pairs = torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=2)
             axes.append(pairs.flatten(1))

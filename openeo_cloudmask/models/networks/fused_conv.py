@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from openeo_cloudmask.models.networks.per_shape import PerShape
 
-Activation = Literal["none", "relu"]
+Activation = Literal["none", "relu", "gelu"]
 
 
 def _has_fused_operators() -> bool:
@@ -34,18 +34,31 @@ def _has_fused_operators() -> bool:
 FUSED = _has_fused_operators()
 
 
+def _activate(out: Tensor, activation: Activation) -> Tensor:
+    if activation == "gelu":
+        return F.gelu(out)
+    return out.relu_() if activation == "relu" else out
+
+
 class FusedConv(nn.Module):
-    """A convolution, padding 1, the addition of another tensor if given, and an activation."""
+    """A convolution, the addition of another tensor if given, and an activation."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, activation: Activation, *, stride: int = 1
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        activation: Activation,
+        *,
+        stride: int = 1,
+        padding: int = 1,
+        groups: int = 1,
     ) -> None:
         """Take ``weight`` (out, in, y, x), in the type it is to run in; ``bias`` (out), fp32."""
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         # The bias stays in fp32: sums are formed there, and it is rounded with them.
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self.stride = stride
+        self.stride, self.padding, self.groups = stride, padding, groups
         self.activation: Activation = activation
         self._arranged = PerShape[Tensor]()
 
@@ -53,24 +66,41 @@ class FusedConv(nn.Module):
         """``activation(conv(x) + add)``."""
         if FUSED and x.device.type == "cpu":
             return self._fused(x, add)
-        out = F.conv2d(x, self.weight, self.bias.to(x.dtype), self.stride, padding=1)
+        out = F.conv2d(
+            x, self.weight, self.bias.to(x.dtype), self.stride, self.padding, groups=self.groups
+        )
         if add is not None:
             out.add_(add)
-        return out.relu_() if self.activation == "relu" else out
+        return _activate(out, self.activation)
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
-        shape = ([1, 1], [self.stride, self.stride], [1, 1], 1)
+        shape = ([self.padding] * 2, [self.stride] * 2, [1, 1], self.groups)
         reorder = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001
         weight = self._arranged.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
         if add is None:
-            out: Tensor = operator(x, weight, self.bias, *shape, self.activation, [], "")
+            algorithm = "none" if self.activation == "gelu" else ""  # the exact form of it
+            out: Tensor = operator(x, weight, self.bias, *shape, self.activation, [], algorithm)
             return out
         after = None if self.activation == "none" else self.activation
         bias = self.bias.to(x.dtype)  # this operator wants it so
         arguments: tuple[object, ...] = (x, add, weight, bias, *shape, "add", 1.0, after, [], None)
         summed: Tensor = operator.binary(*arguments)
         return summed
+
+
+def fuse(conv: nn.Conv2d, activation: Activation) -> FusedConv:
+    """``conv`` and ``activation`` in one pass."""
+    weight = conv.weight.detach()
+    bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+    return FusedConv(
+        weight,
+        bias,
+        activation,
+        stride=conv.stride[0],
+        padding=int(conv.padding[0]),
+        groups=conv.groups,
+    )
 
 
 class FusedUpConv(nn.Module):
@@ -89,7 +119,7 @@ class FusedUpConv(nn.Module):
         if FUSED and x.device.type == "cpu":
             return self._fused(x)
         out = F.conv_transpose2d(x, self.weight, self.bias.to(x.dtype), stride=2, padding=1)
-        return out.relu_() if self.activation == "relu" else out
+        return _activate(out, self.activation)
 
     def _fused(self, x: Tensor) -> Tensor:
         shape = ([1, 1], [0, 0], [2, 2], [1, 1], 1)

@@ -119,6 +119,11 @@ class _Autocast(nn.Module):
         return logits.float()
 
 
+def autocast(network: nn.Module, precision: Precision) -> nn.Module:
+    """The inference form of a network that brings none of its own; a copy."""
+    return _Autocast(fold_batch_norms(copy.deepcopy(network).eval()), precision)
+
+
 def prepare(network: nn.Module, device: str | torch.device, precision: str) -> nn.Module:
     """The inference form of ``network`` on ``device``; ``network`` itself is left as it was.
 
@@ -136,8 +141,5 @@ def prepare(network: nn.Module, device: str | torch.device, precision: str) -> n
     target = device if isinstance(device, torch.device) else resolve_device(device)
     resolved = resolve_precision(precision, target)
     own_form = getattr(network, "inference_form", None)
-    if own_form is not None:
-        arranged: nn.Module = own_form(resolved)
-    else:
-        arranged = _Autocast(fold_batch_norms(copy.deepcopy(network).eval()), resolved)
+    arranged: nn.Module = autocast(network, resolved) if own_form is None else own_form(resolved)
     return arranged.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

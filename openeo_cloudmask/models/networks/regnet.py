@@ -24,7 +24,7 @@ class RegNetY(nn.Module):
         for number, (channels, depth) in enumerate(zip(CHANNELS[1:], _DEPTHS, strict=True), 1):
             stage = nn.Module()
             for index in range(depth):
-                block = _Block(before, channels, stride=2 if index == 0 else 1)
+                block = Block(before, channels, stride=2 if index == 0 else 1)
                 stage.add_module(f"b{index + 1}", block)
                 before = channels
             self.add_module(f"s{number}", stage)
@@ -70,7 +70,9 @@ class _Squeeze(nn.Module):
         return weighed
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """Three convolutions, the middle one in groups, with a residual."""
+
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
         self.conv1 = _conv_norm(inputs, outputs)
@@ -81,5 +83,6 @@ class _Block(nn.Module):
         self.downsample = _conv_norm(inputs, outputs, stride=stride, act=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, y, x) -> the same, or half of the resolution."""
         short = x if self.downsample is None else self.downsample(x)
         return F.relu(self.conv3(self.se(self.conv2(self.conv1(x)))) + short)
