@@ -86,7 +86,7 @@ def stop_viewer(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def viewer(tmp_path_factory) -> Iterator[Viewer]:
     pytest.importorskip("streamlit", reason="the extra viewer is not installed")
     pytest.importorskip("distributed", reason="the extra server is not installed")

@@ -325,16 +325,61 @@ def test_a_job_without_a_mask_is_told(results, tmp_path):
         session.open_job_mask(replace(mask, assets={}), "none")
 
 
-def test_compare_shows_a_series_with_strip_slider_and_curve(
-    app, opened, results, tmp_path, monkeypatch
-):
-    told = {}
+@pytest.fixture
+def told(monkeypatch):
+    """What the map was told last."""
+    found = {}
 
     def fake(*, data, **_):
-        told.update(data)
-        return SimpleNamespace(clicked=None)
+        found.clear()
+        found.update(data)
+        return SimpleNamespace(clicked=None, drawn=None)
 
     monkeypatch.setattr("openeo_cloudmask.viewer.panels._component", lambda: fake)
+    return found
+
+
+def open_tab(app, tab: str) -> None:
+    """Open a tab of Compare; the test's app forgets every second change of it."""
+    for _ in range(2):
+        app.session_state["compare_tab"] = tab
+        app.run()
+        assert not app.exception, tab
+        assert not app.error, tab
+    assert app.session_state["compare_tab"] == tab
+
+
+@pytest.mark.slow  # sixteen pages
+def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
+    app.session_state["session"] = opened
+    app.run()
+    app.switch_page("screens/compare.py").run()
+    bounds = opened.masks["judged"].layer.bounds
+    masks = next(box for box in app.multiselect if box.label == "Masks")
+    masks.set_value(["judged"]).run()
+    seen = {}
+    for area in (None, half(bounds)):
+        app.session_state[AREA_KEY] = area
+        for tab in (
+            "Scores", "Confusion matrix", "Largest errors", "Classes", "Threshold and buffer",
+            "Spectra", "All scenes", "Report",
+        ):  # fmt: skip
+            open_tab(app, tab)
+            if tab == "Scores":
+                seen[area] = app.dataframe[0].value["pixels"].max()
+    assert 0 < seen[half(bounds)] < seen[None]
+    open_tab(app, "Threshold and buffer")
+    buffer = next(item for item in app.slider if item.label.startswith("Buffer"))
+    buffer.set_value(60).run()
+    assert not app.exception
+    assert "mask trial" in [layer["id"] for layer in told["layers"]]
+    assert "--buffer 60m" in app.code[0].value
+    assert len(app.dataframe[0].value) == 6  # three ways of comparing, with and without
+    open_tab(app, "Scores")  # what is tried stays on the map
+    assert "mask trial" in [layer["id"] for layer in told["layers"]]
+
+
+def test_compare_shows_a_series_with_strip_slider_and_curve(app, opened, results, tmp_path, told):
     session = begin_session(tmp_path / "own")
     session.add_series("May", list_masks(results[0], "j", tmp_path / "job"))
     reference = next(iter(opened.references.values()))
