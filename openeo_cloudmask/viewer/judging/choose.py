@@ -151,9 +151,9 @@ def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison
 def warn_of_days(mask: str, reference: str) -> None:
     """Say so where a mask and what it is compared with are of different days."""
     current = session()
-    reference = current.references.get(reference)
+    known = current.references.get(reference)
     one = current.masks[mask].day
-    other = current.masks[reference].day if reference is None else reference.day
+    other = current.masks[reference].day if known is None else known.day
     if differing_days(one, other):
         st.warning(
             f"{mask} is of {one}, {reference} of {other}: clouds of different days are compared, "
