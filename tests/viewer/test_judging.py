@@ -379,6 +379,21 @@ def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
     assert "mask trial" in [layer["id"] for layer in told["layers"]]
 
 
+def test_a_mask_of_another_day_is_no_reference(app, opened, told, tmp_path):
+    path = opened.masks["judged"].path
+    for title, day in (("one day", "2024-05-01"), ("another day", "2024-05-02")):
+        entry = opened.add_mask(path, title=title)
+        opened.masks[title] = replace(entry, day=day)
+    app.session_state["session"] = opened
+    app.run()
+    app.switch_page("screens/compare.py").run()
+    next(box for box in app.multiselect if box.label == "Masks").set_value(["one day"]).run()
+    box = next(box for box in app.selectbox if box.label == "Compared with")
+    box.set_value("another day").run()
+    assert not app.exception
+    assert "one day is of 2024-05-01, another day of 2024-05-02" in app.warning[0].value
+
+
 def test_compare_shows_a_series_with_strip_slider_and_curve(app, opened, results, tmp_path, told):
     session = begin_session(tmp_path / "own")
     session.add_series("May", list_masks(results[0], "j", tmp_path / "job"))
