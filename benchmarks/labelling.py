@@ -91,10 +91,10 @@ def meet(seed: int, size: int) -> Oracle:
     return Oracle(features=features, truth=truth.astype(np.uint8), inside=inside)
 
 
-def guided(oracle: Oracle, options: argparse.Namespace) -> tuple[list[Mark], Classes | None, float]:
+def guided(oracle: Oracle, options: argparse.Namespace) -> tuple[list[Mark], Classes, float]:
     """Return the marks that were made where the labeller said, the map, and seconds per answer."""
     marks = [oracle.mark(place.row, place.column) for place in first_places(oracle.features)]
-    labels, seconds = None, []
+    labels, seconds = np.zeros_like(oracle.truth), [0.0]
     while len(marks) <= options.most:
         begun = time.perf_counter()
         try:
@@ -128,13 +128,16 @@ def classify(oracle: Oracle, marks: Sequence[Mark]) -> Classes | None:
     return labels
 
 
-def compare(seed: int, options: argparse.Namespace) -> tuple[int, int, bool, bool]:
-    """Print one scene; return clicks guided and at random, and whether each reached the goal."""
+def compare(seed: int, options: argparse.Namespace) -> tuple[int, int, bool, bool] | None:
+    """Print one scene; return clicks guided and at random, and whether each reached the goal.
+
+    None where the scene has one class alone.
+    """
     oracle = meet(seed, options.size)
+    if len(np.unique(oracle.truth[oracle.features.seen])) < 2:
+        print(f"scene {seed}: one class alone, left out")
+        return None
     marks, labels, seconds = guided(oracle, options)
-    if labels is None:
-        print(f"scene {seed}: one class alone")
-        return len(marks), len(marks), True, True
     end = {view: oracle.score(labels, view, options.rim) for view in VIEWS}
     reached = end[options.view] >= options.goal
     dots = at_random(oracle, round(len(marks) * STEPS[-1]), np.random.default_rng(seed))
@@ -166,7 +169,7 @@ def main() -> None:
     parser.add_argument("--rim", type=int, default=1, help="pixels beside other classes left out")
     parser.add_argument("--most", type=int, default=200, help="clicks at most")
     options = parser.parse_args()
-    rows = [compare(seed, options) for seed in options.seeds]
+    rows = [row for seed in options.seeds if (row := compare(seed, options)) is not None]
     done = [row for row in rows if row[2]]
     if not done:
         print(f"the goal was reached on none of {len(rows)} scenes")

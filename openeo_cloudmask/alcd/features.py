@@ -147,7 +147,7 @@ def make_features(
     Raises:
         InputError: no pixel has data in all bands.
     """
-    seen = np.isfinite(cube).all(axis=0)
+    seen: NDArray[np.bool_] = np.asarray(np.isfinite(cube).all(axis=0))
     if not seen.any():
         raise InputError("the scene has no pixel with data in all bands; nothing can be labelled")
     filled = np.where(seen, cube, np.float32(0))
@@ -182,7 +182,8 @@ def _texture(
             mean = _blur(plane, size) / weights[size]
             square = _blur(plane * plane, size) / weights[size]
             found[f"{name} {word}"] = mean
-            found[f"{name} spread {word}"] = np.sqrt(np.maximum(square - mean * mean, 0))
+            variance = np.maximum(square - mean * mean, np.float32(0))
+            found[f"{name} spread {word}"] = np.sqrt(variance, dtype=np.float32)
         found[f"{name} stands out"] = plane / np.maximum(found[f"{name} far"], _TINY)
         for size in RANGES_PX:
             found[f"{name} darkest {size}"] = _least(plane, seen, size)

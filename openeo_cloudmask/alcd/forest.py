@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ Floats = NDArray[np.float32]
 TREES = 60
 MAX_SAMPLES = 4000
 """Pixels a forest learns from at most, so that it is there within about a second."""
-JOBS = min(os.cpu_count() or 1, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,8 +84,9 @@ def train_forest(features: Features, samples: Samples, *, seed: int = 0) -> Rand
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as err:
         raise MissingExtraError.for_extra("viewer", "making a reference") from err
+    # One thread: scikit-learn's own reset the warning filters of the process under each other.
     forest = RandomForestClassifier(
-        TREES, class_weight="balanced", max_features="sqrt", n_jobs=JOBS, random_state=seed
+        TREES, class_weight="balanced", max_features="sqrt", n_jobs=1, random_state=seed
     )
     forest.fit(features.values[samples.places], samples.codes)
     return forest

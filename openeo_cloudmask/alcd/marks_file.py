@@ -109,8 +109,8 @@ def _few(features: Sequence[Any]) -> Sequence[Any]:
 def _read_mark(item: Mapping[str, Any]) -> Mark:
     shape, about = item["geometry"], item["properties"]
     kind, given = shape["type"], shape["coordinates"]
-    points = {"Point": lambda: [given], "LineString": lambda: given, "Polygon": lambda: given[0]}
-    found = tuple((float(x), float(y)) for x, y in points[kind]())
+    points = {"Point": [given], "Polygon": given[0]}.get(kind, given)
+    found = tuple((float(x), float(y)) for x, y in points)
     area = kind == "Polygon"
     return Mark(
         code=int(about["code"]),

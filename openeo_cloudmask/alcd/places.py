@@ -159,7 +159,8 @@ def _draw(count: int, wanted: int, rng: np.random.Generator) -> Rows:
 def _pixel(features: Features, row: int) -> tuple[int, int]:
     """Return row and column of the pixel that a row of ``Features.values`` is of."""
     position = int(features.positions[row])
-    return divmod(position, features.seen.shape[1])
+    row_at, column = divmod(position, features.grid.shape_yx[1])
+    return row_at, column
 
 
 def _apart(features: Features, samples: Samples, rows: Rows) -> NDArray[np.bool_]:
@@ -181,7 +182,7 @@ def _against(masks: Mapping[str, NDArray[np.uint8]], codes: NDArray[np.int_]) ->
     wrong = np.zeros(codes.shape, np.float32)
     for mask in masks.values():
         wrong += (mask != own) & (mask != NODATA)
-    share: Floats = wrong / max(len(masks), 1)
+    share: Floats = wrong / np.float32(max(len(masks), 1))
     return share
 
 

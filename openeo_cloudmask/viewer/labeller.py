@@ -73,6 +73,8 @@ class Labeller:
     """How often the map went to a place."""
     heard: int = 0
     """Number of the last event of the pen."""
+    complaint: str = ""
+    """Why the last shape is no mark."""
     models: dict[str, Classes] = field(default_factory=dict)
     """Masks whose contradictions count, in the four classes on the features' grid."""
     _shapes: dict[Mark, Shape] = field(default_factory=dict)
@@ -85,14 +87,16 @@ class Labeller:
     def hear(self, events: Sequence[Event]) -> bool:
         """Do what was done with the pen; return whether there are other marks now.
 
-        Raises:
-            OptionError: a mark cannot be used; those before it are kept.
+        A shape that cannot be a mark is left out, and ``complaint`` says why.
         """
         before = list(self.marks)
         for event in events:
-            self.heard = event.number
+            self.heard, self.complaint = event.number, ""
             if event.shape is not None:
-                self.marks.append(self._to_mark(event.shape))
+                try:
+                    self.marks.append(self._to_mark(event.shape))
+                except OptionError as err:
+                    self.complaint = str(err)
             elif event.action == "undo" and self.marks:
                 self.marks.pop()
             elif event.action == "next":

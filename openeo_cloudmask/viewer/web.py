@@ -65,13 +65,14 @@ def cards() -> tuple[ModelCard, ...]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Show an error raised on purpose as a sentence, and stop the page there."""
+def told(*, stop: bool = True) -> Iterator[None]:
+    """Show an error raised on purpose as a sentence, and stop the page there, unless told not."""
     try:
         yield
     except CloudMaskError as err:
         st.error(plain_text(err), icon=":material/error:")
-        st.stop()
+        if stop:
+            st.stop()
 
 
 def mask_form(key: str) -> MaskOptions:

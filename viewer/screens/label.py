@@ -90,13 +90,14 @@ def work_on(scene: SceneEntry, work: Labeller) -> None:
     with right:
         with told():
             events = read_events(heard.drawn, work.heard)
-            changed = work.hear(events)
-            if changed:
+            if work.hear(events):
                 with st.spinner("Learning"):
                     session().doubt(work)
                     work.learn()
         if events:
             rerun_here()
+        if work.complaint:
+            st.warning(work.complaint, icon=":material/error:")
         draw_progress(work)
         draw_files(work)
 
@@ -155,9 +156,9 @@ def draw_files(work: Labeller) -> None:
         location = st.text_input("Place", placeholder="Orleans")
         pressed = st.form_submit_button("Save the reference", type="primary")
     if pressed:
-        with told(), st.spinner("Computing the figures, writing the reference"):
+        with told(stop=False), st.spinner("Computing the figures, writing the reference"):
             entry = session().save_reference(work, name=name, location=location.strip())
-        st.session_state.made = entry.title
+            st.session_state.made = entry.title
     made = session().references.get(st.session_state.get("made", ""))
     if made is not None:
         st.success(f"{made.title} is open as a reference.", icon=":material/check_circle:")
@@ -180,9 +181,9 @@ def draw_files(work: Labeller) -> None:
     )
     upload = st.file_uploader("Load marks", type=["geojson", "json"], key="label_marks")
     if upload is not None and st.button("Take these marks", icon=":material/upload:"):
-        with told(), st.spinner("Learning"):
+        with told(stop=False), st.spinner("Learning"):
             work.load(upload.getvalue())
-        rerun_here()
+            rerun_here()
 
 
 def main() -> None:

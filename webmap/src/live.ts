@@ -50,6 +50,7 @@ export class LiveTiles extends Tiles {
     if (!this.timer) Tiles.loading += 1;
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => {
+      if (this.view.getInteracting() || this.view.getAnimating()) return this.later();
       this.rest();
       this.fetchNext();
     }, STILL_MS);
