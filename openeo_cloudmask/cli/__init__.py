@@ -17,6 +17,7 @@ COMMAND_MODULES = (
     "demo",
     "udf",
     "bundle",
+    "apex",
     "catalog",
     "references",
     "compare",
