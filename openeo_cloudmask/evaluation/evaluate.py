@@ -66,6 +66,8 @@ class Reference:
     grid: Grid
     confidence: NDArray[np.uint8] | None = None
     """(y, x) uint8, 0-255."""
+    sun_elevation_deg: float | None = None
+    """Of the scene, where the reference says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,6 +102,8 @@ class Evaluation:
     error_view: OutputStyle
     errors: NDArray[np.uint8]
     """(y, x) uint8, values of ``error_map.ERROR_CLASSES`` in ``error_view``, 255 no-data."""
+    sun_elevation_deg: float | None = None
+    """Of the scene, where the mask or the reference says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,6 +192,9 @@ def evaluate_mask(mask: GridMask, reference: Reference, settings: ScoreSettings)
         pair=pair,
         error_view=view,
         errors=map_errors(*pair.labels(view)),
+        sun_elevation_deg=mask.sun_elevation_deg
+        if mask.sun_elevation_deg is not None
+        else reference.sun_elevation_deg,
     )
 
 

@@ -55,6 +55,8 @@ class GridMask:
     grid: Grid
     name: str = "mask"
     """What error messages call it."""
+    sun_elevation_deg: float | None = None
+    """Of the scene, where the file says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -270,6 +272,7 @@ def read_mask(path: Path, *, scheme: ClassScheme | None = None) -> GridMask:
     from rasterio.errors import RasterioError
 
     from openeo_cloudmask.products.drivers import open_raster
+    from openeo_cloudmask.products.mask import SUN_TAG
 
     try:
         with open_raster(path) as data:
@@ -284,7 +287,21 @@ def read_mask(path: Path, *, scheme: ClassScheme | None = None) -> GridMask:
         # A file may keep its own code for no-data, such as ALCD's 0.
         values = np.where(values == np.uint8(nodata), np.uint8(NODATA), values)
     labels = _labels_of(path, values, scheme, percent=tags.get("UNITS") == "percent")
-    return GridMask(labels=labels, scheme=scheme, grid=grid, name=f"the mask {path.name}")
+    return GridMask(
+        labels=labels,
+        scheme=scheme,
+        grid=grid,
+        name=f"the mask {path.name}",
+        sun_elevation_deg=_elevation(tags.get(SUN_TAG)),
+    )
+
+
+def _elevation(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if -90 <= value <= 90 else None
 
 
 def _labels_of(

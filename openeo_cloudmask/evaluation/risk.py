@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.models.calibration import METHODS, Calibration
 
 BINS = 10
+LEVELS = 1000
+"""Steps of a probability in which calibrations are fitted."""
 THRESHOLDS = np.arange(1, 1001) / 1000
 """Thresholds that are tried, probability of cloud; the smallest calls nearly everything cloud."""
 
@@ -131,27 +134,98 @@ def check_by_leaving_out(
     return found
 
 
-def fit_temperature(probability: NDArray[np.float64], cloud: NDArray[np.bool_]) -> float:
-    """Return T for which sigmoid(logit(p) / T) has the least log loss, 0.05 to 20."""
+def tally(scene: ScoredScene) -> NDArray[np.int64]:
+    """Return (2, ``LEVELS`` + 1): pixels, and cloud among them, by rounded probability."""
+    place = np.rint(scene.probability * LEVELS).astype(np.int64)
+    return np.stack(
+        [
+            np.bincount(place, minlength=LEVELS + 1),
+            np.bincount(place[scene.cloud], minlength=LEVELS + 1),
+        ]
+    )
+
+
+def fit_calibration(
+    tallies: Sequence[NDArray[np.int64]], method: str, *, data: str = ""
+) -> Calibration:
+    """Return the calibration that fits the pixels of scenes, with scenes as ``tally`` gives them.
+
+    ``temperature`` is the T of the least log loss of sigmoid(logit(p) / T); ``isotonic`` the rising
+    map of the least squared error (pool adjacent violators).
+
+    Raises:
+        OptionError: the method is unknown.
+    """
+    if method not in METHODS:
+        raise OptionError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    pixels, cloud = np.sum(tallies, axis=0)
+    filled = pixels > 0
+    said = np.flatnonzero(filled) / LEVELS
+    pixels, cloud = pixels[filled].astype(float), cloud[filled].astype(float)
+    if method == "temperature":
+        temperature = _fit_temperature(said, pixels, cloud)
+        return Calibration(
+            method=method, said=(), found=(temperature,), scenes=len(tallies), data=data
+        )
+    found = _fit_isotonic(cloud / pixels, pixels)
+    # Of a flat piece its two ends say everything.
+    inner = np.zeros(found.size, bool)
+    inner[1:-1] = (found[1:-1] == found[:-2]) & (found[1:-1] == found[2:])
+    return Calibration(
+        method=method,
+        said=tuple(said[~inner].tolist()),
+        found=tuple(found[~inner].tolist()),
+        scenes=len(tallies),
+        data=data,
+    )
+
+
+def _fit_isotonic(shares: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rising values nearest to ``shares``, by weighted squares."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
+    for share, weight in zip(shares.tolist(), weights.tolist(), strict=True):
+        mean, total, length = share, weight, 1
+        while blocks and blocks[-1][0] >= mean:
+            other, more, count = blocks.pop()
+            mean = (mean * total + other * more) / (total + more)
+            total, length = total + more, length + count
+        blocks.append((mean, total, length))
+    return np.concatenate([np.full(length, mean) for mean, _, length in blocks])
+
+
+def _fit_temperature(
+    said: NDArray[np.float64], pixels: NDArray[np.float64], cloud: NDArray[np.float64]
+) -> float:
+    """Return T between 0.05 and 20."""
     from scipy.optimize import minimize_scalar
 
-    logits = _logit(probability)
-    signed = np.where(cloud, logits, -logits)
+    clipped = np.clip(said, 1e-6, 1 - 1e-6)
+    logits = np.log(clipped / (1 - clipped))
 
     def loss(log_t: float) -> float:
-        return float(np.logaddexp(0, -signed / np.exp(log_t)).mean())
+        scaled = logits / np.exp(log_t)
+        return float(
+            (cloud * np.logaddexp(0, -scaled) + (pixels - cloud) * np.logaddexp(0, scaled)).sum()
+            / pixels.sum()
+        )
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(np.exp(found.x))
 
 
-def apply_temperature(probability: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return sigmoid(logit(p) / T)."""
-    values: NDArray[np.float64] = 1 / (1 + np.exp(-_logit(probability) / temperature))
-    return values
+def calibrate_left_out(scenes: Sequence[ScoredScene], method: str) -> Reliability:
+    """Return the reliability of scenes calibrated by all the others, pooled.
 
-
-def _logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
-    logits: NDArray[np.float64] = np.log(clipped / (1 - clipped))
-    return logits
+    Raises:
+        ReferenceDataError: there is one scene only.
+    """
+    if len(scenes) < 2:
+        raise ReferenceDataError("one scene cannot be calibrated by others; expected two or more")
+    tallies = [tally(scene) for scene in scenes]
+    values = []
+    for place, scene in enumerate(scenes):
+        others = fit_calibration([*tallies[:place], *tallies[place + 1 :]], method)
+        values.append(others.map(scene.probability))
+    return measure_reliability(
+        np.concatenate(values), np.concatenate([scene.cloud for scene in scenes])
+    )

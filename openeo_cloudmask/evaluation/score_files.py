@@ -94,7 +94,10 @@ def score_files(
             if evaluation is not None:
                 pictures[result.name] = scene_pictures(evaluation)
                 if request.protocol is not None:
-                    details.append(detail_scene(result.name, evaluation.pair))
+                    sun = evaluation.sun_elevation_deg
+                    details.append(
+                        detail_scene(result.name, evaluation.pair, sun_elevation_deg=sun)
+                    )
             if on_scene is not None:
                 on_scene(result)
     if not results:

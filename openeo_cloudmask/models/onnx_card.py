@@ -11,6 +11,7 @@ from typing import Any
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
 from openeo_cloudmask.errors import OptionError, WeightsError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.models.calibration import Calibration, parse_calibration
 
 CARD_KEY = "openeo_cloudmask"
 """Key of the card in the file's ``metadata_props``; its value is JSON."""
@@ -50,6 +51,8 @@ class OnnxCard:
     file it was made from, 0-1."""
     made_from: str | None = None
     """Of an int8 file: SHA-256 of the file it was made from."""
+    calibration: Calibration | None = None
+    """How its percentages were brought to what references say (``cloudmask calibrate``)."""
     scaling: str
     licence: str
     licence_url: str
@@ -93,10 +96,11 @@ def parse_card(metadata: Mapping[str, str], path: Path) -> OnnxCard:
         content = json.loads(text)
         for name in ("bands", "descriptors", "classes", "optional"):
             content[name] = tuple(content.get(name, ()))
+        content["calibration"] = parse_calibration(content.get("calibration"))
         card = OnnxCard(**content)
         names = card.class_scheme.names
         card.window  # noqa: B018 - checks the sizes
-    except (ValueError, TypeError, KeyError, OptionError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError, OptionError) as err:
         raise WeightsError(f"the card in {path} cannot be read: {err}; export it anew") from err
     if card.classes != names or len(card.descriptors) != len(card.bands):
         raise WeightsError(

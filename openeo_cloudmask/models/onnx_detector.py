@@ -100,7 +100,8 @@ class OnnxDetector:
         }
         feed = {name: inputs[name] for name in self.input_names}
         answer: NDArray[np.float32] = self.session.run(None, feed)[0][0]
-        return answer
+        calibration = self.card.calibration
+        return answer if calibration is None else calibration.apply(answer, self.scheme)
 
 
 def read_card(path: str | Path) -> OnnxCard:

@@ -70,6 +70,7 @@ class MaskReport:
 
 
 REQUEST_TAG = "REQUEST"
+SUN_TAG = "SUN_ELEVATION_DEG"
 _log = logging.getLogger(__name__)
 
 
@@ -326,6 +327,7 @@ def _source_tags(scene: Scene) -> dict[str, object]:
     return {
         "SOURCE": scene.metadata.get("id"),
         "ACQUIRED": None if scene.acquired is None else scene.acquired.isoformat(),
+        SUN_TAG: scene.metadata.get("sun_elevation_deg"),
     }
 
 

@@ -212,6 +212,7 @@ def test_sparcs(tmp_path: Path) -> None:
     scene = only(tmp_path)
     np.testing.assert_array_equal(scene.reference().labels, mapped(codes, SPARCS))
     image = scene.image()
+    assert scene.reference().sun_elevation_deg == image.sun_elevation_deg == 30
     assert image.bands == ("B1", "B2", "B3", "B4", "B5", "B6", "B7")
     assert not image.thin_labelled
     expected = (counts[3, 1:] * 2e-5 - 0.1) / 0.5  # the sine of 30 degrees

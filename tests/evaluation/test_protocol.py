@@ -122,6 +122,18 @@ def test_strata_are_parts_of_the_whole_and_equal_their_oracle() -> None:
         assert strata.get(("cover of the scene", name), {"scenes": 0})["scenes"] == own
 
 
+def test_strata_by_the_sun_are_of_scenes_that_tell_it() -> None:
+    heights = (15.0, 29.9, 30.0, 71.0, None)
+    (content,) = protocol_content(
+        [
+            detail_scene(f"s{seed}", alcd_pair(seed), sun_elevation_deg=height)
+            for seed, height in enumerate(heights)
+        ]
+    )
+    found = {i["stratum"]: i["scenes"] for i in content["strata"] if i["kind"] == "sun elevation"}
+    assert found == {"below 20°": 1, "20 to 30°": 1, "30 to 45°": 1, "60 or more°": 1}
+
+
 def test_no_view_in_common_is_said() -> None:
     pair = alcd_pair(1)
     odd = Pair(

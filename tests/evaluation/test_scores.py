@@ -24,6 +24,7 @@ from openeo_cloudmask.evaluation.cases import (
     plan_cases,
     score_pair,
 )
+from openeo_cloudmask.evaluation.risk import measure_reliability
 from openeo_cloudmask.evaluation.scores import Confusion, count_confusion, measure
 
 TOLERANCE = 1e-12
@@ -99,6 +100,37 @@ def test_every_number_equals_scikit_learn(name: str, *, weighted: bool) -> None:
     known = np.isfinite(f1)
     _same(scores.mean_f1, float(np.mean([s.f1 for s in scores.classes if not math.isnan(s.f1)])))
     assert known.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["balanced", "rare shadow"])
+def test_numbers_equal_torchmetrics(name: str) -> None:
+    """Its counts are exact; its shares are of single precision."""
+    torch = pytest.importorskip("torch")
+    oracle = pytest.importorskip("torchmetrics.functional.classification")
+    truth, guess = (_labels(seed, shares) for seed, shares in enumerate(CASES[name]))
+    scores = count_confusion(truth, guess, FOUR_CLASS).scores()
+    known, given = (torch.from_numpy(labels.astype(np.int64)) for labels in (truth, guess))
+    matrix = oracle.multiclass_confusion_matrix(given, known, num_classes=4)
+    np.testing.assert_array_equal(count_confusion(truth, guess, FOUR_CLASS).counts, matrix.numpy())
+    for key, function in (
+        ("specificity", oracle.multiclass_specificity),
+        ("recall", oracle.multiclass_recall),
+        ("precision", oracle.multiclass_precision),
+        ("f1", oracle.multiclass_f1_score),
+        ("iou", oracle.multiclass_jaccard_index),
+    ):
+        theirs = function(given, known, num_classes=4, average="none").numpy()
+        ours = [getattr(item, key) for item in scores.classes]
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    kappa = oracle.multiclass_cohen_kappa(given, known, num_classes=4)
+    assert scores.kappa == pytest.approx(float(kappa), abs=1e-6)
+    probability = np.random.default_rng(3).random(truth.size).astype(np.float32)
+    reliability = measure_reliability(probability.astype(np.float64), truth == 1)
+    ece = oracle.binary_calibration_error(
+        torch.from_numpy(probability), (known == 1).long(), n_bins=10, norm="l1"
+    )
+    assert reliability.ece == pytest.approx(float(ece), abs=1e-6)
 
 
 def test_cover_error_is_the_mask_cover_minus_the_reference_cover() -> None:

@@ -56,14 +56,18 @@ def _biome(name: str, path: Path) -> Reference:
     """Return the mask; without any shadow in it, shadow was not labelled, and only cloud counts."""
     codes, grid = _read_envi(path) if path.suffix.lower() == ".img" else read_plane(path)
     labels = BIOME.recode(codes, str(path))
+    elevation = _sun_elevation(path.with_name(f"{name}_MTL.txt"))
     if (codes == _SHADOW_CODE).any():
-        return Reference(name=name, labels=labels, scheme=FOUR, grid=grid)
+        return Reference(
+            name=name, labels=labels, scheme=FOUR, grid=grid, sun_elevation_deg=elevation
+        )
     cloud = np.isin(labels, (1, 2))
     return Reference(
         name=name,
         labels=np.where(cloud, np.uint8(1), labels).astype(np.uint8),
         scheme=CLOUD_ONLY,
         grid=grid,
+        sun_elevation_deg=elevation,
     )
 
 
@@ -128,7 +132,7 @@ def _find_sparcs(path: Path) -> list[ReferenceScene]:
         data, mtl = (mask.with_name(f"{name}_{part}") for part in ("data.tif", "mtl.txt"))
         if data.is_file():
             image = partial(_sparcs_image, name, mask, data, mtl) if mtl.is_file() else None
-            reference = partial(_sparcs, name, mask, data)
+            reference = partial(_sparcs, name, mask, data, mtl)
             scenes.append(ReferenceScene(name=name, reference=reference, image=image))
     return scenes
 
@@ -146,25 +150,34 @@ def _sparcs_codes(path: Path) -> NDArray[np.uint8]:
     return SPARCS.recode(codes, str(path))
 
 
-def _sparcs(name: str, mask: Path, data: Path) -> Reference:
+def _sparcs(name: str, mask: Path, data: Path, mtl: Path) -> Reference:
     _, grid = read_planes(data)
     labels = _sparcs_codes(mask)
     if labels.shape != grid.shape_yx:
         raise ReferenceDataError(f"{mask} has {labels.shape} pixels, {data.name} {grid.shape_yx}")
-    return Reference(name=name, labels=labels, scheme=FOUR, grid=grid)
+    elevation = _sun_elevation(mtl)
+    return Reference(name=name, labels=labels, scheme=FOUR, grid=grid, sun_elevation_deg=elevation)
+
+
+def _sun_elevation(mtl: Path) -> float | None:
+    """Return what an MTL file says; None where there is none, or it does not say it."""
+    if not mtl.is_file():
+        return None
+    found = re.search(r"SUN_ELEVATION\s*=\s*(-?\d+(?:\.\d+)?)", mtl.read_text(encoding="latin-1"))
+    return None if found is None else float(found[1])
 
 
 def _sparcs_image(name: str, mask: Path, data: Path, mtl: Path) -> LabelledScene:
     counts, _ = read_planes(data)
-    found = re.search(r"SUN_ELEVATION\s*=\s*(-?[\d.]+)", mtl.read_text(encoding="latin-1"))
-    if found is None or len(counts) < len(_SPARCS_BANDS) - 1:
+    elevation = _sun_elevation(mtl)
+    if elevation is None or len(counts) < len(_SPARCS_BANDS) - 1:
         raise ReferenceDataError(
             f"{data} has {len(counts)} layers and {mtl.name} a sun elevation of "
-            f"{found and found[1]}; expected 10 layers or more, and a number"
+            f"{elevation}; expected 10 layers or more, and a number"
         )
     chosen = [place for place, band in enumerate(_SPARCS_BANDS) if band and band != "B9"]
     stored = counts[chosen].astype(np.float32)
-    cube = landsat_reflectance(stored, _TOA_SCALE, _TOA_OFFSET, float(found[1]))
+    cube = landsat_reflectance(stored, _TOA_SCALE, _TOA_OFFSET, elevation)
     scene = labelled(
         SPARCS,
         name,
@@ -173,7 +186,7 @@ def _sparcs_image(name: str, mask: Path, data: Path, mtl: Path) -> LabelledScene
         label=_sparcs_codes(mask),
         pixel_m=30.0,
     )
-    return replace(scene, sun_elevation_deg=float(found[1]))
+    return replace(scene, sun_elevation_deg=elevation)
 
 
 def _find_38cloud(path: Path) -> list[ReferenceScene]:
