@@ -82,7 +82,7 @@ class Calibration:
 
 
 def parse_calibration(content: Mapping[str, Any] | None) -> Calibration | None:
-    """Return the calibration in a card; None where there is none.
+    """Return the calibration in a card, or None.
 
     Raises:
         WeightsError: it is no map of probabilities.

@@ -160,7 +160,7 @@ def _sparcs(name: str, mask: Path, data: Path, mtl: Path) -> Reference:
 
 
 def _sun_elevation(mtl: Path) -> float | None:
-    """Return what an MTL file says; None where there is none, or it does not say it."""
+    """Return what an MTL file says; None where it is missing or does not say it."""
     if not mtl.is_file():
         return None
     found = re.search(r"SUN_ELEVATION\s*=\s*(-?\d+(?:\.\d+)?)", mtl.read_text(encoding="latin-1"))
