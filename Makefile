@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # uv installs several times faster than pip where it is there.
 UV := $(shell command -v uv)
+# One process for each core, one thread each; a file's tests stay together and share what they set up.
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALL = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
 
 .PHONY: help install demo check test lint types format docs catalog map viewer serve clean
@@ -31,10 +33,10 @@ demo: .venv/running  ## Simulate a scene, mask it through openEO, score it; resu
 	$(BIN)/cloudmask demo demo --serve
 
 check: .venv/installed  ## Run the tests of at most a few seconds each, without the browser: under 3 minutes
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser" --durations=10 --durations-min=1
 
 test: .venv/installed  ## Run all tests
-	$(BIN)/python -m pytest --durations=20 --durations-min=1
+	$(PYTEST) --durations=100 --durations-min=1
 
 lint: .venv/installed  ## Run ruff
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from openeo_cloudmask.inference import Window
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "data" / "golden"
 
-# Two test processes may share few cores; more threads than cores only slow small networks down.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# More threads than cores only slow small networks down; test processes side by side have one each.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 
 @pytest.hookimpl(wrapper=True)
