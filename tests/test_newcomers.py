@@ -3,7 +3,9 @@ tests/models/test_families.py."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +83,34 @@ def test_a_new_page_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     app.switch_page("screens/mine.py").run()
     assert not app.exception
     assert [title.value for title in app.title] == ["A page of mine"]
+
+
+def test_a_new_format_of_references_is_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rasterio
+
+    from openeo_cloudmask.evaluation import formats as folder
+    from openeo_cloudmask.evaluation.evaluate import Reference
+    from openeo_cloudmask.evaluation.reference_format import find_scenes, formats
+
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (text,) = (block for block in blocks if "FORMATS = " in block)
+    (tmp_path / "our_archive.py").write_text(text, encoding="utf-8")
+    with rasterio.open(
+        tmp_path / "A_cm.tif", "w", driver="GTiff", width=2, height=2, count=1, dtype="uint8"
+    ) as raster:
+        raster.write(np.array([[[0, 1], [2, 3]]], np.uint8))
+    monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(tmp_path)])
+    formats.cache_clear()
+    try:
+        found = find_scenes(tmp_path)
+        assert found is not None
+        assert found[0].id == "our-archive"
+        reference = found[1][0].reference()
+        assert isinstance(reference, Reference)
+        assert reference.labels.tolist() == [[255, 0], [1, 3]]
+    finally:
+        formats.cache_clear()
+        sys.modules.pop(f"{folder.__name__}.our_archive", None)

@@ -9,24 +9,17 @@ The exit status is 1 if that is not so.
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections import Counter
 
 import requests
-from server import ENDS, GRAPH, load_average, log_in, make_server, wait_for
+from server import ENDS, GRAPH, load_average, log_in, make_server, read_options, wait_for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--jobs", type=int, default=20)
-    parser.add_argument("--timeout", type=float, default=900)
-    given = parser.parse_args()
+    given = read_options(__doc__, seed=1, kills=30, jobs=20, timeout=900)
     rng = random.Random(given.seed)
-    print(load_average())
     failures: list[str] = []
     with make_server() as server:
         server.start()

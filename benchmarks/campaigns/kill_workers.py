@@ -6,34 +6,26 @@ In the end every job has to have ended, all workers have to be back, and the log
 
     python benchmarks/campaigns/kill_workers.py --seed 1 --kills 30
 
-The exit status is 1 if anything of that is not so.
+``--pause`` is the longest time between two kills, ``--timeout`` the limit for jobs and workers, in
+seconds. The exit status is 1 if anything of that is not so.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections import Counter
 
 import psutil
-from server import ENDS, GRAPH, Server, load_average, log_in, make_server, wait_for
+from server import ENDS, GRAPH, Server, load_average, log_in, make_server, read_options, wait_for
 
 ALLOWED_ERRORS = ("WorkersDied", "InfrastructureBusy")
 """A job whose workers died again and again may be given up, with that reason."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--jobs", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--pause", type=float, default=4.0, help="longest pause between kills, s")
-    parser.add_argument("--timeout", type=float, default=900, help="for jobs and workers, s")
-    given = parser.parse_args()
+    given = read_options(__doc__, seed=1, kills=30, jobs=20, workers=2, pause=4.0, timeout=900)
     rng = random.Random(given.seed)
-    print(load_average())
     with make_server("--workers", str(given.workers)) as server:
         server.start()
         user = log_in(server)

@@ -8,14 +8,13 @@ of another user take while ``--slow`` slow synchronous requests of the first are
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import threading
 import time
 from collections import Counter
 
-from server import GRAPH, User, load_average, log_in, make_server, slow_graph
+from server import GRAPH, User, load_average, log_in, make_server, read_options, slow_graph
 from sqlalchemy import insert
 
 from openeo_cloudmask.backend.jobs.database import Database
@@ -26,14 +25,8 @@ METADATA = ("/", "/collections", "/collections/S2", "/processes", "/file_formats
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--slow", type=int, default=45)
-    parser.add_argument("--requests", type=int, default=200)
-    given = parser.parse_args()
+    given = read_options(__doc__, seed=1, jobs=10_000, slow=45, requests=200)
     rng = random.Random(given.seed)
-    print(load_average())
     with make_server("--allow-any-udf") as server:
         server.start()
         ann, bob = log_in(server, "ann"), log_in(server, "bob")

@@ -6,9 +6,7 @@ import argparse
 import os
 import random
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -30,11 +28,11 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.cubes.ingest import ingest_product
 from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.cli.children import COMMAND, free_port
 from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "campaign-password"
-MAIN = "from openeo_cloudmask.cli import main; main()"
 ENDS = ("finished", "error", "canceled")
 GRAPH: dict[str, Any] = {
     "load": {"process_id": "load_collection",
@@ -72,7 +70,7 @@ class Server:
 
     def __post_init__(self) -> None:
         """Choose a port."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
 
     @property
     def url(self) -> str:
@@ -88,7 +86,7 @@ class Server:
         """Start the process."""
         log = (self.folder / f"server-{self.port}.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, "serve", "--port", str(self.port), "--data-dir",
+            [*COMMAND, "serve", "--port", str(self.port), "--data-dir",
              str(self.folder / "data"), *self.arguments],
             stdout=log, stderr=log, env=environment(), cwd=ROOT,
         )  # fmt: skip
@@ -219,13 +217,19 @@ Found = tuple[Sequence[object], str]
 """What answers were (statuses or codes), and what was wrong with them, if anything."""
 
 
-def send_many(doc: str, attack: Callable[[User, random.Random, int], Iterator[Found]]) -> int:
-    """Let ``attack`` send ``--count`` requests; print what came back; return 1 if it was wrong."""
+def read_options(doc: str, **defaults: float) -> argparse.Namespace:
+    """Say how busy the machine is; return the command's options, each with its default."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--count", type=int, default=500)
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     given = parser.parse_args()
     print(load_average())
+    return given
+
+
+def send_many(doc: str, attack: Callable[[User, random.Random, int], Iterator[Found]]) -> int:
+    """Let ``attack`` send ``--count`` requests; print what came back; return 1 if it was wrong."""
+    given = read_options(doc, seed=1, count=500)
     with make_server() as server:
         server.start()
         found = list(attack(log_in(server), random.Random(given.seed), given.count))
@@ -272,9 +276,3 @@ def environment() -> dict[str, str]:
 def load_average() -> str:
     """Return how busy the machine is, for figures to be read with."""
     return f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -11,24 +11,17 @@ The exit status is 1 if anything of that is not so.
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import subprocess
 from collections import Counter
 
-from server import ENDS, GRAPH, Server, load_average, log_in, make_server, wait_for
+from server import ENDS, GRAPH, Server, load_average, log_in, make_server, read_options, wait_for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--jobs", type=int, default=5)
-    parser.add_argument("--timeout", type=float, default=600)
-    given = parser.parse_args()
+    given = read_options(__doc__, seed=1, rounds=6, jobs=5, timeout=600)
     rng = random.Random(given.seed)
-    print(load_average())
     failures: list[str] = []
     with make_server() as made:
         first = made

@@ -110,6 +110,17 @@ class ReferenceFormat:
                 out[codes == code] = values[target]
         return out
 
+    def read(self, name: str, path: str | Path) -> Reference:
+        """Return the reference called ``name`` in a raster of this format's codes.
+
+        Raises:
+            ReferenceDataError: it cannot be read, or a code is not in the table.
+        """
+        codes, grid = read_plane(path)
+        return Reference(
+            name=name, labels=self.recode(codes, str(path)), scheme=self.scheme, grid=grid
+        )
+
 
 def code_table(rows: Mapping[int, tuple[str, str]]) -> tuple[Code, ...]:
     """Return codes from ``{code: (meaning, class)}``."""

@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.errors import BandError, OptionError
+
+
+def check_bands(what: str, count: int, names: tuple[str, ...]) -> None:
+    """Check that ``what`` has as many bands as ``names``.
+
+    Raises:
+        BandError: it has more or fewer.
+    """
+    if count != len(names):
+        raise BandError(
+            f"{what} {count} bands; expected {len(names)}, in this order: {', '.join(names)}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.errors import BandError, InputError
+from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference.batches import Batch, Cube, Network, one_behind, start_batches
-from openeo_cloudmask.inference.detector import Detector
+from openeo_cloudmask.inference.detector import Detector, check_bands
 from openeo_cloudmask.inference.seams import Seam
 from openeo_cloudmask.inference.windows import AxisPlan, Layout, plan_axis
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
@@ -227,9 +227,5 @@ def _check_shape(cube: Cube, detector: Detector) -> tuple[int, int, int]:
             "pixel in each"
         )
     bands, height, width = cube.shape
-    if bands != len(detector.band_names):
-        raise BandError(
-            f"the cube has {bands} bands; expected {len(detector.band_names)}, in this order: "
-            f"{', '.join(detector.band_names)}"
-        )
+    check_bands("the cube has", bands, detector.band_names)
     return bands, height, width

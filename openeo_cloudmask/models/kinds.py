@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.models.entry import LoadRequest, ModelKind
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from openeo_cloudmask.inference import Detector
     from openeo_cloudmask.models.networks.exported import ExportedForm
 
 
-def load_network(request: LoadRequest) -> Detector:
-    """The detector of a network that takes the model's bands in their order and gives logits."""
-    from openeo_cloudmask.models.torch_detector import load_network_detector
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """The steps that kinds of networks have in common; torch is loaded when one is taken."""
 
-    return load_network_detector(request)
+    module: str
+    read: Callable[[LoadRequest], nn.Module] | None = None
+
+    def build(self, config: Mapping[str, Any]) -> nn.Module:
+        network: nn.Module = import_module(f"openeo_cloudmask.models.networks.{self.module}").build(
+            dict(config)
+        )
+        return network
+
+    def with_weights(self, request: LoadRequest) -> nn.Module:
+        from openeo_cloudmask.models.state_dict import load_network_strict
+
+        return (self.read or load_network_strict)(request)
+
+    def load(self, request: LoadRequest) -> Detector:
+        from openeo_cloudmask.models.networks.prepare import resolve_device
+        from openeo_cloudmask.models.torch_detector import prepare_detector
+
+        resolve_device(request.device)  # before the work
+        return prepare_detector(request, self.with_weights(request))
+
+    def export(self, request: LoadRequest) -> ExportedForm:
+        from openeo_cloudmask.models.networks.exported import ExportedForm
+
+        return ExportedForm(self.with_weights(request), softmax=True)
 
 
-def export_network(request: LoadRequest) -> ExportedForm:
-    """Such a network with its weights, as it is exported."""
-    from openeo_cloudmask.models.networks.exported import ExportedForm
-    from openeo_cloudmask.models.state_dict import load_network_strict
+def network_builder(module: str) -> Callable[[Mapping[str, Any]], nn.Module]:
+    """Return the function ``build`` of a module of ``models.networks``, imported when called."""
+    return _Network(module).build
 
-    return ExportedForm(load_network_strict(request), softmax=True)
+
+def network_kind(
+    name: str,
+    architecture: str,
+    module: str,
+    *,
+    read: Callable[[LoadRequest], nn.Module] | None = None,
+    **about: Any,  # noqa: ANN401 - fields of a dataclass
+) -> ModelKind:
+    """Return the kind of a network that takes the model's bands in their order and gives logits.
+
+    Args:
+        name: its name in catalogs.
+        architecture: what the literature calls it.
+        module: the module of ``models.networks`` whose ``build`` makes the network.
+        read: returns the network with its weights, where the weights file does not hold the
+            tensors of the network by their names.
+        about: further fields of ``ModelKind``; they replace those that are set here.
+    """
+    steps = _Network(module, read)
+    usual: dict[str, Any] = {"load": steps.load, "network": steps.build, "export": steps.export}
+    return ModelKind(id=name, architecture=architecture, **(usual | about))
 
 
 def _load_script(request: LoadRequest) -> Detector:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.inference.detector import check_bands
 from openeo_cloudmask.models.networks.prepare import (
     exact_arithmetic,
     resolve_device,
@@ -49,11 +49,7 @@ class SenseiDetector:
     ) -> NDArray[np.float32]:
         """Return class probabilities; see ``Detector``. Any size of at least 32 pixels."""
         count, bands, height, width = windows.shape
-        if bands != len(self.band_names):
-            raise InputError(
-                f"the windows have {bands} bands; expected {len(self.band_names)}, in this order: "
-                f"{', '.join(self.band_names)}"
-            )
+        check_bands("the windows have", bands, self.band_names)
         out = np.empty((count, len(self.scheme.classes), height, width), np.float32)
         step = self.window.batch
         for start in range(0, count, step):

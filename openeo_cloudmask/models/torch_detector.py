@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.errors import InputError, WeightsError
+from openeo_cloudmask.errors import WeightsError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.inference.detector import check_bands
 from openeo_cloudmask.inference.windows import mirror_indices
 from openeo_cloudmask.models.networks.prepare import (
     exact_arithmetic,
@@ -21,7 +22,7 @@ from openeo_cloudmask.models.networks.prepare import (
     resolve_device,
     resolve_precision,
 )
-from openeo_cloudmask.models.state_dict import load_network_strict, load_torchscript
+from openeo_cloudmask.models.state_dict import load_torchscript
 from openeo_cloudmask.models.threads import for_each
 
 if TYPE_CHECKING:
@@ -60,11 +61,7 @@ class TorchDetector:
     ) -> NDArray[np.float32]:
         """Return class probabilities; see ``Detector``. Any size: borders are mirrored to fit."""
         count, bands, height, width = windows.shape
-        if bands != len(self.band_names):
-            raise InputError(
-                f"the windows have {bands} bands; expected {len(self.band_names)}, in this order: "
-                f"{', '.join(self.band_names)}"
-            )
+        check_bands("the windows have", bands, self.band_names)
         rows = _mirrored(height, self.window.multiple_px)
         columns = _mirrored(width, self.window.multiple_px)
         if len(rows) != height or len(columns) != width:
@@ -130,17 +127,6 @@ def prepare_detector(
         scheme=request.entry.scheme,
         window=device_window(request.entry.window, target),
     )
-
-
-def load_network_detector(request: LoadRequest) -> TorchDetector:
-    """The detector of a model whose network takes its bands in their order.
-
-    Raises:
-        WeightsError: The weights are not this network's.
-        OptionError: No such device or precision.
-    """
-    resolve_device(request.device)  # before the work
-    return prepare_detector(request, load_network_strict(request))
 
 
 def load_script_detector(request: LoadRequest) -> TorchDetector:

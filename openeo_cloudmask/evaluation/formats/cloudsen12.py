@@ -45,11 +45,6 @@ _CITATION = (
 _LEVELS = {"l1c": "sentinel-2-l1c", "l2a": "sentinel-2-l2a"}
 
 
-def _reference(form: ReferenceFormat, name: str, path: str | Path) -> Reference:
-    codes, grid = read_plane(path)
-    return Reference(name=name, labels=form.recode(codes, str(path)), scheme=form.scheme, grid=grid)
-
-
 def _image(form: ReferenceFormat, name: str, image: str | Path, label: str | Path) -> LabelledScene:
     counts, _ = read_planes(image)
     bands = get_sensor(form.sensor).band_names
@@ -80,7 +75,7 @@ def _find_folders(path: Path) -> list[ReferenceScene]:
         scenes.append(
             ReferenceScene(
                 name=name,
-                reference=partial(_reference, FOLDERS, name, label),
+                reference=partial(FOLDERS.read, name, label),
                 image=partial(_image, FOLDERS, name, image, label) if image.is_file() else None,
                 split=splits.get((folder.parent.name, folder.name), ""),
             )
@@ -165,7 +160,7 @@ def _parts(path: Path, start: int) -> tuple[str, str]:
 
 
 def _taco_reference(form: ReferenceFormat, name: str, path: Path, start: int) -> Reference:
-    return _reference(form, name, _parts(path, start)[1])
+    return form.read(name, _parts(path, start)[1])
 
 
 def _taco_image(form: ReferenceFormat, name: str, path: Path, start: int) -> LabelledScene:

@@ -16,6 +16,7 @@ from openeo_cloudmask.evaluation.reference_format import (
     ReferenceFormat,
     ReferenceScene,
     code_table,
+    get_format,
     labelled,
     read_plane,
 )
@@ -24,10 +25,7 @@ _CHIP_BANDS = ("B02", "B03", "B04", "B08")
 
 
 def _reference(form: str, name: str, path: Path) -> Reference:
-    found = next(item for item in FORMATS if item.id == form)
-    codes, grid = read_plane(path)
-    labels = found.recode(codes, str(path))
-    return Reference(name=name, labels=labels, scheme=found.scheme, grid=grid)
+    return get_format(form).read(name, path)
 
 
 def _find_whus2(path: Path) -> list[ReferenceScene]:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from openeo_cloudmask.models.entry import Family, Licence, ModelEntry, ModelKind, WeightsSource
-from openeo_cloudmask.models.kinds import TORCHSCRIPT, export_network, load_network
+from openeo_cloudmask.models.entry import Family, Licence, ModelEntry, WeightsSource
+from openeo_cloudmask.models.kinds import TORCHSCRIPT, network_kind
 from openeo_cloudmask.sensors import SENSORS, CommonBands
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _L1C = SENSORS["sentinel-2-l1c"].band_names
 _L2A = SENSORS["sentinel-2-l2a"].band_names
@@ -31,19 +25,7 @@ _AYBAR_2024 = (
 )
 
 
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.unet import build
-
-    return build(dict(config))
-
-
-UNET = ModelKind(
-    id="unet-mobilenet-v2",
-    architecture="U-Net with MobileNetV2 encoder",
-    load=load_network,
-    network=_build,
-    export=export_network,
-)
+UNET = network_kind("unet-mobilenet-v2", "U-Net with MobileNetV2 encoder", "unet")
 
 
 def _weights(

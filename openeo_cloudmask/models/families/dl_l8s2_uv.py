@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import (
-    Family,
-    Licence,
-    LoadRequest,
-    ModelEntry,
-    ModelKind,
-    WeightsSource,
-)
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, WeightsSource
+from openeo_cloudmask.models.kinds import network_kind
 from openeo_cloudmask.sensors import CommonBands
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from openeo_cloudmask.inference import Detector
-    from openeo_cloudmask.models.networks.exported import ExportedForm
 
 _REPOSITORY = "IPL-UV/DL-L8S2-UV"
 _COMMIT = "05c91ab118e5f3289db1cf172cf847322f2e3424"
 _VISIBLE_NIR = ("blue", "green", "red", "nir")
 
 
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.dl_l8s2_uv import build
-
-    return build(config)
-
-
-def _load_network(request: LoadRequest) -> nn.Module:
+def _read_network(request: LoadRequest) -> nn.Module:
     """The network with the weights of a published file, or of a state dict with its names."""
     from openeo_cloudmask.models.keras_weights import is_hdf5
     from openeo_cloudmask.models.networks.dl_l8s2_uv import read_published
@@ -47,26 +31,11 @@ def _load_network(request: LoadRequest) -> nn.Module:
     return network
 
 
-def _load(request: LoadRequest) -> Detector:
-    from openeo_cloudmask.models.networks.prepare import resolve_device
-    from openeo_cloudmask.models.torch_detector import prepare_detector
-
-    resolve_device(request.device)  # before the work
-    return prepare_detector(request, _load_network(request))
-
-
-def _export(request: LoadRequest) -> ExportedForm:
-    from openeo_cloudmask.models.networks.exported import ExportedForm
-
-    return ExportedForm(_load_network(request), softmax=True)
-
-
-SEPARABLE_UNET = ModelKind(
-    id="dl-l8s2-uv",
-    architecture="U-Net of depthwise separable convolutions",
-    load=_load,
-    network=_build,
-    export=_export,
+SEPARABLE_UNET = network_kind(
+    "dl-l8s2-uv",
+    "U-Net of depthwise separable convolutions",
+    "dl_l8s2_uv",
+    read=_read_network,
 )
 
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, ModelKind
-from openeo_cloudmask.models.kinds import load_network
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry
+from openeo_cloudmask.models.kinds import network_kind
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from openeo_cloudmask.models.networks.exported import ExportedForm
-
-
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.patch_cnn import build
-
-    return build(config)
 
 
 def _export(request: LoadRequest) -> ExportedForm:
@@ -29,11 +20,10 @@ def _export(request: LoadRequest) -> ExportedForm:
     return ExportedForm(network.inference_form("fp32"), softmax=True)
 
 
-PATCH_CNN = ModelKind(
-    id="kristollari-cnn",
-    architecture="Convolutional network on patches",
-    load=load_network,
-    network=_build,
+PATCH_CNN = network_kind(
+    "kristollari-cnn",
+    "Convolutional network on patches",
+    "patch_cnn",
     export=_export,
     artifact="safetensors.torch.save_file",
     own_weights=True,

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.inference import Window
-from openeo_cloudmask.models.entry import (
-    Family,
-    Licence,
-    LoadRequest,
-    ModelEntry,
-    ModelKind,
-    WeightsSource,
-)
+from openeo_cloudmask.models.entry import Family, Licence, LoadRequest, ModelEntry, WeightsSource
+from openeo_cloudmask.models.kinds import network_kind
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from openeo_cloudmask.inference import Detector
-    from openeo_cloudmask.models.networks.exported import ExportedForm
     from openeo_cloudmask.models.omnicloudmask_layout import Logits
 
 _FILES = {
@@ -37,12 +28,6 @@ _FILES = {
 def _source(member: str) -> WeightsSource:
     # No commit and no digest of this repository is known to us; first downloads are recorded.
     return WeightsSource(repo="NickWright/OmniCloudMask", file=_FILES[member], revision="main")
-
-
-def _build(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.omnicloudmask import build
-
-    return build(config)
 
 
 def find_files(first: Path, entry: ModelEntry) -> dict[str, Path]:
@@ -76,10 +61,8 @@ def _read_network(path: Path, entry: ModelEntry) -> nn.Module:
     return network  # type: ignore[no-any-return]
 
 
-def _load(request: LoadRequest) -> Detector:
-    from openeo_cloudmask.models.torch_detector import prepare_detector
-
-    return prepare_detector(request, _read_network(request.weights_file, request.entry))
+def _read(request: LoadRequest) -> nn.Module:
+    return _read_network(request.weights_file, request.entry)
 
 
 def open_logits(weights: str | Path | None = None, device: str = "auto") -> Logits:
@@ -101,18 +84,11 @@ def open_logits(weights: str | Path | None = None, device: str = "auto") -> Logi
     return network_logits(prepare(network, device, "fp32"))
 
 
-def _export(request: LoadRequest) -> ExportedForm:
-    from openeo_cloudmask.models.networks.exported import ExportedForm
-
-    return ExportedForm(_read_network(request.weights_file, request.entry), softmax=True)
-
-
-KIND = ModelKind(
-    id="omnicloudmask",
-    architecture="Ensemble of U-Nets with RegNetY and EdgeNeXt encoders",
-    load=_load,
-    network=_build,
-    export=_export,
+KIND = network_kind(
+    "omnicloudmask",
+    "Ensemble of U-Nets with RegNetY and EdgeNeXt encoders",
+    "omnicloudmask",
+    read=_read,
 )
 
 OMNICLOUDMASK = ModelEntry(

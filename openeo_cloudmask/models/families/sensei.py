@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.inference import Window
@@ -14,6 +13,7 @@ from openeo_cloudmask.models.entry import (
     ModelKind,
     WeightsSource,
 )
+from openeo_cloudmask.models.kinds import network_builder
 from openeo_cloudmask.models.networks.segformer_names import SEGFORMER_SIZES
 from openeo_cloudmask.models.sensei_hub import (
     CONFIG_NAME,
@@ -27,8 +27,6 @@ from openeo_cloudmask.models.sensei_hub import (
 from openeo_cloudmask.sensors import SENSORS
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from openeo_cloudmask.inference import Detector
     from openeo_cloudmask.models.networks.exported import ExportedForm
 
@@ -42,24 +40,6 @@ _FRANCIS_2024 = (
 )
 #: The sensor's full sets of bands; a sensor-independent model takes any three bands and more.
 _ANY_SENSOR = {sensor.id: sensor.band_names for sensor in SENSORS.values()}
-
-
-def _build_sensei(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.sensei import build
-
-    return build(config)
-
-
-def _build_deeplab(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.deeplab import build
-
-    return build(config)
-
-
-def _build_segformer(config: Mapping[str, Any]) -> nn.Module:
-    from openeo_cloudmask.models.networks.segformer import build
-
-    return build(config)
 
 
 def _read_network(request: LoadRequest) -> tuple[Any, list[dict[str, Any]]]:
@@ -99,22 +79,20 @@ def _export(request: LoadRequest) -> ExportedForm:
     return ExportedForm(bound, softmax=False, input_names=("windows", "valid"))
 
 
-def _kind(
-    name: str, architecture: str, network: Callable[[Mapping[str, Any]], nn.Module]
-) -> ModelKind:
+def _kind(name: str, architecture: str, module: str) -> ModelKind:
     return ModelKind(
         id=name,
         architecture=architecture,
         load=_load,
-        network=network,
+        network=network_builder(module),
         export=_export,
         settings_file=CONFIG_NAME,
     )
 
 
-SEGFORMER = _kind("sensei-segformer", "SEnSeI v2 with SegFormer", _build_sensei)
-DEEPLAB = _kind("sensei-deeplab", "SEnSeI v2 with DeepLabv3+", _build_deeplab)
-PLAIN_SEGFORMER = _kind("segformer", "SegFormer", _build_segformer)
+SEGFORMER = _kind("sensei-segformer", "SEnSeI v2 with SegFormer", "sensei")
+DEEPLAB = _kind("sensei-deeplab", "SEnSeI v2 with DeepLabv3+", "deeplab")
+PLAIN_SEGFORMER = _kind("segformer", "SegFormer", "segformer")
 _KINDS = {kind.id: kind for kind in (SEGFORMER, DEEPLAB, PLAIN_SEGFORMER)}
 
 
