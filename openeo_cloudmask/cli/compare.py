@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import (
+    DeviceOption,
+    DilateOption,
+    KeepGoingOption,
+    ModelsOption,
+    PrecisionOption,
+    RimOption,
+    SceneSizeOption,
+    StrideOption,
+)
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -27,17 +37,14 @@ def compare(
         list[Path] | None,
         typer.Argument(help="Products or rasters; none with --simulated."),
     ] = None,
-    models: Annotated[
-        str,
-        typer.Option(help="Comma-separated: name, or name=weights; `all` takes what runs here."),
-    ] = "all",
+    models: ModelsOption = "all",
     reference: Annotated[
         Path | None,
         typer.Option(help="ALCD archive, scene folder, raster, or folder of rasters."),
     ] = None,
     simulated: Annotated[int, typer.Option(help="Compare on so many simulated scenes.")] = 0,
     first_seed: Annotated[int, typer.Option(help="Seed of the first simulated scene.")] = 1,
-    size: Annotated[int, typer.Option(help="Side of a simulated scene, pixels.")] = 512,
+    size: SceneSizeOption = 512,
     sensor: Annotated[
         str | None, typer.Option(help="Sensor of simulated scenes or of rasters.")
     ] = None,
@@ -48,18 +55,12 @@ def compare(
         Path, typer.Option(help="Folder for masks, results and reports; the same one goes on.")
     ] = Path("compare"),
     title: Annotated[str | None, typer.Option(help="Headline of the reports.")] = None,
-    dilate: Annotated[
-        str | None, typer.Option(help="Also with the masks' cloud grown: 2px or 120m.")
-    ] = None,
-    ignore_rim: Annotated[
-        str | None, typer.Option(help="Also without pixels this near to a class edge.")
-    ] = None,
-    stride: Annotated[int, typer.Option(help="Step of the moving window.")] = DEFAULT_STRIDE_PX,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 (exact) or bf16.")] = "auto",
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Leave out and list what fails.")
-    ] = False,
+    dilate: DilateOption = None,
+    ignore_rim: RimOption = None,
+    stride: StrideOption = DEFAULT_STRIDE_PX,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    keep_going: KeepGoingOption = False,
 ) -> None:
     """Mask every scene with every model, score the masks, and rank the models."""
     from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import (
+    DeviceOption,
+    PrecisionOption,
+    SplitOption,
+    StrideOption,
+)
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -38,14 +44,11 @@ def evaluate(
     output: Annotated[
         Path, typer.Option(help="Folder for figures, masks and contact sheets.")
     ] = Path("evaluation"),
-    split: Annotated[
-        str | None,
-        typer.Option(help="Part of the references: test (where there is one), train, all."),
-    ] = None,
+    split: SplitOption = None,
     title: Annotated[str | None, typer.Option(help="Headline of the tables.")] = None,
-    stride: Annotated[int, typer.Option(help="Step of the moving window.")] = DEFAULT_STRIDE_PX,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
-    precision: Annotated[str, typer.Option(help="auto, fp32 (exact) or bf16.")] = "fp32",
+    stride: StrideOption = DEFAULT_STRIDE_PX,
+    device: DeviceOption = "cpu",
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Mask labelled scenes, score the masks, and draw image, mask and label side by side."""
     from openeo_cloudmask.evaluation.labelled_masks import GivenMasks, rate_masks

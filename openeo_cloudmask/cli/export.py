@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import OverwriteOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -44,7 +46,7 @@ def export(
         Path | None,
         typer.Option(help="Folder of labelled scenes to calibrate `mini` with too."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write MODEL as OUTPUT, for onnxruntime: weights, bands, classes and licence in one file.
 

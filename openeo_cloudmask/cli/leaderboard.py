@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import (
+    DeviceOption,
+    ModelsOption,
+    PrecisionOption,
+    SceneSizeOption,
+    SplitOption,
+    StrideOption,
+)
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -27,20 +35,15 @@ def leaderboard(
         list[Path] | None,
         typer.Argument(help="Labelled scenes, or references of any format; several sets."),
     ] = None,
-    models: Annotated[
-        str,
-        typer.Option(help="Comma-separated: name, or name=weights; `all` takes what runs here."),
-    ] = "all",
+    models: ModelsOption = "all",
     products: Annotated[
         Path | None,
         typer.Option(help="Products of references without images (`references fetch` gets them)."),
     ] = None,
     simulated: Annotated[int, typer.Option(help="Also so many simulated scenes.")] = 0,
-    size: Annotated[int, typer.Option(help="Side of a simulated scene, pixels.")] = 512,
+    size: SceneSizeOption = 512,
     sensor: Annotated[str, typer.Option(help="Sensor of simulated scenes.")] = "sentinel-2-l1c",
-    split: Annotated[
-        str | None, typer.Option(help="Part of references that have parts: test, train, all.")
-    ] = None,
+    split: SplitOption = None,
     output: Annotated[
         Path, typer.Option(help="Folder for matrices and reports; the same one goes on.")
     ] = Path("leaderboard"),
@@ -52,9 +55,9 @@ def leaderboard(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler, instead of processes here.")
     ] = None,
-    stride: Annotated[int, typer.Option(help="Step of the moving window.")] = DEFAULT_STRIDE_PX,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "cpu",
-    precision: Annotated[str, typer.Option(help="auto, fp32 (exact) or bf16.")] = "fp32",
+    stride: StrideOption = DEFAULT_STRIDE_PX,
+    device: DeviceOption = "cpu",
+    precision: PrecisionOption = "fp32",
 ) -> None:
     """Mask every reference with every model and provider's mask; rank where intervals part.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import JsonOption
+
 if TYPE_CHECKING:
     from openeo_cloudmask.models import ModelEntry
 
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def show_models(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the models: name, sensors, bands, classes, licence."""
     if context.invoked_subcommand is not None:
@@ -54,7 +56,7 @@ def show_models(
 
 def show_model(
     name: Annotated[str, typer.Argument(help="Name of a model, or an alias.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what is known of one model."""
     from openeo_cloudmask.models import get_model

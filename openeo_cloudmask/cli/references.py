@@ -13,6 +13,13 @@ import typer
 
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
 from openeo_cloudmask.cli.references_fetch import fetch
+from openeo_cloudmask.cli.shared_options import (
+    DilateOption,
+    JsonOption,
+    KeepGoingOption,
+    RimOption,
+    SplitOption,
+)
 from openeo_cloudmask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -41,7 +48,6 @@ ArchiveOption = Annotated[
     Path | None,
     typer.Option(help="The archive (folder or .tgz) or a scene's folder, instead of the table."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_references(archive: ArchiveOption = None, *, as_json: JsonOption = False) -> None:
@@ -170,10 +176,7 @@ def score(
     reference_format: Annotated[
         str | None, typer.Option(help="Format of the references (`cloudmask references formats`).")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Part of the references: test (where there is one), train, all."),
-    ] = None,
+    split: SplitOption = None,
     mask_classes: Annotated[
         str | None, typer.Option(help=f"Classes of the mask: {', '.join(SCHEMES)}.")
     ] = None,
@@ -189,12 +192,8 @@ def score(
     threshold: Annotated[
         float, typer.Option(help="With fractions: share of a cell from which on it is cloud.")
     ] = 0.5,
-    dilate: Annotated[
-        str | None, typer.Option(help="Also with the mask's cloud grown: 2px or 120m.")
-    ] = None,
-    ignore_rim: Annotated[
-        str | None, typer.Option(help="Also without pixels this near to a class edge.")
-    ] = None,
+    dilate: DilateOption = None,
+    ignore_rim: RimOption = None,
     weighted: Annotated[
         bool, typer.Option("--weighted", help="Also weighted by the reference's confidence.")
     ] = False,
@@ -205,9 +204,7 @@ def score(
             help="With --output: also strata, clouds as objects, a text on methods, BibTeX.",
         ),
     ] = False,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Leave out and list what fails.")
-    ] = False,
+    keep_going: KeepGoingOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score MASK against REFERENCE on the reference's grid."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli.shared_options import HostOption
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 
 DATA_DIR = Path("cloudmask-data")
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     data_dir: _DataDir = DATA_DIR,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8080,
     database: _Database = None,
     scheduler: Annotated[
