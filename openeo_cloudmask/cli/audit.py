@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import StrideOption
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -38,7 +38,7 @@ def audit(
     output: Annotated[
         Path | None, typer.Option(help="Write the table here (.md, and .json beside it).")
     ] = None,
-    stride: StrideOption = DEFAULT_STRIDE_PX,
+    stride: shared.Stride = DEFAULT_STRIDE_PX,
 ) -> None:
     """Count the pixels that flip under changes which leave clouds where they are."""
     from openeo_cloudmask.errors import CloudMaskError

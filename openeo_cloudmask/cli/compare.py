@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import (
-    DeviceOption,
-    DilateOption,
-    KeepGoingOption,
-    ModelsOption,
-    PrecisionOption,
-    RimOption,
-    SceneSizeOption,
-    StrideOption,
-)
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -37,14 +28,14 @@ def compare(
         list[Path] | None,
         typer.Argument(help="Products or rasters; none with --simulated."),
     ] = None,
-    models: ModelsOption = "all",
+    models: shared.Models = "all",
     reference: Annotated[
         Path | None,
         typer.Option(help="ALCD archive, scene folder, raster, or folder of rasters."),
     ] = None,
     simulated: Annotated[int, typer.Option(help="Compare on so many simulated scenes.")] = 0,
     first_seed: Annotated[int, typer.Option(help="Seed of the first simulated scene.")] = 1,
-    size: SceneSizeOption = 512,
+    size: shared.SceneSize = 512,
     sensor: Annotated[
         str | None, typer.Option(help="Sensor of simulated scenes or of rasters.")
     ] = None,
@@ -55,12 +46,12 @@ def compare(
         Path, typer.Option(help="Folder for masks, results and reports; the same one goes on.")
     ] = Path("compare"),
     title: Annotated[str | None, typer.Option(help="Headline of the reports.")] = None,
-    dilate: DilateOption = None,
-    ignore_rim: RimOption = None,
-    stride: StrideOption = DEFAULT_STRIDE_PX,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-    keep_going: KeepGoingOption = False,
+    dilate: shared.Dilate = None,
+    ignore_rim: shared.Rim = None,
+    stride: shared.Stride = DEFAULT_STRIDE_PX,
+    device: shared.Device = "auto",
+    precision: shared.Precision = "auto",
+    keep_going: shared.KeepGoing = False,
 ) -> None:
     """Mask every scene with every model, score the masks, and rank the models."""
     from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases

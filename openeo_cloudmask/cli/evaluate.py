@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import (
-    DeviceOption,
-    PrecisionOption,
-    SplitOption,
-    StrideOption,
-)
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -44,11 +39,11 @@ def evaluate(
     output: Annotated[
         Path, typer.Option(help="Folder for figures, masks and contact sheets.")
     ] = Path("evaluation"),
-    split: SplitOption = None,
+    split: shared.Split = None,
     title: Annotated[str | None, typer.Option(help="Headline of the tables.")] = None,
-    stride: StrideOption = DEFAULT_STRIDE_PX,
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = "fp32",
+    stride: shared.Stride = DEFAULT_STRIDE_PX,
+    device: shared.Device = "cpu",
+    precision: shared.Precision = "fp32",
 ) -> None:
     """Mask labelled scenes, score the masks, and draw image, mask and label side by side."""
     from openeo_cloudmask.evaluation.labelled_masks import GivenMasks, rate_masks

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import OverwriteOption
+from openeo_cloudmask.cli import shared_options as shared
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def export(
         Path | None,
         typer.Option(help="Folder of labelled scenes to calibrate `mini` with too."),
     ] = None,
-    overwrite: OverwriteOption = False,
+    overwrite: shared.Overwrite = False,
 ) -> None:
     """Write MODEL as OUTPUT, for onnxruntime: weights, bands, classes and licence in one file.
 

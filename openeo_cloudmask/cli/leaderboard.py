@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import (
-    DeviceOption,
-    ModelsOption,
-    PrecisionOption,
-    SceneSizeOption,
-    SplitOption,
-    StrideOption,
-)
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -35,15 +28,15 @@ def leaderboard(
         list[Path] | None,
         typer.Argument(help="Labelled scenes, or references of any format; several sets."),
     ] = None,
-    models: ModelsOption = "all",
+    models: shared.Models = "all",
     products: Annotated[
         Path | None,
         typer.Option(help="Products of references without images (`references fetch` gets them)."),
     ] = None,
     simulated: Annotated[int, typer.Option(help="Also so many simulated scenes.")] = 0,
-    size: SceneSizeOption = 512,
+    size: shared.SceneSize = 512,
     sensor: Annotated[str, typer.Option(help="Sensor of simulated scenes.")] = "sentinel-2-l1c",
-    split: SplitOption = None,
+    split: shared.Split = None,
     output: Annotated[
         Path, typer.Option(help="Folder for matrices and reports; the same one goes on.")
     ] = Path("leaderboard"),
@@ -55,9 +48,9 @@ def leaderboard(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler, instead of processes here.")
     ] = None,
-    stride: StrideOption = DEFAULT_STRIDE_PX,
-    device: DeviceOption = "cpu",
-    precision: PrecisionOption = "fp32",
+    stride: shared.Stride = DEFAULT_STRIDE_PX,
+    device: shared.Device = "cpu",
+    precision: shared.Precision = "fp32",
 ) -> None:
     """Mask every reference with every model and provider's mask; rank where intervals part.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import JsonOption
+from openeo_cloudmask.cli import shared_options as shared
 
 if TYPE_CHECKING:
     from openeo_cloudmask.models import ModelEntry
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def show_models(
     context: typer.Context,
-    as_json: JsonOption = False,
+    as_json: shared.Json = False,
 ) -> None:
     """List the models: name, sensors, bands, classes, licence."""
     if context.invoked_subcommand is not None:
@@ -56,7 +56,7 @@ def show_models(
 
 def show_model(
     name: Annotated[str, typer.Argument(help="Name of a model, or an alias.")],
-    as_json: JsonOption = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Show what is known of one model."""
     from openeo_cloudmask.models import get_model

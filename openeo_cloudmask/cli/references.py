@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openeo_cloudmask.classes import SCHEMES, ClassScheme
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.cli.references_fetch import fetch
-from openeo_cloudmask.cli.shared_options import (
-    DilateOption,
-    JsonOption,
-    KeepGoingOption,
-    RimOption,
-    SplitOption,
-)
 from openeo_cloudmask.errors import OptionError
 
 if TYPE_CHECKING:
@@ -50,7 +44,7 @@ ArchiveOption = Annotated[
 ]
 
 
-def list_references(archive: ArchiveOption = None, *, as_json: JsonOption = False) -> None:
+def list_references(archive: ArchiveOption = None, *, as_json: shared.Json = False) -> None:
     """List the 37 scenes: tile, date, place, product, name and place in the archive.
 
     With --archive, list the folders there: name, group, product, and the folder that holds the
@@ -69,7 +63,7 @@ def show_reference(
     scene: Annotated[str, typer.Argument(help="Old or new name of the product.")],
     archive: ArchiveOption = None,
     *,
-    as_json: JsonOption = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Show what is known of a scene, and with --archive what its files hold."""
     from openeo_cloudmask.alcd.archive import AlcdArchive
@@ -136,7 +130,7 @@ def download_references(
 def list_formats(
     name: Annotated[str | None, typer.Argument(help="A format; none lists all.")] = None,
     *,
-    as_json: JsonOption = False,
+    as_json: shared.Json = False,
 ) -> None:
     """List the formats of references that are read, or show one: codes, layout, terms, source."""
     from openeo_cloudmask.evaluation.reference_format import formats, get_format
@@ -176,7 +170,7 @@ def score(
     reference_format: Annotated[
         str | None, typer.Option(help="Format of the references (`cloudmask references formats`).")
     ] = None,
-    split: SplitOption = None,
+    split: shared.Split = None,
     mask_classes: Annotated[
         str | None, typer.Option(help=f"Classes of the mask: {', '.join(SCHEMES)}.")
     ] = None,
@@ -192,8 +186,8 @@ def score(
     threshold: Annotated[
         float, typer.Option(help="With fractions: share of a cell from which on it is cloud.")
     ] = 0.5,
-    dilate: DilateOption = None,
-    ignore_rim: RimOption = None,
+    dilate: shared.Dilate = None,
+    ignore_rim: shared.Rim = None,
     weighted: Annotated[
         bool, typer.Option("--weighted", help="Also weighted by the reference's confidence.")
     ] = False,
@@ -204,8 +198,8 @@ def score(
             help="With --output: also strata, clouds as objects, a text on methods, BibTeX.",
         ),
     ] = False,
-    keep_going: KeepGoingOption = False,
-    as_json: JsonOption = False,
+    keep_going: shared.KeepGoing = False,
+    as_json: shared.Json = False,
 ) -> None:
     """Score MASK against REFERENCE on the reference's grid."""
     from openeo_cloudmask.evaluation.cases import parse_distance, plan_cases

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.cli.mask_options import with_mask_options
 from openeo_cloudmask.cli.progress import Advance
 from openeo_cloudmask.cli.scenes import mask_scenes, plan_outputs, summarise_scenes
-from openeo_cloudmask.cli.shared_options import OverwriteOption
 from openeo_cloudmask.options import MaskOptions
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def run(
             "--ungeoreferenced", help="Mask an input without georeference; the mask has none too."
         ),
     ] = False,
-    overwrite: OverwriteOption = False,
+    overwrite: shared.Overwrite = False,
     skip_errors: Annotated[
         bool,
         typer.Option("--skip-errors", help="Go on after a scene that fails; the status is then 1."),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import HostOption
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 
 DATA_DIR = Path("cloudmask-data")
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     data_dir: _DataDir = DATA_DIR,
-    host: HostOption = "127.0.0.1",
+    host: shared.Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8080,
     database: _Database = None,
     scheduler: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from openeo_cloudmask.cli.shared_options import HostOption
+from openeo_cloudmask.cli import shared_options as shared
 from openeo_cloudmask.errors import MissingExtraError
 
 DATA_DIR = Path("cloudmask-viewer")
@@ -37,7 +37,7 @@ def viewer(
         str | None,
         typer.Option(help="STAC catalog of models, instead of the one shipped.", metavar="HREF"),
     ] = None,
-    host: HostOption = "127.0.0.1",
+    host: shared.Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8501,
     allow_paths: Annotated[
         bool,

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from openeo_cloudmask.models.weights import cache_folder
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.version import __version__
@@ -24,8 +25,7 @@ _LOCK = threading.Lock()
 
 def data_folder() -> Path:
     """Return the folder where the viewer keeps files."""
-    default = Path.home() / ".cache" / "openeo-cloudmask" / "viewer"
-    return Path(os.environ.get(DATA_VARIABLE, default))
+    return Path(os.environ.get(DATA_VARIABLE) or cache_folder() / "viewer")
 
 
 def read_speeds(folder: Path) -> dict[str, float]:

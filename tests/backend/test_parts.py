@@ -328,6 +328,7 @@ def aws_keys(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # botocore and aiohttp warn of their own doings
 @pytest.mark.usefixtures("aws_keys")
 def test_bucket_storage(s3: S3Server, tmp_path: Path) -> None:

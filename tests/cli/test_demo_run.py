@@ -18,6 +18,7 @@ from openeo_cloudmask.evaluation.summary import balanced_accuracies
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 
+@pytest.mark.slow
 def test_demo_writes_and_scores(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     done = CliRunner().invoke(

@@ -28,6 +28,7 @@ def test_network_has_the_published_parameters(golden_case):
     assert own == case.config["keys"]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_inference_form_changes_next_to_nothing(golden_case):
     case = golden_case(CASE)

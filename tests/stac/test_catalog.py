@@ -82,6 +82,7 @@ def test_a_field_has_one_type_in_all_items(catalog: Path) -> None:
     assert {path: kinds for path, kinds in found.items() if len(kinds) > 1} == {}
 
 
+@pytest.mark.slow
 def test_another_process_builds_the_same_catalog(planned: dict[str, str], tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; "
