@@ -17,8 +17,8 @@ from openeo_cloudmask.sensors.common import find_common
 
 Floats = NDArray[np.float32]
 
-MAX_PIXELS = 600 * 600
-"""Pixels that a forest classifies between two marks without a wait."""
+MAX_PIXELS = 1_000_000
+"""Of a reference, unless finer ones are asked for: their features take about 0.2 GB."""
 PIXELS_M = (10.0, 20.0, 30.0, 60.0, 120.0, 240.0)
 """Pixel sizes of references; ALCD's own is 60 m."""
 STRIP_PX = 512
@@ -172,8 +172,9 @@ def _texture(
 ) -> dict[str, Floats]:
     """Return means and spreads around each pixel, and how it stands out of its surroundings."""
     names = list(planes)
-    weights = {
-        size: np.maximum(_blur(seen.astype(np.float32), size), _TINY) for size in (NEAR_PX, FAR_PX)
+    weights: dict[float, Floats] = {
+        size: np.maximum(_blur(seen.astype(np.float32), size), np.float32(_TINY))
+        for size in (NEAR_PX, FAR_PX)
     }
     found: dict[str, Floats] = {}
     for place in places or range(min(len(filled), 1)):
@@ -182,8 +183,8 @@ def _texture(
             mean = _blur(plane, size) / weights[size]
             square = _blur(plane * plane, size) / weights[size]
             found[f"{name} {word}"] = mean
-            variance = np.maximum(square - mean * mean, np.float32(0))
-            found[f"{name} spread {word}"] = np.sqrt(variance, dtype=np.float32)
+            variance = np.maximum(square - mean * mean, 0)
+            found[f"{name} spread {word}"] = np.sqrt(variance).astype(np.float32)
         found[f"{name} stands out"] = plane / np.maximum(found[f"{name} far"], _TINY)
         for size in RANGES_PX:
             found[f"{name} darkest {size}"] = _least(plane, seen, size)

@@ -6,8 +6,10 @@ random forest learns them and classifies the scene, the person corrects where it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,13 @@ from openeo_cloudmask.alcd.types import Samples as SampleLayer
 from openeo_cloudmask.alcd.writer import draw_contours
 from openeo_cloudmask.errors import ReferenceDataError
 
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
+DRAFT_PIXELS = 360_000
+"""Pixels that a forest classifies between two marks."""
+PART_PX = 200_000
+"""Pixels classified at a time, so that the votes of a large scene are not held all at once."""
 ROUND_MARKS = 10
 """Marks between two times that the 10-fold figures are computed."""
 STILL_ROUNDS = 3
@@ -64,6 +73,7 @@ def learn(
     *,
     models: Mapping[str, Classes] | None = None,
     seed: int = 0,
+    draft: bool = True,
 ) -> Answer:
     """Return what a forest makes of the scene, having learned the marks.
 
@@ -73,6 +83,8 @@ def learn(
         models: name -> (y, x) uint8, mask in the four classes (255 no-data) on the grid of the
             features; where they disagree is worth a look.
         seed: of the forest and the choice of places.
+        draft: of a large scene classify every so manieth pixel, and let it stand for those beside
+            it, so that the answer comes within a few seconds.
 
     Raises:
         ReferenceDataError: there are marks of fewer than two classes.
@@ -80,16 +92,41 @@ def learn(
     """
     samples = gather_samples(marks, features, seed=seed)
     forest = train_forest(features, samples, seed=seed)
-    shares = predict_shares(forest, features.values)
-    labels = np.zeros(features.seen.shape, np.uint8)
-    confidence = np.zeros(features.seen.shape, np.uint8)
-    labels[features.seen] = forest.classes_[shares.argmax(axis=1)]
-    confidence[features.seen] = np.rint(255 * shares.max(axis=1)).astype(np.uint8)
-    codes = tuple(int(code) for code in forest.classes_)
+    labels, confidence = _classify(features, forest, draft_step(features) if draft else 1)
     # Another seed after each mark: other candidates are looked at.
     rng = np.random.default_rng((seed, len(marks)))
-    places = find_places(features, samples, shares, codes, rng, models=models or {})
+    places = find_places(features, samples, forest, rng, models=models or {})
     return Answer(samples=samples, labels=labels, confidence=confidence, places=places)
+
+
+def draft_step(features: Features) -> int:
+    """Return of how many pixels along a side one is classified in a draft; 1 is all."""
+    return math.ceil(math.sqrt(len(features.values) / DRAFT_PIXELS))
+
+
+def _classify(
+    features: Features, forest: RandomForestClassifier, step: int
+) -> tuple[Classes, Classes]:
+    """Return labels and confidence, as of ``Answer``, of one pixel in a square of ``step``."""
+    height, width = features.seen.shape
+    rows, columns = np.divmod(features.positions, width)
+    first = square = np.arange(len(rows))
+    if step > 1:
+        # A square is answered for by the first of its pixels that has data.
+        squares = rows // step * (width // step + 1) + columns // step
+        _, first, square = np.unique(squares, return_index=True, return_inverse=True)
+    labels = np.zeros((height, width), np.uint8)
+    confidence = np.zeros((height, width), np.uint8)
+    found = np.empty(len(first), np.uint8)
+    sure = np.empty(len(first), np.uint8)
+    for start in range(0, len(first), PART_PX):
+        part = slice(start, start + PART_PX)
+        shares = predict_shares(forest, features.values[first[part]])
+        found[part] = forest.classes_[shares.argmax(axis=1)]
+        sure[part] = np.rint(255 * shares.max(axis=1))
+    labels[features.seen] = found[square]
+    confidence[features.seen] = sure[square]
+    return labels, confidence
 
 
 def is_settled(rounds: Sequence[Round]) -> bool:

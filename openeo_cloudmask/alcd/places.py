@@ -5,15 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.alcd.features import Features
-from openeo_cloudmask.alcd.forest import Samples
+from openeo_cloudmask.alcd.forest import Samples, predict_shares
 from openeo_cloudmask.classes import ALCD, FOUR_CLASS, NODATA, mapping
 
 Floats = NDArray[np.float32]
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
+
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
@@ -100,8 +104,7 @@ def _typical(features: Features, kinds: Kinds, kind: int) -> Place:
 def find_places(
     features: Features,
     samples: Samples,
-    shares: Floats,
-    codes: tuple[int, ...],
+    forest: RandomForestClassifier,
     rng: np.random.Generator,
     *,
     models: Mapping[str, NDArray[np.uint8]],
@@ -115,15 +118,16 @@ def find_places(
     Args:
         features: of the scene.
         samples: what the forest learned.
-        shares: (pixel, class) float32, its votes.
-        codes: of ``ALCD``, of the columns of ``shares``.
+        forest: that learned them.
         rng: draws the candidates.
         models: name -> (y, x) uint8, masks in the four classes on the features' grid.
     """
     rows = _draw(len(features.values), CANDIDATES, rng)
     rows = rows[_apart(features, samples, rows)]
-    votes = np.sort(shares[rows], axis=1)
-    found = shares[rows].argmax(axis=1)
+    shares = predict_shares(forest, features.values[rows])
+    codes = tuple(int(code) for code in forest.classes_)
+    votes = np.sort(shares, axis=1)
+    found = shares.argmax(axis=1)
     doubt = 1 - (votes[:, -1] - votes[:, -2])
     masks = {name: mask[features.seen][rows] for name, mask in models.items()}
     doubt = doubt + _against(masks, np.asarray(codes)[found])
@@ -144,9 +148,7 @@ def find_places(
     places = [_typical(features, kinds, kind) for kind in strange[:1]]
     for at in [*first, *rest][:PLACES]:
         row, column = _pixel(features, int(rows[at]))
-        why = _explain(
-            shares[rows[at]], codes, {name: int(mask[at]) for name, mask in masks.items()}
-        )
+        why = _explain(shares[at], codes, {name: int(mask[at]) for name, mask in masks.items()})
         places.append(Place(row=row, column=column, doubt=float(doubt[at]), why=why))
     return tuple(places[:PLACES])
 

@@ -19,6 +19,7 @@ from openeo_cloudmask.alcd.labelling import (
     ROUND_MARKS,
     Answer,
     Round,
+    draft_step,
     learn,
     make_scene,
     validate,
@@ -202,6 +203,9 @@ class Labeller:
         if self.answer is None:
             raise InputError("nothing is learned yet; mark at least two classes")
         self.count_round()
+        answer = self.answer
+        if draft_step(self.features) > 1:
+            answer = learn(self.features, self.marks, draft=False)
         parameters = AlcdParameters(
             tile="unknown",
             location=location or "unknown",
@@ -212,7 +216,7 @@ class Labeller:
         )
         last = self.rounds[-1] if self.rounds else None
         statistics = last.statistics if last and last.marks == len(self.marks) else None
-        scene = make_scene(self.features, self.answer, statistics, name=name, parameters=parameters)
+        scene = make_scene(self.features, answer, statistics, name=name, parameters=parameters)
         return write_alcd_scene(root, scene, overwrite=True)
 
     def _to_mark(self, shape: Shape) -> Mark:

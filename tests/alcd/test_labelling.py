@@ -105,9 +105,9 @@ def test_features_of_strips_are_those_of_the_whole(monkeypatch):
 
 
 def test_the_size_of_pixels_follows_that_of_the_scene():
-    assert choose_pixel_m(grid_of((500, 500), 10.0)) == 10
+    assert choose_pixel_m(grid_of((1000, 1000), 10.0)) == 10
     assert choose_pixel_m(grid_of((1024, 1024), 10.0)) == 20
-    assert choose_pixel_m(grid_of((10_980, 10_980), 10.0)) == 240
+    assert choose_pixel_m(grid_of((10_980, 10_980), 10.0)) == 120
     assert choose_pixel_m(grid_of((7000, 7000), 30.0)) == 240
     degrees = Grid(
         shape_yx=(9, 9), transform=Affine(0.1, 0, 0, 0, -0.1, 0), crs=CRS.from_epsg(4326)
@@ -155,6 +155,21 @@ def test_the_same_marks_give_the_same_answer(world, marks, answer):
     again = learn(world[0], marks)
     assert np.array_equal(again.labels, answer.labels)
     assert again.places == answer.places
+
+
+def test_a_draft_classifies_one_pixel_in_a_square(world, marks, answer, monkeypatch):
+    features, truth = world
+    monkeypatch.setattr(labelling, "DRAFT_PIXELS", 64 * 64 // 9)
+    monkeypatch.setattr(labelling, "PART_PX", 100)
+    assert labelling.draft_step(features) == 3
+    draft = learn(features, marks)
+    assert draft.places == answer.places, "places are chosen among all pixels"
+    whole = learn(features, marks, draft=False)
+    assert np.array_equal(whole.labels, answer.labels)
+    assert np.array_equal(draft.labels == 0, ~features.seen)
+    square = draft.labels[30:33, 30:33]
+    assert (square == answer.labels[30, 30]).all()
+    assert (draft.labels == truth)[features.seen].mean() > 0.9
 
 
 def test_one_class_is_not_enough(world, marks):

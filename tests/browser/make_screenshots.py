@@ -25,8 +25,8 @@ from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
 IMAGES = ROOT / "docs" / "images"
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "hollstein"
 
-MARKS_OF_A_CLASS = 3
-STROKE_PX = 14
+MARKS_OF_A_CLASS = 4
+STROKE_PX = 10
 
 
 def find_strokes() -> list[tuple[str, float, float]]:
