@@ -26,6 +26,8 @@ _HEADS = {
     "iou": "IoU",
     "kappa": "Kappa",
 }
+_PAPER = ("recall", "precision", "balanced_accuracy", "f1", "iou", "kappa")
+"""Numbers of the table for LaTeX; all of them are too wide for a page."""
 _CMIX = """@article{skakun2022cmix,
   title = {Cloud Mask Intercomparison eXercise (CMIX): An evaluation of cloud masking algorithms for
     Landsat 8 and Sentinel-2},
@@ -57,7 +59,7 @@ def write_protocol(
     settings: ScoreSettings,
     form: ReferenceFormat | None,
 ) -> tuple[Path, ...]:
-    """Write ``protocol.json``, ``protocol.md``, ``methods.md`` and ``references.bib``.
+    """Write ``protocol.json``, ``.md`` and ``.tex``, ``methods.md`` and ``references.bib``.
 
     Args:
         folder: where to.
@@ -72,6 +74,7 @@ def write_protocol(
     return (
         publish_text(folder / "protocol.json", to_json({"version": __version__, "views": content})),
         publish_text(folder / "protocol.md", render_protocol(content)),
+        publish_text(folder / "protocol.tex", render_latex(content)),
         publish_text(folder / "methods.md", methods_text(details, settings, form)),
         publish_text(folder / "references.bib", bibtex(details, form)),
     )
@@ -99,12 +102,46 @@ def render_protocol(content: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def render_latex(content: Iterable[dict[str, Any]]) -> str:
+    """Return the strata as tables for LaTeX with the package booktabs."""
+    lines = []
+    for view in content:
+        heads = ["Stratum", "Scenes", *(_HEADS[key] for key in _PAPER)]
+        lines += [
+            r"\begin{table}",
+            rf"\caption{{{_tex(view['view'])}, {view['scenes']} scene(s), with 95\,\% intervals.}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+            r"\toprule",
+            " & ".join(_tex(head) for head in heads) + r" \\",
+            r"\midrule",
+        ]
+        for item in view["strata"]:
+            cells = [_tex(_name(item)), str(item["scenes"])]
+            for key in _PAPER:
+                value, _, span = _cell(item["numbers"][key]).partition(" ")
+                span = span.replace("-", "--")
+                cells.append(value + (rf" {{\scriptsize {span}}}" if span else ""))
+            lines.append(" & ".join(cells) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _tex(text: str) -> str:
+    """Return plain text for LaTeX."""
+    for mark in "&%_#":
+        text = text.replace(mark, rf"\{mark}")
+    return text.replace("\N{DEGREE SIGN}", r"$^\circ$")
+
+
+def _name(item: dict[str, Any]) -> str:
+    return item["kind"] if item["kind"] == "all" else f"{item['kind']}: {item['stratum']}"
+
+
 def _strata_rows(view: dict[str, Any]) -> list[list[str]]:
     rows = []
     for item in view["strata"]:
-        name = item["kind"] if item["kind"] == "all" else f"{item['kind']}: {item['stratum']}"
         cells = [_cell(item["numbers"][key]) for key in _HEADS]
-        rows.append([name, str(item["scenes"]), f"{item['pixels']:.0f}", *cells])
+        rows.append([_name(item), str(item["scenes"]), f"{item['pixels']:.0f}", *cells])
     return rows
 
 

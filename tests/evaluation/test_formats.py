@@ -505,6 +505,13 @@ def test_the_protocol_comes_with_words_and_bibtex(tmp_path: Path) -> None:
     assert "2 (thin cloud) as thin-cloud" in (out / "methods.md").read_text()
     assert "doi = {10.1038/s41597-022-01878-2}" in (out / "references.bib").read_text()
     assert "| all | 3 |" in (out / "protocol.md").read_text()
+    table = (out / "protocol.tex").read_text()
+    assert table.count(r"\begin{tabular}{lrrrrrrr}") == table.count(r"\bottomrule") == 1
+    rows = [line for line in table.splitlines() if line.endswith(r" \\")]
+    assert len(rows) == 1 + len(view["strata"])
+    assert all(row.count(" & ") == 7 for row in rows)
+    assert f"{whole['numbers']['f1']['value']:.3f} {{\\scriptsize (" in rows[1]
+    assert r"10 to 50 \%" in table or r"50 to 90 \%" in table or r"below 10 \%" in table
     run = CliRunner().invoke(build_app(), [*map(str, words)])
     assert "say where to with --output" in str(run.exception)
 
