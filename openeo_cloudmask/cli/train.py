@@ -45,6 +45,9 @@ def mini(
     real_share: Annotated[float, typer.Option(help="Share of examples from real scenes.")] = 0.6,
     trust: Annotated[float, typer.Option(help="Weight of what the teacher says.")] = 0.8,
     steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_900,
+    tail_steps: Annotated[
+        int, typer.Option(help="Then the layers at full resolution learn alone, so many steps.")
+    ] = 600,
     batch: Annotated[int, typer.Option(help="Crops of 256 x 256 pixels per step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
     average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.999,
@@ -65,13 +68,15 @@ def mini(
     from openeo_cloudmask.errors import OptionError
     from openeo_cloudmask.evaluation.labelled import list_scenes
     from openeo_cloudmask.training.folds import cross_validate
-    from openeo_cloudmask.training.mini import Report, Scenes, TrainOptions, train_mini
+    from openeo_cloudmask.training.mini import Report, train_mini
+    from openeo_cloudmask.training.options import Scenes, TrainOptions
 
     if threads:
         torch.set_num_threads(threads)
     options = TrainOptions(
         seed=seed,
         steps=steps,
+        tail_steps=tail_steps,
         batch=batch,
         learning_rate=learning_rate,
         simulated=simulated,

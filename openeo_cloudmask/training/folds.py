@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.evaluation.labelled import read_labelled
 from openeo_cloudmask.publish import publish_file
-from openeo_cloudmask.training.mini import Report, Scenes, TrainOptions, train_mini
+from openeo_cloudmask.training.mini import Report, train_mini
+from openeo_cloudmask.training.options import Scenes, TrainOptions
 
 MASKS = "masks"
 

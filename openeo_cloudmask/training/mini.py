@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,8 @@ from openeo_cloudmask.training.checkpoint import (
     write_safetensors,
 )
 from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
-from openeo_cloudmask.training.scenes import (
-    ANY_CLOUD,
-    ASK_TEACHER,
-    CLEAR_OR_SHADOW,
-    SHADOW,
-    UNSEEN,
-    SceneStore,
-)
+from openeo_cloudmask.training.options import Scenes, TrainOptions
+from openeo_cloudmask.training.scenes import ANY_CLOUD, CLEAR_OR_SHADOW, SHADOW, UNSEEN
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +34,6 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "mini.safetensors"
 LOG = "log.jsonl"
 _LAST_BIAS = "head.bias"
-_CLASS_WEIGHTS = (1.0, 1.3, 1.8, 2.2, 1.4, 1.0)
-"""Of the labels 0-5: thin cloud and shadow are rarer and harder than clear sky and thick cloud."""
-_SETS = ((0,), (1,), (2,), (3,), (1, 2), (0, 3))
-"""The classes each label leaves open."""
-_SMOOTHING = 0.03
 _NEAR_SHARE = 0.35
 """Share of the examples that are learned without what lies far away."""
 _CROP_PX = (256, 384)
@@ -52,97 +41,6 @@ _CROP_PX = (256, 384)
 from every border, small ones show more scenes."""
 _MOVED_SHARE = 0.3
 _ZOOM = 1.7
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """How ``mini`` is trained.
-
-    Raises:
-        OptionError: a number is out of range.
-    """
-
-    seed: int = 1
-    steps: int = 4_900
-    batch: int = 32
-    """Crops of 256 x 256 pixels per step, or as many pixels in larger ones."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    simulated: int = 2_400
-    """Simulated scenes to choose from."""
-    real_share: float = 0.6
-    """Share of examples from real scenes, where there are any."""
-    teacher: str | None = None
-    """Model that says what labels of real scenes leave open: shadow from clear, and pixels, or
-    scenes, without a label."""
-    trust: float = 0.8
-    """Weight of what the teacher says; a label's is 1."""
-    frozen_share: float = 0.35
-    """Share of the steps, the last ones, in which batch norms keep their statistics: what a user
-    will see, while the statistics of a few crops tell how bright the others are."""
-    log_every: int = 500
-    average: float = 0.999
-    """How slowly the averaged weights, which are the ones kept, follow."""
-    lean_cloud: float = 0.0
-    """Added to the logits of cloud in the weights that are written."""
-    lean_shadow: float = 0.0
-    """The same for shadow."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        for name in ("steps", "batch", "simulated", "log_every"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("real_share", "trust", "frozen_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenes:
-    """What is learned from."""
-
-    store: Path
-    """Folder of simulated scenes and of what a teacher says; what is missing is made."""
-    labelled: tuple[Path, ...] = ()
-    """Real scenes with labels."""
-    unlabelled: tuple[Path, ...] = ()
-    """Real scenes without; only with a teacher."""
-
-    def without(self, held_out: Sequence[Path]) -> Scenes:
-        """Return them without some of the labelled ones."""
-        return replace(self, labelled=tuple(path for path in self.labelled if path not in held_out))
-
-    def banks(self, options: TrainOptions, *, workers: int) -> tuple[Bank, Bank | None]:
-        """Return the simulated and the real scenes, in memory.
-
-        Raises:
-            CloudMaskError: a scene cannot be read, or the teacher cannot run.
-            OutputError: the folder cannot be made.
-        """
-        from openeo_cloudmask.training.bank import labelled_bank, simulated_bank, teach
-
-        try:
-            self.store.mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise OutputError(f"cannot make the folder {self.store}: {err}") from err
-        store = SceneStore(folder=self.store, seed=1, count=options.simulated)
-        simulated = simulated_bank(store, workers=workers)
-        if options.teacher is None:
-            if self.unlabelled:
-                raise OptionError(
-                    f"{len(self.unlabelled)} scenes have no labels and there is no teacher; "
-                    "expected --teacher MODEL"
-                )
-            scenes = [read_labelled(path) for path in self.labelled]
-            return simulated, labelled_bank(scenes) if scenes else None
-        given = [(path, True) for path in self.labelled]
-        given += [(path, False) for path in self.unlabelled]
-        scenes = [read_labelled(path, labelled=labelled) for path, labelled in given]
-        said = [
-            teach(path, options.teacher, self.store, labelled=labelled) for path, labelled in given
-        ]
-        return simulated, labelled_bank(scenes, said) if scenes else None
 
 
 Report = Callable[[int, float | None, dict[str, float] | None], None]
@@ -221,6 +119,14 @@ def train_mini(  # noqa: PLR0913 - what is learned from, and how a run goes on
         if report is not None:
             report(state.step, loss, scores)
     state.save(folder / CHECKPOINT)
+    if options.tail_steps and state.step == options.steps:
+        from openeo_cloudmask.training.tail import refit_tail
+
+        loss = refit_tail(state.average, simulated, real, options)
+        scores = score(state.average, checks) if checks else None
+        _append(folder / LOG, {"tail_step": options.tail_steps, "loss": loss, **(scores or {})})
+        if report is not None:
+            report(state.step, loss, scores)
     write_weights(state.average, folder / WEIGHTS, options)
     return folder / WEIGHTS
 
@@ -295,6 +201,8 @@ class _State:
         """Take one step; return its loss, on its device."""
         import torch
 
+        from openeo_cloudmask.training.loss import label_loss
+
         if self.step >= (1 - self._run.frozen_share) * self._run.steps:
             for norm in self._norms:
                 norm.eval()
@@ -356,43 +264,6 @@ class _State:
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
-
-
-def label_loss(
-    logits: Tensor, truth: Tensor, taught: Tensor | None = None, trust: float = 0.0
-) -> Tensor:
-    """Return the mean cross entropy of (n, 4, y, x) logits with labels that may leave classes open.
-
-    Args:
-        logits: of the four classes.
-        truth: (n, y, x) int64, labels 0-6, or 255 where no-data.
-        taught: (n, 2, y, x), a teacher's probabilities of cloud and shadow.
-        trust: weight of what the teacher says.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    chance = F.log_softmax(logits, dim=1)
-    parts = torch.stack([chance[:, list(open_)].logsumexp(1) for open_ in _SETS[4:]], dim=1)
-    every = torch.cat([chance, parts], dim=1)
-    seen = truth < len(_SETS)
-    label = torch.where(seen, truth, 0)
-    hit = every.gather(1, label[:, None])[:, 0]
-    weight = logits.new_tensor(_CLASS_WEIGHTS)[label] * seen
-    each = -(1 - _SMOOTHING) * hit - _SMOOTHING * chance.mean(dim=1)
-    loss, total = (each * weight).sum(), weight.sum()
-    if taught is not None and trust > 0:
-        cloud, shadow = taught[:, 0], taught[:, 1]
-        clear = (1 - cloud - shadow).clamp(min=0)
-        heavy = _CLASS_WEIGHTS[SHADOW] * shadow
-        # Where the label says that there is no cloud, all but the teacher's shadow is clear.
-        split = heavy * (chance[:, SHADOW] - parts[:, 1])
-        split = split + (1 - shadow) * (chance[:, 0] - parts[:, 1])
-        whole = heavy * chance[:, SHADOW] + clear * chance[:, 0] + cloud * parts[:, 0]
-        open_, asked = trust * (truth == CLEAR_OR_SHADOW), trust * (truth == ASK_TEACHER)
-        loss = loss - (open_ * split + asked * whole).sum()
-        total = total + (asked * (heavy + clear + cloud)).sum()
-    return loss / total.clamp(min=1)
 
 
 def predict_labels(network: MiniNet, scene: LabelledScene) -> np.ndarray[Any, Any]:

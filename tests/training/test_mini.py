@@ -23,20 +23,14 @@ from openeo_cloudmask.training.bank import Bank, labelled_bank, simulated_bank, 
 from openeo_cloudmask.training.crops import Chance, Crops, cut, move_clouds, vary
 from openeo_cloudmask.training.folds import cross_validate, split_folds
 from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
-from openeo_cloudmask.training.mini import (
-    Scenes,
-    TrainOptions,
-    _State,
-    label_loss,
-    score,
-    train_mini,
-    write_weights,
-)
+from openeo_cloudmask.training.loss import label_loss
+from openeo_cloudmask.training.mini import _State, score, train_mini, write_weights
+from openeo_cloudmask.training.options import Scenes, TrainOptions
 from openeo_cloudmask.training.scenes import SceneStore, draw_scene
 
 pytestmark = pytest.mark.slow
 
-TINY = TrainOptions(steps=4, batch=1, simulated=2, log_every=2)
+TINY = TrainOptions(steps=4, tail_steps=2, batch=1, simulated=2, log_every=2)
 CPU = torch.device("cpu")
 
 
@@ -181,7 +175,7 @@ def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path, store):
     train_mini(tmp_path / "a", TINY, given, report=lambda _, loss, __: losses.append(loss))
     train_mini(tmp_path / "b", TINY, given, stop_after=3)
     train_mini(tmp_path / "b", TINY, given)
-    assert [loss is not None for loss in losses] == [False, True, False, True]
+    assert [loss is not None for loss in losses] == [False, True, False, True, True]
     whole, parts = (
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("a", "b")
     )
@@ -190,13 +184,22 @@ def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path, store):
     first, second = (read_tensors(tmp_path / name / "mini.safetensors") for name in ("a", "b"))
     assert all(torch.equal(first[key], second[key]) for key in first)
     log = (tmp_path / "a" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in log] == [2, 4]
+    assert [json.loads(line).get("step") for line in log] == [2, 4, None]
+    assert json.loads(log[-1])["tail_step"] == 2
     with pytest.raises(WeightsError, match="was made with"):
         train_mini(tmp_path / "a", replace(TINY, steps=9), given)
     with pytest.raises(WeightsError, match="was made with"):
         train_mini(tmp_path / "a", TINY, Scenes(store=store))
     with pytest.raises(OptionError, match="device is nowhere"):
         train_mini(tmp_path / "c", TINY, given, device="nowhere")
+
+
+def test_in_the_end_the_layers_at_full_resolution_learn_alone(tmp_path, store, weights):
+    given = Scenes(store=store, labelled=(labelled_file(tmp_path / "town_a.npz"),))
+    path = train_mini(tmp_path / "run", replace(TINY, steps=0), given, start=weights)
+    before, after = read_tensors(weights), read_tensors(path)
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"spectral", "lift", "smooth", "head"}
 
 
 def test_training_begins_with_given_weights_where_they_fit(weights):
@@ -402,8 +405,8 @@ def test_cross_validation_masks_each_scene_by_weights_that_never_saw_it(tmp_path
 
 
 def test_bad_options():
-    with pytest.raises(OptionError, match="steps is 0"):
-        TrainOptions(steps=0)
+    with pytest.raises(OptionError, match="steps is -1"):
+        TrainOptions(steps=-1)
     with pytest.raises(OptionError, match="batch is 0"):
         TrainOptions(batch=0)
     with pytest.raises(OptionError, match="real_share is 2"):

@@ -126,10 +126,13 @@ class MiniNet(nn.Module):
         told = flags[:, len(NEEDED_PLANES) :].expand(-1, -1, *planes.shape[2:])
         return [curved, planes, told, seen, hue]
 
-    def decide(self, x: Tensor, far: Tensor | None = None) -> Tensor:
+    def decide(self, told: Tensor, far: Tensor | None = None) -> Tensor:
         """Logits of what ``tell`` told, joined."""
-        fine = F.relu(self.spectral(x))
-        x = self.stem(x)
+        return self.weigh(told, self.look(told, far))
+
+    def look(self, told: Tensor, far: Tensor | None = None) -> Tensor:
+        """What is seen around each place, at half the resolution."""
+        x = self.stem(told)
         skips = [x]
         for down, encode in zip(self.down, self.encode, strict=True):
             x = encode(down(x))
@@ -139,8 +142,18 @@ class MiniNet(nn.Module):
             x = x * far[:, None, None, None]
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
             x = decode(_double(up(x)) + skips.pop())
-        logits: Tensor = self.head(F.relu(self.smooth(F.relu(_double(self.lift(x)) + fine))))
+        return x
+
+    def weigh(self, told: Tensor, around: Tensor) -> Tensor:
+        """Logits of what is told of each pixel and what is seen around it."""
+        fine = F.relu(self.spectral(told)) + _double(self.lift(around))
+        logits: Tensor = self.head(F.relu(self.smooth(F.relu(fine))))
         return logits
+
+    @property
+    def tail(self) -> tuple[nn.Module, ...]:
+        """The layers at full resolution, which weigh what the others see."""
+        return self.spectral, self.lift, self.smooth, self.head
 
 
 def _double(x: Tensor) -> Tensor:
