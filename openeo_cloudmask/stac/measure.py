@@ -84,8 +84,9 @@ def rows_of(path: Path, *, cross_validated: str | None = None) -> list[tuple[str
 
 def _whose(label: str, cross_validated: str | None) -> tuple[str | None, tuple[str, ...]]:
     """Return the model of some masks, None if no row is due, and what their rows say of it."""
-    if label in MODELS:
-        return (None if label == cross_validated else label), ()
+    name = label.partition("=")[0]  # name=weights
+    if name in MODELS:
+        return (None if name == cross_validated else name), ()
     return cross_validated, (_HELD_OUT,)
 
 
