@@ -84,9 +84,10 @@ def rows_of(path: Path, *, cross_validated: str | None = None) -> list[tuple[str
 
 def _whose(label: str, cross_validated: str | None) -> tuple[str | None, tuple[str, ...]]:
     """Return the model of some masks, None if no row is due, and what their rows say of it."""
-    name = label.partition("=")[0]  # name=weights
-    if name in MODELS:
-        return (None if name == cross_validated else name), ()
+    if label in MODELS:
+        return (None if label == cross_validated else label), ()
+    if "=" in label:  # a model with weights of one's own
+        return None, ()
     return cross_validated, (_HELD_OUT,)
 
 
