@@ -79,7 +79,7 @@ def refit_tail(
     share = torch.tensor([each.share for each in scenes])
     weights = [value for layer in network.tail for value in layer.parameters()]
     for value in weights:
-        value.requires_grad_(requires_grad=True)
+        value.requires_grad_(True)
     optimiser = torch.optim.Adam(weights, lr=_LEARNING_RATE)
     generator = torch.Generator().manual_seed(options.seed)
     trust = options.trust if options.teacher is not None else 0.0
@@ -99,7 +99,7 @@ def refit_tail(
         optimiser.step()
         losses.append(loss.detach())
     for value in weights:
-        value.requires_grad_(requires_grad=False)
+        value.requires_grad_(False)
     return float(torch.stack(losses[-100:]).mean())
 
 
