@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import tempfile
 import time
 from contextlib import suppress
@@ -70,6 +71,11 @@ def memory_mb() -> float:
     """Resident memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def write_scene(path: Path, size: int, *, sparse: bool = False) -> None:
@@ -142,8 +148,8 @@ def main() -> None:
                 done, total, spent = mask(path, options.windows)
                 costs = [f"{1e3 * cost / (done / 10):.1f}" for cost in np.diff(spent)]
                 print(
-                    f"{size} x {size} px, {done} of {total} windows: {memory_mb():7.0f} MB, ms of "
-                    f"the processor per window in each tenth from the second: {', '.join(costs)}"
+                    f"{size} x {size} px, {done} of {total} windows: peak {peak_mb():5.0f} MB, ms "
+                    f"of the processor per window in each tenth from the second: {', '.join(costs)}"
                 )
     if options.scenes or options.sparse:
         return
