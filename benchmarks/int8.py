@@ -166,6 +166,9 @@ def main() -> None:
     if options.json:
         found = {
             "model": options.model,
+            "processor": read_processor().describe(),
+            "date": time.strftime("%Y-%m-%d"),
+            "load": os.getloadavg()[0],
             "window_px": card.window_px,
             "rows": rows,
             "blocks": [asdict(one) for one in blocks],

@@ -116,7 +116,12 @@ def int8_section(results: list[dict[str, Any]]) -> list[str]:
             "most 0.5 % of the classes of simulated scenes change (what `cloudmask export "
             "--precision int8` writes), and with all convolutions in int8. One core, the "
             "processor's own time, the least of some calls; classes are compared on scenes that "
-            "neither the calibration nor the choice of blocks has seen.\n"
+            "neither the calibration nor the choice of blocks has seen: of `mini` real ones. "
+            + "; ".join(
+                f"`{one['model']}`: {one['date']}, {one['processor']}, load {one['load']:.0f}"
+                for one in results
+            )
+            + ".\n"
         ),
         "| model | runtime | file | ms per window | against fp32 | classes that stay |",
         "|---|---|---|---|---|---|",
