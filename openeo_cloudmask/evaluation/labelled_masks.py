@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import ClassScheme, OutputStyle, apply_style, style_probabilities
+from openeo_cloudmask.classes import OutputStyle, style_probabilities
 from openeo_cloudmask.errors import (
     BandError,
     CloudMaskError,
@@ -29,7 +28,7 @@ from openeo_cloudmask.evaluation.labelled import (
 )
 from openeo_cloudmask.evaluation.rates import Rates, pool_rates, rate_scene
 from openeo_cloudmask.evaluation.reference_format import find_scenes
-from openeo_cloudmask.inference import Detector
+from openeo_cloudmask.masking import Masker
 
 NOT_FOR_IT = (SensorError, BandError)
 """What a model says of a scene that it was not made for."""
@@ -64,25 +63,23 @@ class ModelMasks:
 
     def mask(self, scene: LabelledScene) -> NDArray[np.uint8]:
         """Return the model's mask."""
-        probabilities, scheme = self._predict(scene)
-        styled = apply_style(probabilities, scheme, OutputStyle.FOUR_CLASS, categorise=True)
-        mask: NDArray[np.uint8] = styled[0]
+        masker, cube = self._open(scene)
+        mask: NDArray[np.uint8] = masker.mask(cube)[0]
         return mask
 
     def cloud_probability(self, scene: LabelledScene) -> NDArray[np.float32]:
         """Return (y, x) float32, the probability of cloud 0-1, NaN where no-data."""
-        probabilities, scheme = self._predict(scene)
-        styled = style_probabilities(probabilities, scheme, OutputStyle.CLOUD_NONCLOUD)
+        masker, cube = self._open(scene)
+        native = masker.detector.scheme
+        styled = style_probabilities(masker.predict(cube), native, OutputStyle.CLOUD_NONCLOUD)
         cloud: NDArray[np.float32] = np.clip(styled[1], 0, 1)
         return cloud
 
-    def _predict(self, scene: LabelledScene) -> tuple[NDArray[np.float32], ClassScheme]:
-        from openeo_cloudmask.inference import predict
-
-        detector = _load(self.model, scene.sensor, (*scene.bands, *scene.layers))
+    def _open(self, scene: LabelledScene) -> tuple[Masker, NDArray[np.float32]]:
         planes = dict(zip(scene.bands, scene.cube, strict=True)) | scene.layers
-        cube = np.stack([planes[name] for name in detector.band_names])
-        return predict(cube, detector, stride=self.model.stride), detector.scheme
+        options = replace(self.model.options(scene.sensor), output_style=OutputStyle.FOUR_CLASS)
+        masker = Masker.open(options, tuple(planes))
+        return masker, np.stack([planes[name] for name in masker.inputs.band_names])
 
     def about(self) -> dict[str, Any]:
         """Return the model, its weights and settings."""
@@ -95,12 +92,6 @@ class ModelMasks:
             "stride": self.model.stride,
             "precision": self.model.precision,
         }
-
-
-@lru_cache(maxsize=12)
-def _load(model: ComparedModel, sensor: str, bands: tuple[str, ...]) -> Detector:
-    """Return a detector; it serves all scenes with these bands."""
-    return model.load(sensor, bands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
