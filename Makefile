@@ -36,7 +36,8 @@ check: .venv/installed  ## Run the tests of at most a few seconds each, without 
 	$(PYTEST) -m "not slow and not browser" --durations=10 --durations-min=1
 
 test: .venv/installed  ## Run all tests
-	$(PYTEST) --durations=100 --durations-min=1
+	$(PYTEST) -m "not browser" --durations=100 --durations-min=1
+	$(BIN)/python -m pytest -m browser --durations=20 --durations-min=1
 
 lint: .venv/installed  ## Run ruff
 	$(BIN)/ruff check .
