@@ -37,6 +37,14 @@ PARAMETERS = AlcdParameters(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_trees():
+    """Forests that are there at once; what they learn is plain here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openeo_cloudmask.alcd.forest.TREES", 15)
+        yield
+
+
 def grid_of(shape, pixel_m=20.0):
     affine = Affine(pixel_m, 0, 300_000, 0, -pixel_m, 5_000_000)
     return Grid(shape_yx=shape, transform=affine, crs=CRS.from_epsg(32631))

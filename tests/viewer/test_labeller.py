@@ -28,6 +28,14 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 SIZE = 160
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_trees():
+    """Forests that are there at once; what they learn is plain here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openeo_cloudmask.alcd.forest.TREES", 15)
+        yield
+
+
 @pytest.fixture(scope="module")
 def truth():
     """The scene that ``demo_session`` has, cut smaller."""

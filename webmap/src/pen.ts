@@ -183,7 +183,8 @@ export class Pen {
   }
 
   private send(event: WithoutNumber): void {
-    this.number = Math.max(this.number + 1, Date.now());
+    // The clock tells the events of two windows apart; it may be set back, numbers may not.
+    this.number = Math.max(this.number + 1, (this.draw?.heard ?? 0) + 1, Date.now());
     this.waiting = [...this.waiting, { ...event, number: this.number }].slice(-MOST_WAITING);
     this.tell(this.waiting);
   }
