@@ -23,6 +23,21 @@ _SQUARE_M = 100_000
 _CYCLE_M = 2_000_000
 
 
+def wrs_centre(path: int, row: int) -> tuple[float, float]:
+    """Return the approximate centre of a Landsat scene of WRS-2, latitude and longitude in degrees.
+
+    From the orbit: 233 paths, 248 rows per turn, row 60 at the equator, path 1 crossing it at 64.6
+    degrees west; inclination 98.2 degrees, 98.9 minutes per turn. Right to about half a degree.
+    """
+    along = math.radians((row - 60) * 360 / 248)
+    tilt = math.radians(98.2)
+    latitude = -math.degrees(math.asin(math.sin(along) * math.sin(tilt)))
+    aside = math.degrees(math.atan2(math.cos(tilt) * math.sin(along), math.cos(along)))
+    turned = math.degrees(along) * 98.9 / 1440
+    longitude = -64.6 - (path - 1) * 360 / 233 + aside - turned
+    return latitude, (longitude + 180) % 360 - 180
+
+
 def tile_centre(tile: str) -> tuple[float, float]:
     """Return latitude and longitude of the middle of a 100 km square, such as ``32TMR``.
 

@@ -6,10 +6,12 @@ import pytest
 
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES
 from openeo_cloudmask.fetch.archives import ARCHIVES
+from openeo_cloudmask.fetch.biome import BIOMES
 from openeo_cloudmask.fetch.google import GoogleArchive
 from openeo_cloudmask.simulator.products import write_product
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer import names
+from openeo_cloudmask.viewer.atlas import wrs_centre
 from openeo_cloudmask.viewer.fetching import models_for, start_fetch
 from openeo_cloudmask.viewer.local import State
 from openeo_cloudmask.viewer.session import begin_session
@@ -66,7 +68,17 @@ def test_what_cannot_be_fetched_is_told(archive, tmp_path):
     assert "scl" not in models_for(NAME)
 
 
+def test_landsat_scenes_lie_where_their_path_and_row_say():
+    # San Francisco Bay is on path 44, row 34; row 60 lies on the equator.
+    latitude, longitude = wrs_centre(44, 34)
+    assert abs(latitude - 37.5) < 0.7
+    assert abs(longitude + 122.3) < 0.7
+    assert wrs_centre(1, 60) == pytest.approx((0, -64.6))
+    assert all(-180 <= wrs_centre(int(n[3:6]), int(n[6:9]))[1] < 180 for n in BIOMES)
+
+
 def test_the_page_names_the_command_where_paths_are_off(app, no_backend):
     page = app.run().switch_page("screens/references.py").run()
     assert any("cloudmask references fetch SCENE" in item.value for item in page.caption)
+    assert any("data set" in table.value.columns for table in page.dataframe)
     assert not [item for item in page.button if item.label == "Fetch the product"]

@@ -10,8 +10,16 @@ from streamlit_folium import st_folium
 
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES, AlcdSceneInfo
 from openeo_cloudmask.classes import SCHEMES
+from openeo_cloudmask.evaluation.reference_format import formats
 from openeo_cloudmask.fetch.archives import ARCHIVES
-from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre, world_map
+from openeo_cloudmask.fetch.biome import BIOMES
+from openeo_cloudmask.viewer.atlas import (
+    class_shares,
+    find_scenes,
+    tile_centre,
+    world_map,
+    wrs_centre,
+)
 from openeo_cloudmask.viewer.fetching import models_for, start_fetch
 from openeo_cloudmask.viewer.local import State
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
@@ -26,7 +34,7 @@ PAGE = {"title": "References", "icon": ":material/public:", "place": 7}
 MAP_HEIGHT_PX = 330
 AS_SAID, OWN_CODES = "as the file says", "values of its own"
 ALL_BANDS = "all bands"
-COLOR, OWN_COLOR = "#0072B2", "#D55E00"
+COLOR, BIOME_COLOR, OWN_COLOR = "#0072B2", "#009E73", "#D55E00"
 DOI = "https://doi.org/10.5281/zenodo.1460961"
 
 
@@ -44,6 +52,11 @@ def draw_world() -> None:
             [latitude, longitude], radius=5 + len(scenes), color=COLOR, fill=True,
             tooltip=f"{scenes[0].location}, tile {tile}: {days}",
         ).add_to(view)  # fmt: skip
+    for name, biome in BIOMES.items():
+        folium.CircleMarker(
+            wrs_centre(int(name[3:6]), int(name[6:9])), radius=3, color=BIOME_COLOR, fill=True,
+            tooltip=f"L8 Biome, {biome}: {name}",
+        ).add_to(view)  # fmt: skip
     for entry in session().references.values():
         west, south, east, north = entry.layer.bounds
         folium.CircleMarker(
@@ -55,7 +68,8 @@ def draw_world() -> None:
         view, key="world", height=MAP_HEIGHT_PX, use_container_width=True, returned_objects=[]
     )
     st.caption(
-        "Blue: the 37 ALCD scenes, at the approximate centre of their tiles. Orange: opened here."
+        "Blue: the 37 ALCD scenes, green: the 96 of L8 Biome, at their approximate centres. "
+        "Orange: opened here."
     )
     st.toggle("Street map below (asks tile.openstreetmap.org)", key="world_basemap")
 
@@ -122,6 +136,28 @@ def fetch_images() -> None:
                 with told(), st.spinner("Opening the scene"):
                     session().add_scene(task.product, title=task.product.stem)
                 st.success(f"{task.product.stem} is open", icon=":material/check_circle:")
+
+
+def draw_formats() -> None:
+    """Draw the data sets that are read, with their terms and how to get them."""
+    st.dataframe(
+        [
+            {
+                "data set": item.title,
+                "kind": item.kind,
+                "sensor": item.sensor,
+                "images too": item.images,
+                "terms": item.terms,
+                "get": f"cloudmask references download --of {item.id}" if item.record else item.get,
+            }
+            for item in formats().values()
+        ],
+        hide_index=True,
+        height=400,
+    )
+    st.caption(
+        "`cloudmask references formats NAME` says codes, files, citation, and what was seen."
+    )
 
 
 def allowed_paths() -> bool:
@@ -199,7 +235,9 @@ def draw_opened(entry: ReferenceEntry) -> None:
 st.title("References")
 draw_world()
 opened = session().references
-tabs = st.tabs([f"Opened ({len(opened)})", "Open a reference", "The 37 ALCD scenes"])
+tabs = st.tabs(
+    [f"Opened ({len(opened)})", "Open a reference", "The 37 ALCD scenes", "Other data sets"]
+)
 with tabs[0]:
     if not opened:
         st.info(
@@ -215,3 +253,5 @@ with tabs[1]:
     open_references()
 with tabs[2]:
     draw_table()
+with tabs[3]:
+    draw_formats()
