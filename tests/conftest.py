@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Generator
+import subprocess
+from collections.abc import Callable, Generator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,10 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import MissingExtraError
 from openeo_cloudmask.inference import Window
+from openeo_cloudmask.stac.schemas import read_schemas
+
+StacCheck = Callable[[Mapping[str, str]], dict[str, Any]]
+"""Name and text of files -> name and what is found."""
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "data" / "golden"
@@ -54,6 +61,35 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def stac_check(shared: Callable[[str], Path], tmp_path: Path) -> StacCheck:
+    """Return what stac-check finds, with the published schemas; skip where it is not installed."""
+    own = ROOT / ".venv" / "stac-check" / "bin" / "python"
+    python = os.environ.get("STAC_CHECK_PYTHON") or (str(own) if own.exists() else "")
+    if not python:
+        pytest.skip("stac-check is not installed (sh tests/stac/make_checker.sh)")
+    schemas = read_schemas(shared("schemas"))
+    folder = tmp_path / "schemas"
+    folder.mkdir()
+    for number, (uri, schema) in enumerate(schemas.items()):
+        (folder / f"{number}.json").write_text(json.dumps(schema | {"$id": uri}))
+
+    def check(documents: Mapping[str, str]) -> dict[str, Any]:
+        for name, text in documents.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        script = ROOT / "tests" / "stac" / "check_offline.py"
+        files = [tmp_path / name for name in documents]
+        answer = subprocess.run(
+            [python, script, folder, *files], capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stderr
+        found = json.loads(answer.stdout)
+        return {name: found[str(tmp_path / name)] for name in documents}
+
+    return check
 
 
 @pytest.fixture

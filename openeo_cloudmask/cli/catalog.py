@@ -20,11 +20,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="catalog")
 
 
-def build(folder: _Folder = Path("catalog")) -> None:
+def build(
+    folder: _Folder = Path("catalog"),
+    url: Annotated[
+        str | None, typer.Option(help="Address it is published at: adds links to themselves.")
+    ] = None,
+) -> None:
     """Write the catalog of all models in the registry; the same registry gives the same files."""
-    from openeo_cloudmask.stac.catalog import write_catalog
+    from openeo_cloudmask.stac.catalog import plan_catalog, write_catalog
 
-    written = write_catalog(folder)
+    written = write_catalog(folder, plan_catalog(url=url))
     typer.echo(f"{len(written)} files in {folder}")
 
 

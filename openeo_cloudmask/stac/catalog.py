@@ -10,13 +10,19 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pystac
 from pystac.layout import TemplateLayoutStrategy
 from pystac.stac_io import DefaultStacIO
 
 from openeo_cloudmask import assets
-from openeo_cloudmask.errors import CatalogError, MissingExtraError, OutputError
+from openeo_cloudmask.errors import (
+    CatalogError,
+    MissingExtraError,
+    OptionError,
+    OutputError,
+)
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX, packaged_onnx
 from openeo_cloudmask.models.registry import MODELS
@@ -51,19 +57,38 @@ class _Memory(DefaultStacIO):
     def write_text(self, dest: pystac.link.HREF, txt: str, *_: object, **__: object) -> None:
         self.files[str(dest).removeprefix(f"{_ROOT}/")] = txt
 
+    def link_to_themselves(self, url: str) -> None:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise OptionError(f"the catalog's address is {url!r}; expected an http(s) address")
+        for place, text in self.files.items():
+            content = json.loads(text)
+            kind = "application/geo+json" if content["type"] == "Feature" else "application/json"
+            link = {"rel": "self", "href": f"{url.rstrip('/')}/{place}", "type": kind}
+            content["links"].append(link)
+            self.files[place] = self.json_dumps(content)
 
-def plan_catalog(models: Mapping[str, ModelEntry] = MODELS) -> dict[str, str]:
+
+def plan_catalog(
+    models: Mapping[str, ModelEntry] = MODELS, *, url: str | None = None
+) -> dict[str, str]:
     """Return the text of every file of the catalog, by its path in there.
 
     The same registry, scores, UDF and process give the same texts.
 
+    Args:
+        models: what it holds.
+        url: where the catalog is published: every object links to itself there.
+
     Raises:
+        OptionError: ``url`` is no http(s) address.
         MissingExtraError: torch is not installed; the networks' parameters are counted with it.
     """
     memory = _Memory()
     catalog = build_catalog(models)
     catalog.normalize_hrefs(_ROOT, strategy=_LAYOUT)
     catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=memory)
+    if url is not None:
+        memory.link_to_themselves(url)
     shipped = {
         place: assets.path(name).read_text(encoding="utf-8") for place, name in SHIPPED.items()
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pystac
 
 from openeo_cloudmask.grid import WGS84, Grid
-from openeo_cloudmask.models.registry import MODELS
+from openeo_cloudmask.models.registry import MODELS, get_model
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.stac.catalog import build_catalog
 from openeo_cloudmask.stac.mask_item import MaskFile, MaskOrigin, build_mask_item
@@ -88,6 +88,7 @@ def _collection_example(catalog: pystac.Catalog, family: str) -> Json:
     content = collection.to_dict(include_self_link=False, transform_hrefs=False)
     kept = [link for link in content["links"] if link["rel"] == "license"]
     item = {"rel": "item", "href": f"./{_FAMILY_OF}", "type": "application/geo+json"}
+    item["title"] = get_model(MODEL_EXAMPLES[_FAMILY_OF]).title
     content["links"] = [*kept, item]
     return content
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -397,6 +398,18 @@ def test_stac_documents_are_valid_by_the_published_schemas(
     assert prefixes == {"file", "proj"}
     bands = {band["name"]: band for band in collection["summaries"]["bands"]}
     assert bands["B04"]["eo:common_name"] == "red"
+
+
+def test_stac_check_finds_the_results_valid(client: TestClient, stac_check: Any) -> None:
+    headers = _headers(client)
+    job_id = _create(client, headers)
+    _finish(client, job_id, about={"shape": [4, 4], "bbox": [1, 2, 3, 4], "bands": ["mask"]})
+    results = client.get(f"/jobs/{job_id}/results", headers=headers).json()
+    links = {link["rel"]: link["href"] for link in results["links"]}
+    assert client.get(links["self"]).json()["id"] == job_id  # to whoever has it
+    [found] = stac_check({"collection.json": json.dumps(results)}).values()
+    assert (found["valid"], found["error"]) == (True, "")
+    assert set(found["advice"]) <= {"check_thumbnail", "check_summaries"}
 
 
 def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(

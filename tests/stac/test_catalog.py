@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pystac
 import pytest
@@ -14,7 +15,7 @@ from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
-from openeo_cloudmask.errors import CatalogError, OutputError
+from openeo_cloudmask.errors import CatalogError, OptionError, OutputError
 from openeo_cloudmask.models import MODELS
 from openeo_cloudmask.stac.catalog import (
     CATALOG_ID,
@@ -251,3 +252,33 @@ def test_schemas_that_are_missing_are_all_named() -> None:
     missing = declared - set(read_schemas(None))
     assert len(missing) > 1
     assert all(uri in str(told.value) for uri in missing)
+
+
+def test_stac_check_finds_a_published_catalog_valid(stac_check: Any) -> None:
+    pytest.importorskip("torch")  # the networks' parameters are counted
+    models = {name: MODELS[name] for name in ("mini", "hollstein", "UNetMobV2_V2")}
+    planned = plan_catalog(models, url="https://masks.example/models/") | plan_examples()
+    documents = {place: text for place, text in planned.items() if not place.startswith("assets/")}
+    # A model belongs to no day and to all places, and MLM alone has twenty fields.
+    of_models = {"datetime_null", "bloated_metadata", "check_bbox_antimeridian"}
+    # Published models and products have capital letters in their names.
+    names = {"searchable_identifiers"}
+    for place, found in stac_check(documents).items():
+        assert (place, found["valid"], found["error"]) == (place, True, "")
+        content = json.loads(documents[place])
+        # Examples lie in one folder under names of their own; they are published nowhere.
+        example = {"check_item_id", "check_links_self"} if "/" not in place else set()
+        example -= {"check_links_self"} if place == "catalog.json" else set()
+        expected = of_models | names if content["type"] == "Feature" else set()
+        if place == "item-mask.json":  # a northern latitude may be less than its longitude
+            expected = {"geometry_coordinates_order", *names}
+        assert set(found["advice"]) <= expected | example, place
+        links = {link["rel"]: link["href"] for link in content["links"]}
+        if "/" in place:
+            assert links["self"] == f"https://masks.example/models/{place}"
+
+
+def test_a_catalogs_address_is_one() -> None:
+    pytest.importorskip("torch")
+    with pytest.raises(OptionError, match=r"address is 'models/'; expected an http"):
+        plan_catalog({"hollstein": MODELS["hollstein"]}, url="models/")

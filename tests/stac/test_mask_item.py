@@ -94,6 +94,20 @@ def test_a_mask_item_is_valid_and_says_how_it_was_made(
     assert MaskOptions(**fields.parameters) == options
 
 
+def test_stac_check_finds_a_fresh_mask_item_valid(write_mask: Write, stac_check: Any) -> None:
+    item = describe_mask(
+        write_mask(_values()),
+        MaskOptions(model="hollstein"),
+        item_id="a-mask",
+        time=TIME,
+        origin=MaskOrigin(model_href="https://example.org/hollstein.json"),
+    )
+    text = json.dumps(item.to_dict(include_self_link=False))
+    [found] = stac_check({"a-mask.json": text}).values()
+    assert (found["valid"], found["error"]) == (True, "")
+    assert not found["advice"]
+
+
 def test_its_rectangle_is_where_rasterio_says(write_mask: Write) -> None:
     item = describe_mask(
         write_mask(_values()), MaskOptions(model="hollstein"), item_id="m", time=TIME

@@ -73,7 +73,8 @@ def download(
         raise ApiError("FileNotFound", f"the file {name!r} does not exist")
     if _is_item(found):
         content = b"".join(state.storage.read(job.stored_at, name, 0, found["size"]))
-        item = _signed_item(json.loads(content), job, state, state.base_url(request), int(expires))
+        base = state.base_url(request)
+        item = _signed_item(json.loads(content), name, job, state, base, int(expires))
         return JSONResponse(item, media_type=ITEM_TYPE)
     path = state.storage.local_path(job.stored_at, name)
     if path is not None:
@@ -153,10 +154,9 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     dates = sorted({d for item in files for d in item["about"].get("dates", [])})
     bbox = boxes[0] if boxes else [-180.0, -90.0, 180.0, 90.0]
     interval = [dates[0], dates[-1]] if dates else [None, None]
-    links = [
-        {"rel": "canonical", "href": _link(state, base, job.id, _DOCUMENT, expires),
-         "type": "application/json"},
-    ]  # fmt: skip
+    own = {"href": _link(state, base, job.id, _DOCUMENT, expires), "type": "application/json",
+           "title": job.title or f"Results of {job.id}"}  # fmt: skip
+    links = [{"rel": "canonical", **own}, {"rel": "self", **own}]
     links += [
         {"rel": "item", "href": _link(state, base, job.id, item["name"], expires),
          "type": ITEM_TYPE, "title": item["name"]}
@@ -196,19 +196,20 @@ def _is_item(file: dict[str, Any]) -> bool:
 
 
 def _signed_item(
-    item: dict[str, Any], job: Job, state: State, base: str, expires: int
+    item: dict[str, Any], name: str, job: Job, state: State, base: str, expires: int
 ) -> dict[str, Any]:
     """Return an item whose assets are signed links, for as long as the link to itself is valid."""
     names = {file["name"] for file in job.files or []}
     for asset in item.get("assets", {}).values():
-        name = str(asset.get("href", "")).removeprefix("./")
-        if name in names:
-            asset["href"] = _link(state, base, job.id, name, expires)
+        file = str(asset.get("href", "")).removeprefix("./")
+        if file in names:
+            asset["href"] = _link(state, base, job.id, file, expires)
     collection = _link(state, base, job.id, _DOCUMENT, expires)
     item["collection"] = job.id
     item["links"] = [
         *(link for link in item.get("links", []) if link.get("rel") not in ("collection", "self")),
         {"rel": "collection", "href": collection, "type": "application/json"},
+        {"rel": "self", "href": _link(state, base, job.id, name, expires), "type": ITEM_TYPE},
     ]
     return item
 
