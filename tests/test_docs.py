@@ -24,6 +24,7 @@ from openeo.internal.graph_building import PGNode
 import openeo_cloudmask as cm
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import PUBLISHED
+from openeo_cloudmask.evaluation.labelled import LabelledScene
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -256,6 +257,29 @@ def test_returns_are_prose():
             r"\n *Returns:\n *(.+?)(?:\n\n|$)", getattr(cm, name).__doc__ or "", re.DOTALL
         )
         assert found is None or ": " not in " ".join(found[1].split()), name
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def test_real_scenes_are_shown_with_their_source(monkeypatch):
+    script = load_script("docs/tools/real_pictures.py")
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for name in script.PICTURES:
+        size = (ROOT / "docs" / "images" / name).stat().st_size
+        assert 10_000 < size < 250_000, name
+        shown = [text for text in texts.values() if f"images/{name})" in text]
+        assert shown, name
+        for text in shown:
+            assert re.search(r"USGS L8\s+Biome.*public domain", text, re.DOTALL), name
+    scene = cm.simulate(3, size=64)
+    labelled = LabelledScene(
+        name="any_1", sensor="sentinel-2-l1c", bands=scene.band_names, cube=scene.cube,
+        label=scene.truth, pixel_m=10, shadow_labelled=True, thin_labelled=True,
+    )  # fmt: skip
+    monkeypatch.setattr(script, "OTHER", "hollstein")
+    row = script.draw_row(labelled, "Title", None)
+    assert script.stack([row, row]).size == (script.WIDTH_PX, 2 * row.height)
 
 
 # --- commands -----------------------------------------------------------------------------------

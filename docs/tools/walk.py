@@ -1,11 +1,13 @@
-"""Walk README and start page as a newcomer does: line by line, in a fresh clone.
+"""Walk README, start page and the start of every other page as a newcomer does, in fresh clones.
 
     python docs/tools/walk.py [ENVIRONMENT]
 
 ENVIRONMENT is a virtual environment with the package, by default ``.venv`` of the checkout: what
-``make demo`` sets up. It stands for the one that the pages have their reader make. Lines that need
-the reader's own data, an account or a network, or that never end, are left out and listed. (The
-programs of all pages are run by ``tests/test_docs.py``.)
+``make demo`` sets up. It stands for the one that the pages have their reader make. README and start
+page are walked line by line, of the other pages the first block of commands or Python. A server has
+to say its address, and is stopped then. Lines that need the reader's own data, an account or a
+network are left out and listed, and so is every page of which nothing can be run. (The programs of
+all pages are run by ``tests/test_docs.py``.)
 """
 
 # ruff: noqa: S603, S607 - the commands are those of the pages
@@ -17,55 +19,114 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "docs/index.md")
-LEAST_LINES = 7
-"""Fewer that are run mean that the pages or this script have lost their way."""
+WHOLE = ("README.md", "docs/index.md")
+FOLDERS = ("docs/*.md", "*.md", "udf/*.md", "stac_extension/*.md", "docker/*.md")
+LEAST_LINES, LEAST_STARTS = 7, 8
+"""Fewer lines of the whole pages, or starts of others, that are run mean that the pages or this
+script have lost their way."""
 LEFT_OUT = (
-    (r"-m venv\b|\bpip install\b", "the environment is there"),
+    (r"-m venv\b|\bpip install\b|^make install\b", "the environment is there"),
     (r"^make |^cloudmask demo$", "run on its own"),
+    (r"\bdocker |^npm ", "other programs"),
     (r"\.\.\.\.|\b[A-Z]{4,}\b(?!_)", "the reader's own data"),
-    (r"\bserve\b|\bviewer\b|https?://", "a server or a network"),
+    (r"\breferences (?:download|fetch)\b|https?://|&$", "a server or a network"),
 )
-"""What a line has in it -> why it is left out."""
+"""What a command has in it -> why it is left out."""
+CONNECTS = re.compile(r"\bopeneo\.connect\(|\bClient\.open\(")
+SERVERS = re.compile(r"^cloudmask (?:serve|viewer)\b")
+SERVER_SECONDS = 120
+LANGUAGES = ("sh", "bash", "console", "python")
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def main() -> int:
     """Run the lines; the exit status is 1 where one fails."""
     given = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".venv").resolve()
-    begin, ran, left, last = time.monotonic(), 0, 0, ""
+    begin, ran, silent = time.monotonic(), {}, []
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder)
-        for page, language, line in lines():
-            if page != last:  # a reader begins with a page, not with what another one made
-                clone, last = fresh_clone(Path(folder) / Path(page).stem, given), page
-                env = {**os.environ, "PATH": f"{given / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-            reason = why_not(line, clone)
-            shown = line.strip().splitlines()[0]
-            if reason is not None:
-                left += 1
-                print(f"left out  {page}: {shown}  ({reason})", flush=True)
-                continue
-            command = [str(given / "bin" / "python"), "-c", line]
-            if language != "python":
-                command = ["bash", "-c", line]
-            start = time.monotonic()
+        for page in pages():
+            clone = fresh_clone(Path(folder) / page.replace("/", "-"), given)
+            try:
+                ran[page] = walk(page, clone, environment(given, clone))
+            except RuntimeError as err:
+                print(f"FAILS     {err}")
+                return 1
+            if not ran[page] and any(lines(page)):
+                silent.append(page)
+    print(f"nothing to run at the start of: {', '.join(silent)}")
+    whole = sum(ran[page] for page in WHOLE)
+    starts = sum(count > 0 for page, count in ran.items() if page not in WHOLE)
+    seconds = time.monotonic() - begin
+    print(f"{whole} lines of {' and '.join(WHOLE)}, starts of {starts} more pages, {seconds:.0f} s")
+    return 0 if whole >= LEAST_LINES and starts >= LEAST_STARTS else 1
+
+
+def pages() -> list[str]:
+    """Return README, start page, and all other pages."""
+    found = {path.relative_to(ROOT).as_posix() for item in FOLDERS for path in ROOT.glob(item)}
+    return [*WHOLE, *sorted(found - set(WHOLE))]
+
+
+def environment(given: Path, clone: Path) -> dict[str, str]:
+    """Return the variables of a reader who is in the environment, and has a home of their own."""
+    path = f"{given / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    home = {"HOME": str(clone.parent), "OPENEO_CLOUDMASK_PASSWORD": "walk-through"}
+    return {**os.environ, **home, "PATH": path}
+
+
+def walk(page: str, clone: Path, env: dict[str, str]) -> int:
+    """Return how many lines of a page were run.
+
+    Raises:
+        RuntimeError: one fails.
+    """
+    ran = 0
+    for language, line in lines(page):
+        shown = f"{page}: {line.strip().splitlines()[0]}"
+        if (reason := why_not(language, line, clone)) is not None:
+            print(f"left out  {shown}  ({reason})", flush=True)
+            continue
+        start = time.monotonic()
+        if SERVERS.match(line):
+            said = serve(line, clone, env)
+        else:
+            command = ["python", "-c", line] if language == "python" else ["bash", "-c", line]
             done = subprocess.run(
                 command, cwd=clone, env=env, timeout=300, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
-            if done.returncode:
-                print(f"FAILS     {page}: {shown}\n{done.stdout[-3000:]}")
-                return 1
-            ran += 1
-            print(f"works     {page}: {shown}  ({time.monotonic() - start:.1f} s)", flush=True)
-    print(f"{ran} run, {left} left out, {time.monotonic() - begin:.0f} s")
-    return 0 if ran >= LEAST_LINES else 1
+            said = done.stdout if done.returncode else None
+        if said is not None:
+            raise RuntimeError(f"{shown}\n{said[-3000:]}")
+        ran += 1
+        print(f"works     {shown}  ({time.monotonic() - start:.1f} s)", flush=True)
+    return ran
+
+
+def serve(line: str, clone: Path, env: dict[str, str]) -> str | None:
+    """Start a server, stop it when it has said its address; what it said where it does not."""
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {line}"], cwd=clone, env=env, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    timer = threading.Timer(SERVER_SECONDS, process.kill)
+    timer.start()
+    said = []
+    for text in process.stdout or ():
+        said.append(text)
+        if "http://" in text:
+            break
+    timer.cancel()
+    alive = process.poll() is None
+    process.terminate()
+    process.wait(timeout=60)
+    return None if alive else "".join(said)
 
 
 def fresh_clone(place: Path, environment: Path) -> Path:
@@ -78,22 +139,25 @@ def fresh_clone(place: Path, environment: Path) -> Path:
     return place
 
 
-def why_not(line: str, clone: Path) -> str | None:
+def why_not(language: str, line: str, clone: Path) -> str | None:
     """Return why a line is left out, or None where it is to be run."""
+    if language == "python":
+        return "an account or a server" if CONNECTS.search(line) else None
     inputs = re.findall(r"[^\s\"']+\.(?:tif|nc|zarr|zip|npz|tgz|onnx|yaml)\b", line)
     if inputs and not (clone / inputs[0]).exists():
         return "the reader's own data"
     return next((reason for what, reason in LEFT_OUT if re.search(what, line)), None)
 
 
-def lines() -> Iterator[tuple[str, str, str]]:
-    """Yield (page, language, command or program) in the order of the pages."""
-    for page in PAGES:
-        for language, code in _FENCE.findall((ROOT / page).read_text(encoding="utf-8")):
-            if language in ("sh", "bash", "console"):
-                yield from ((page, language, line) for line in commands(code, language))
-            elif language == "python":
-                yield page, language, code
+def lines(page: str) -> Iterator[tuple[str, str]]:
+    """Yield (language, command or program): all of a whole page, the first block of another."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = [item for item in _FENCE.findall(text) if item[0] in LANGUAGES]
+    for language, code in blocks if page in WHOLE else blocks[:1]:
+        if language == "python":
+            yield language, code
+        else:
+            yield from ((language, line) for line in commands(code, language))
 
 
 def commands(code: str, language: str) -> Iterator[str]:
