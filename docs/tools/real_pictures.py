@@ -4,9 +4,9 @@
 
 SCENES holds labelled scenes as ``cloudmask evaluate`` reads them (``.npz``); those named in
 ``PICTURES`` are crops of USGS L8 Biome, which is in the public domain. ``--masks`` are those that
-``cloudmask train mini ... --folds`` left: of each scene one by weights that had not seen it. Without
-them the picture shows ``mini`` as it is in the package, which was trained on these scenes, and says
-so. Masks are made here; nothing is drawn from memory.
+``cloudmask train mini ... --folds`` left: of each scene one by weights that had not seen it.
+Without them the picture shows ``mini`` as it is in the package, which was trained on these scenes,
+and says so. Masks are made here; nothing is drawn from memory.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ FOLDERS = ("docs/*.md", "*.md", "udf/*.md", "stac_extension/*.md", "docker/*.md"
 LEAST_LINES, LEAST_STARTS = 7, 8
 """Fewer lines of the whole pages, or starts of others, that are run mean that the pages or this
 script have lost their way."""
+OWN_DATA = "the reader's own data"
 LEFT_OUT = (
     (r"-m venv\b|\bpip install\b|^make install\b", "the environment is there"),
     (r"^make |^cloudmask demo$", "run on its own"),
-    (r"\bdocker |^npm ", "other programs"),
-    (r"\.\.\.\.|\b[A-Z]{4,}\b(?!_)", "the reader's own data"),
+    (r"\bdocker\b|^npm |^export ", "other programs"),
+    (r"\.\.\.\.|\b[A-Z]{4,}\b(?!_)", OWN_DATA),
     (r"\breferences (?:download|fetch)\b|https?://|&$", "a server or a network"),
 )
 """What a command has in it -> why it is left out."""
@@ -143,10 +144,16 @@ def why_not(language: str, line: str, clone: Path) -> str | None:
     """Return why a line is left out, or None where it is to be run."""
     if language == "python":
         return "an account or a server" if CONNECTS.search(line) else None
-    inputs = re.findall(r"[^\s\"']+\.(?:tif|nc|zarr|zip|npz|tgz|onnx|yaml)\b", line)
+    plain = re.sub(r"\s#.*", "", line)
+    inputs = re.findall(r"[^\s\"']+\.(?:tif|nc|zarr|zip|npz|tgz|onnx|yaml)\b", plain)
     if inputs and not (clone / inputs[0]).exists():
-        return "the reader's own data"
-    return next((reason for what, reason in LEFT_OUT if re.search(what, line)), None)
+        return OWN_DATA
+    there = [word for word in plain.split() if re.match(r"[\w*]", word) and any(clone.glob(word))]
+    for what, reason in LEFT_OUT:
+        words = [word for word in plain.split() if reason != OWN_DATA or word not in there]
+        if re.search(what, " ".join(words)):
+            return reason
+    return None
 
 
 def lines(page: str) -> Iterator[tuple[str, str]]:
