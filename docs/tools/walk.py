@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +53,9 @@ def main() -> int:
     begin, ran, silent = time.monotonic(), {}, []
     with tempfile.TemporaryDirectory() as folder:
         for page in pages():
-            clone = fresh_clone(Path(folder) / page.replace("/", "-"), given)
+            clone = Path(folder) / page.replace("/", "-")
             try:
-                ran[page] = walk(page, clone, environment(given, clone))
+                ran[page] = walk(page, clone, given)
             except RuntimeError as err:
                 print(f"FAILS     {err}")
                 return 1
@@ -81,16 +82,20 @@ def environment(given: Path, clone: Path) -> dict[str, str]:
     return {**os.environ, **home, "PATH": path}
 
 
-def walk(page: str, clone: Path, env: dict[str, str]) -> int:
-    """Return how many lines of a page were run.
+def walk(page: str, clone: Path, given: Path) -> int:
+    """Return how many lines of a page were run, in a clone that is made for the first of them.
 
     Raises:
         RuntimeError: one fails.
     """
-    ran = 0
+    ran, env = 0, environment(given, clone)
     for language, line in lines(page):
         shown = f"{page}: {line.strip().splitlines()[0]}"
-        if (reason := why_not(language, line, clone)) is not None:
+        reason = why_not(language, line, clone if clone.exists() else ROOT)
+        if reason is None and not clone.exists():
+            fresh_clone(clone, given)
+            reason = why_not(language, line, clone)
+        if reason is not None:
             print(f"left out  {shown}  ({reason})", flush=True)
             continue
         start = time.monotonic()
@@ -111,33 +116,40 @@ def walk(page: str, clone: Path, env: dict[str, str]) -> int:
 
 
 def serve(line: str, clone: Path, env: dict[str, str]) -> str | None:
-    """Start a server, stop it when it has said its address; what it said where it does not."""
+    """Start a server and stop it when it answers where it says; return what it said if not."""
     process = subprocess.Popen(
         ["bash", "-c", f"exec {line}"], cwd=clone, env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     timer = threading.Timer(SERVER_SECONDS, process.kill)
     timer.start()
-    said = []
+    said, answers = [], False
     for text in process.stdout or ():
         said.append(text)
-        if "http://" in text:
+        if address := re.search(r"http://[\w.:-]+", text):
+            answers = _answers(address[0])
             break
     timer.cancel()
-    alive = process.poll() is None
     process.terminate()
     process.wait(timeout=60)
-    return None if alive else "".join(said)
+    return None if answers else "".join(said)
 
 
-def fresh_clone(place: Path, environment: Path) -> Path:
-    """Return a copy of the checkout as committed, or, where it has no history, as it lies there."""
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10):  # noqa: S310 - http, by the caller
+            return True
+    except OSError:
+        return False
+
+
+def fresh_clone(place: Path, given: Path) -> None:
+    """Make a copy of the checkout as committed, or, where it has no history, as it lies there."""
     cloned = subprocess.run(["git", "clone", "--quiet", ROOT, place], check=False)
     if cloned.returncode:
         skipped = shutil.ignore_patterns(".git", ".venv", "*.tif", "__pycache__", "demo", "site")
         shutil.copytree(ROOT, place, ignore=skipped)
-    (place / ".venv").symlink_to(environment)
-    return place
+    (place / ".venv").symlink_to(given)
 
 
 def why_not(language: str, line: str, clone: Path) -> str | None:
@@ -146,9 +158,9 @@ def why_not(language: str, line: str, clone: Path) -> str | None:
         return "an account or a server" if CONNECTS.search(line) else None
     plain = re.sub(r"\s#.*", "", line)
     inputs = re.findall(r"[^\s\"']+\.(?:tif|nc|zarr|zip|npz|tgz|onnx|yaml)\b", plain)
-    if inputs and not (clone / inputs[0]).exists():
-        return OWN_DATA
     there = [word for word in plain.split() if re.match(r"[\w*]", word) and any(clone.glob(word))]
+    if inputs and not there:
+        return OWN_DATA
     for what, reason in LEFT_OUT:
         words = [word for word in plain.split() if reason != OWN_DATA or word not in there]
         if re.search(what, " ".join(words)):

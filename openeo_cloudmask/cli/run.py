@@ -27,22 +27,23 @@ def register(app: typer.Typer) -> None:
 
 def run(
     sources: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="INPUT...",
             help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), a folder of "
             "bands, GeoTIFF, COG, NetCDF or Zarr; one or several. Also the https:// or s3:// "
             "address of a raster, or the s3:// address of a folder.",
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path,
         typer.Argument(
             metavar="OUTPUT",
+            show_default=False,
             help="The mask, a cloud optimized GeoTIFF (.tif); or a folder, which gets "
             "NAME_mask.tif for each scene.",
         ),
-    ],
+    ] = Path(),
     runtime: Annotated[
         str,
         typer.Option(
@@ -67,6 +68,13 @@ def run(
     ] = None,
     date: Annotated[
         str | None, typer.Option(help="Which date of a NetCDF that has several.")
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option(
+            help="Coordinate reference system of an input that has coordinates and does not say "
+            "theirs, e.g. EPSG:32632."
+        ),
     ] = None,
     assume: Annotated[
         list[str] | None,
@@ -122,10 +130,11 @@ def run(
         offset=offset,
         granule=granule,
         date=date,
+        crs=crs,
         ungeoreferenced=ungeoreferenced,
     )
-    into_folder = len(sources) > 1 or output.is_dir()
-    pairs = plan_outputs([parse_source(text) for text in sources], output)
+    pairs = plan_outputs([parse_source(text) for text in sources or ()], output)
+    into_folder = len(pairs) > 1 or output.is_dir()
     get_model(chosen.model)  # a wrong name is an error before anything is read
     said: set[str] = set()
 

@@ -40,9 +40,16 @@ def plan_outputs(sources: Sequence[Source], output: Path) -> list[tuple[Source, 
     """Return each scene with the file of its mask: ``output``, or a file in that folder.
 
     Raises:
-        OptionError: ``output`` is a file and there are several scenes, or two scenes have one name.
+        OptionError: there is no scene, there are several and ``output`` is a file, or two have one
+            name.
         OutputError: the folder cannot be made.
     """
+    if not sources:
+        given = f"only {output} is" if output.name else "no path is"
+        raise OptionError(
+            f"{given} given; expected INPUT and OUTPUT, e.g. cloudmask run "
+            f"{output if output.name else 'scene.tif'} {output.stem or 'scene'}_mask.tif"
+        )
     if len(sources) == 1 and not output.is_dir():
         return [(sources[0], output)]
     if output.suffix.lower() in (".tif", ".tiff") or output.is_file():

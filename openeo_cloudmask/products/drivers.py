@@ -124,6 +124,18 @@ def shown(name: object) -> str:
     return re.sub(r"(?<=[^\s?])\?[^\s'\"?]*=[^\s'\"]*", "", str(name))
 
 
+_OTHERS = (
+    (b"\xff\xd8\xff", ". It is a picture (JPEG), which holds no reflectance"),
+    (b"\x89PNG", ". It is a picture (PNG), which holds no reflectance"),
+    (b"<!DOCTYPE html", ". It is a web page, perhaps that of a login: download it again"),
+    (b"<html", ". It is a web page, perhaps that of a login: download it again"),
+    (b"PK", ". It is a zip archive: name it .zip, or unpack it"),
+    (b"CDF", ". It is a NetCDF file: name it .nc"),
+    (b"\x89HDF", ". It is a NetCDF or HDF5 file: name it .nc if it is NetCDF"),
+)
+"""How files begin that people take for rasters, and what is said of them."""
+
+
 def _hint(name: str) -> str:
     if name.startswith("/vsis3/"):
         return f". {S3_HINT}"
@@ -133,7 +145,7 @@ def _hint(name: str) -> str:
     except OSError:
         return ""
     if b"<VRTDataset" not in start:
-        return ""
+        return next((says for magic, says in _OTHERS if start.lstrip().startswith(magic)), "")
     return (
         ". It is a VRT, which reads other files; write their pixels to a file: "
         f"gdal_translate {Path(name).name} {Path(name).stem}.tif"

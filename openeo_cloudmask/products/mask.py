@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
-from openeo_cloudmask.errors import BandError, OutputError, ProductError, SensorError
+from openeo_cloudmask.errors import (
+    BandError,
+    OptionError,
+    OutputError,
+    ProductError,
+    SensorError,
+)
 from openeo_cloudmask.inference import Detector, Progress
 from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.models import ModelEntry, ModelInput, get_model, select_input
@@ -25,6 +32,7 @@ from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.ahead import ReadAhead
 from openeo_cloudmask.products.cog import check_output, open_percentages, write_cog
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
@@ -44,6 +52,8 @@ class ReadOptions:
     offset: float | None = None
     granule: str | None = None
     date: str | None = None
+    crs: str | None = None
+    """Coordinate reference system of an input that has coordinates and does not say theirs."""
     ungeoreferenced: bool = False
     """Whether an input without georeference is masked too; its mask then has none either."""
 
@@ -255,15 +265,16 @@ def _check_georeference(scene: Scene, source: Source, read: ReadOptions) -> None
         return
     raise ProductError(
         f"{source} has no georeference, so its mask would lie nowhere; expected a coordinate "
-        "reference system and a position. To mask it all the same pass --ungeoreferenced "
-        "(ungeoreferenced=True)"
+        "reference system and a position. "
+        + ("" if scene.grid.transform is None else "If you know the system: --crs EPSG:... . ")
+        + "To mask it all the same pass --ungeoreferenced (ungeoreferenced=True)"
     )
 
 
 def _open(source: Source, sensor: str | None, options: MaskOptions, read: ReadOptions) -> Scene:
     scale = options.scale if read.scale is None and options.scale != 1 else read.scale
     offset = options.offset if read.offset is None and options.offset != 0 else read.offset
-    return open_product(
+    scene = open_product(
         source,
         sensor=sensor,
         scale=scale,
@@ -272,6 +283,18 @@ def _open(source: Source, sensor: str | None, options: MaskOptions, read: ReadOp
         granule=read.granule,
         date=read.date,
         layers=get_model(options.model).layers,
+    )
+    return scene if read.crs is None else _with_crs(scene, source, parse_crs(read.crs))
+
+
+def _with_crs(scene: Scene, source: Source, crs: CRS) -> Scene:
+    if scene.grid.crs is None and scene.grid.transform is not None:
+        return replace(scene, grid=replace(scene.grid, crs=crs))
+    scene.close()
+    raise OptionError(
+        f"a coordinate reference system is given, but {source} "
+        + ("has no coordinates" if scene.grid.crs is None else f"says its own, {scene.grid.crs}")
+        + "; leave it out"
     )
 
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_DEGREES = (("lat", "lon"), ("latitude", "longitude"))
+"""Dimensions that are degrees by their names: of WGS 84, as GDAL takes them."""
+
+
 def open_netcdf_scene(
     path: Path,
     *,
@@ -133,21 +137,34 @@ class _ArraySource:
 def _open(path: Path) -> xr.Dataset:
     import xarray as xr
 
-    zarr = path.is_dir()
-    (refuse_pickles if zarr else _refuse_references)(path)
+    zarr, engine = path.is_dir(), _engine(path)
+    if engine != "scipy":
+        (refuse_pickles if zarr else _refuse_references)(path)
     try:
         with warnings.catch_warnings():
             # Zarr without consolidated metadata is as good, only slower to open.
             warnings.filterwarnings("ignore", message=".*consolidated", category=RuntimeWarning)
-            return xr.open_dataset(path, engine="zarr" if zarr else "h5netcdf", chunks=None)
+            return xr.open_dataset(path, engine=engine, chunks=None)
     except ImportError as err:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
-    except (OSError, ValueError, KeyError) as err:
+    except (OSError, ValueError, LookupError, TypeError) as err:
         if "unrecognized engine" in str(err):
             raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
-        raise ProductError(
-            f"cannot read {path} as {'Zarr' if zarr else 'NetCDF-4'}: {err}"
-        ) from err
+        raise ProductError(f"cannot read {path} as {'Zarr' if zarr else 'NetCDF'}: {err}") from err
+
+
+def _engine(path: Path) -> str:
+    """Return what reads it; NetCDF 3, which xarray writes where it has nothing else, needs scipy.
+
+    Such a file holds its own values: the format knows no others.
+    """
+    if path.is_dir():
+        return "zarr"
+    try:
+        with path.open("rb") as file:
+            return "scipy" if file.read(4) in (b"CDF\x01", b"CDF\x02") else "h5netcdf"
+    except OSError as err:
+        raise ProductError(f"cannot read {path}: {err}") from err
 
 
 def _refuse_references(path: Path) -> None:
@@ -237,7 +254,10 @@ def _read_grid(dataset: xr.Dataset, plane: xr.DataArray) -> tuple[Grid, bool]:
     flip = down.step > 0
     if flip:
         down = Axis(down.first + down.step * (height - 1), -down.step)
-    return grid_of_axes(down, across, (height, width), _read_crs(dataset)), flip
+    crs = _read_crs(dataset)
+    if crs is None and (str(y).lower(), str(x).lower()) in _DEGREES:
+        crs = CRS.from_epsg(4326)
+    return grid_of_axes(down, across, (height, width), crs), flip
 
 
 def _read_crs(dataset: xr.Dataset) -> CRS | None:

@@ -15,6 +15,7 @@ from openeo_cloudmask.products.files import (
     ProductFiles,
     open_files,
 )
+from openeo_cloudmask.products.safe import find_product_around
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.sensors import Sensor, resolve_sensor
 
@@ -78,6 +79,8 @@ def open_product(
 
         _refuse(where, "a raster", granule=granule, date=date)
         return open_raster_scene(where, sensor=wanted, scale=scale, offset=offset, bands=bands)
+    if scale is None and isinstance(where, Path):
+        _refuse_part(where)
     scene = _open_bands(files, wanted, scale, offset, bands)
     if scene is not None:
         _refuse(where, "a folder of bands", granule=granule, date=date)
@@ -100,6 +103,19 @@ def _open_elsewhere(where: Address) -> ProductFiles | None:
             "2000, or of a folder of a bucket (s3://), or a download of it"
         )
     return BucketFiles(where) if folder else None
+
+
+def _refuse_part(folder: Path) -> None:
+    """Make sure that a folder is not one inside a SAFE, whose metadata lie further up.
+
+    Raises:
+        ProductError: it is; its counts would be read without the product's offset.
+    """
+    if (product := find_product_around(folder)) is not None:
+        raise ProductError(
+            f"{folder} is a part of the product {product}, whose metadata say how counts become "
+            f"reflectance; expected the whole product: {product}"
+        )
 
 
 def _with_layers(scene: Scene, files: ProductFiles, layers: Sequence[str]) -> Scene:
@@ -159,10 +175,12 @@ def _open_files(
     if find_mtl(files) is not None:
         _refuse(where, "a Landsat product", granule=granule)
         return open_landsat_scene(files, bands=bands)
+    packed = [name for name in files.names if name.lower().endswith(ARCHIVE_SUFFIXES)]
     raise ProductError(
         f"{where} is no product this package knows: it has neither a MTD_MSIL1C.xml or "
         "MTD_MSIL2A.xml (Sentinel-2 SAFE), nor a *_MTL.txt, .json or .xml (Landsat Level-1), nor "
         "files named by their bands (B02.tif, ..._SR_B2.TIF, red.tif)"
+        + (f". It holds the archive {packed[0]}: unpack it" if packed else "")
     )
 
 

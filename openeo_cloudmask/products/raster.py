@@ -13,10 +13,11 @@ from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.layers import layer_of_file
 from openeo_cloudmask.products.resample import AxisMap
+from openeo_cloudmask.products.safe import find_product_around
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import Fill, Plane, RasterStack, raster_grid
 from openeo_cloudmask.products.xml import parse_percent
-from openeo_cloudmask.sensors import Band, Sensor, band_decoder, find_layer
+from openeo_cloudmask.sensors import SENSORS, Band, Sensor, band_decoder, find_layer
 
 CLOUD_TAG = "CLOUD_COVER"
 """Tag of a file that says how much of it clouds cover, in percent."""
@@ -63,17 +64,17 @@ def open_raster_scene(
             raise ProductError(
                 f"{path} holds values of type {dataset.dtypes[0]}; expected numbers of bands"
             )
-        numbers = [
-            number
-            for number, colour in enumerate(dataset.colorinterp, start=1)
-            if colour.name != "alpha"
-        ]
+        alpha = _find_alpha(dataset, bands)
+        numbers = [number for number in range(1, dataset.count + 1) if number != alpha]
         labels = _name_bands(path, [dataset.descriptions[n - 1] for n in numbers], bands)
         planes = [
             _plane(dataset, opened, number, scale=scale, offset=offset, band=_find(sensor, label))
             for number, label in zip(numbers, labels, strict=True)
         ]
-        masked = any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
+        masked = any(
+            MaskFlags.per_dataset in flags and (alpha is not None or MaskFlags.alpha not in flags)
+            for flags in dataset.mask_flag_enums
+        )
         return Scene(
             source=RasterStack(planes, Fill(mask_path=opened if masked else None)),
             grid=raster_grid(dataset),
@@ -84,10 +85,34 @@ def open_raster_scene(
                 "format": dataset.driver,
                 "cloud_cover": parse_percent(dataset.tags().get(CLOUD_TAG)),
             },
-            missing_hint="" if bands or any(dataset.descriptions) else NAMELESS_HINT,
+            missing_hint=_hint(path, named=bool(bands or any(dataset.descriptions))),
         )
     finally:
         dataset.close()
+
+
+def _hint(path: Source, *, named: bool) -> str:
+    """Return what is said where a band is missing."""
+    product = None if isinstance(path, Address) else find_product_around(path)
+    if product is not None:
+        return f"It is one file of the product {product}: mask that"
+    return "" if named else NAMELESS_HINT
+
+
+def _find_alpha(
+    dataset: Any,  # noqa: ANN401 - rasterio has no types
+    bands: Sequence[str] | None,
+) -> int | None:
+    """Return the number of the alpha band, or None.
+
+    GDAL calls the fourth band of 8 bits alpha, whatever it holds: one that is named is a band.
+    """
+    for number, colour in enumerate(dataset.colorinterp, start=1):
+        if colour.name == "alpha":
+            name = dataset.descriptions[number - 1]
+            named = name and any(sensor.knows(name) for sensor in SENSORS.values())
+            return None if named or len(bands or ()) == dataset.count else number
+    return None
 
 
 def _name_bands(

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -37,6 +37,8 @@ _MAIN = re.compile(r"(MTD_MSIL(1C|2A)|S2._(OPER|USER)_MTD_SAFL(1C|2A)_.*)\.xml",
 _GRANULE_METADATA = re.compile(r"(MTD_TL|S2._.*_MTD_L(1C|2A)_TL_.*)\.xml", re.IGNORECASE)
 _IMAGE = re.compile(r".*_(B\d[\dA])(?:_(\d\d)m)?\.(?:jp2|tiff?)", re.IGNORECASE)
 OUTPUT_M = 10
+_DEPTH = 5
+"""Folders above a file of a SAFE: R10m, IMG_DATA, the granule, GRANULE, the SAFE itself."""
 _QUANTIFICATION = (100.0, 1e6)
 """Counts of reflectance 1 that can be meant; published products have 1000 or 10000."""
 _LARGEST_DN = 65535
@@ -81,6 +83,17 @@ def find_safe_metadata(files: ProductFiles) -> str | None:
         folders = ", ".join(str(PurePosixPath(name).parent) for name in found)
         raise ProductError(f"{files.where} holds {len(found)} products: {folders}; choose one")
     return found[0] if found else None
+
+
+def find_product_around(path: Path) -> Path | None:
+    """Return the SAFE that a file or folder of this machine lies in, or None."""
+    for folder in list(path.absolute().parents)[:_DEPTH]:
+        try:
+            if any(_MAIN.fullmatch(item.name) for item in folder.iterdir()):
+                return folder
+        except OSError:
+            return None
+    return None
 
 
 def open_safe_scene(
