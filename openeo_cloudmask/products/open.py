@@ -79,7 +79,7 @@ def open_product(
 
         _refuse(where, "a raster", granule=granule, date=date)
         return open_raster_scene(where, sensor=wanted, scale=scale, offset=offset, bands=bands)
-    if scale is None and isinstance(where, Path):
+    if scale is None and isinstance(where, Path) and where.is_dir():
         _refuse_part(where)
     scene = _open_bands(files, wanted, scale, offset, bands)
     if scene is not None:
