@@ -23,7 +23,9 @@ METHOD = (
     "of one lies wholly above that of the other; a model without masks of all scenes has no rank. "
     "Producer's accuracy is the share of cloud that is found, user's the share of the mask's cloud "
     "that is right. Pixels without a class in the mask are not compared; their share is told where "
-    "there are any. By class of the reference, the share of its pixels that is right. Speed is "
+    "there are any. By class of the reference, the share of its pixels that is right. "
+    "What each model was trained on stands below: on the same scenes its figures are no independent "
+    "score. \N{DAGGER} marks those that name this data set (or scenes of this simulator). Speed is "
     "that of the median scene, by the time of all CPU cores together."
 )
 PACKAGES = ("numpy", "onnxruntime", "torch", "ukis-csmask", "s2cloudless", "rasterio")
@@ -190,12 +192,26 @@ def _board_rows(board: Board) -> tuple[list[str], list[list[str]]]:
     heads.append("Mpx per CPU s")
     rows = []
     for item in board.standings:
-        row = ["-" if item.rank is None else str(item.rank), item.model]
+        mark = " \N{DAGGER}" if _learned_from(item.model, board.references) else ""
+        row = ["-" if item.rank is None else str(item.rank), f"{item.model}{mark}"]
         row += [f"{item.scenes} of {board.scenes}"] if partly else []
         row += [_cell(item.numbers[place], interval=place in (0, 5)) for place in shown]
         row += [html.percent(item.unclassed_share)] if gaps else []
         rows.append([*row, html.number(item.megapixels_per_cpu_second, 3)])
     return heads, rows
+
+
+def _learned_from(model: str, references: str) -> bool:
+    """Return whether the model's own words name the data set among what it was trained on."""
+    name, _, weights = model.partition("=")
+    if weights:
+        return False  # nobody says what these were trained on
+    known = (
+        "simulated scenes"
+        if references.startswith("simulated ")
+        else references.split(" (", maxsplit=1)[0]
+    )
+    return any(known.lower() in item.lower() for item in get_model(name).trained_on)
 
 
 def _cell(number: Number, *, interval: bool) -> str:

@@ -20,6 +20,7 @@ from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
 from openeo_cloudmask.evaluation.labelled import read_labelled
 from openeo_cloudmask.evaluation.labelled_masks import ModelMasks
 from openeo_cloudmask.evaluation.leaderboard import COLUMNS, make_boards
+from openeo_cloudmask.evaluation.leaderboard_report import board_rows
 from openeo_cloudmask.evaluation.study import LEFT_OUT, measure_scene, run_study
 from openeo_cloudmask.evaluation.study_scenes import find_study_scenes, simulated_scenes
 from openeo_cloudmask.evaluation.study_store import FILE_NAME, read_rows, write_rows
@@ -181,6 +182,16 @@ def test_ranks_part_only_where_intervals_do() -> None:
     (alone,) = make_boards(_rows("good", good[:1]))
     assert alone.standings[0].rank is None  # one scene has no interval
     assert math.isnan(alone.standings[0].ranked.low)
+
+
+def test_models_that_know_the_scenes_are_marked() -> None:
+    rows = [row | {"references": "SPARCS (folder)"} for row in _rows("ukis-csmask", [[9, 1, 1, 9]])]
+    rows += [row | {"references": "SPARCS (folder)"} for row in _rows("mini", [[9, 1, 1, 9]])]
+    rows += [
+        row | {"references": "simulated sentinel-2-l1c, 64 px"} for row in _rows("mini", [[1] * 4])
+    ]
+    marked = [[row[1] for row in board_rows(board)[1]] for board in make_boards(rows)]
+    assert marked == [["ukis-csmask †", "mini"], ["mini †"]]
 
 
 def test_products_are_scored_with_references_that_have_no_images(tmp_path: Path) -> None:
