@@ -23,9 +23,9 @@ METHOD = (
     "of one lies wholly above that of the other; a model without masks of all scenes has no rank. "
     "Producer's accuracy is the share of cloud that is found, user's the share of the mask's cloud "
     "that is right. Pixels without a class in the mask are not compared; their share is told where "
-    "there are any. By class of the reference, the share of its pixels that is right. "
-    "What each model was trained on stands below: on the same scenes its figures are no independent "
-    "score. \N{DAGGER} marks those that name this data set (or scenes of this simulator). Speed is "
+    "there are any. By class of the reference, the share of its pixels that is right. What each "
+    "model was trained on stands below: on the same scenes its figures are no independent score. "
+    "\N{DAGGER} marks those that name this data set (or scenes of this simulator). Speed is "
     "that of the median scene, by the time of all CPU cores together."
 )
 PACKAGES = ("numpy", "onnxruntime", "torch", "ukis-csmask", "s2cloudless", "rasterio")
