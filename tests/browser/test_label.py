@@ -15,7 +15,6 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.cli.children import free_port
 from tests.browser import steps
 from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
-from tests.browser.test_viewer import check_access
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -195,12 +194,12 @@ def test_areas_live_masks_and_a_reference(new_page, viewer, keep):
     check_area(page)
     check_live(page, keep)
     steps.open_page(page, "Label")
-    check_access(page, "Label, before")
+    steps.check_access(page, "Label, before")
     page.get_by_role("button", name="Start").click()
     steps.wait_for_map(page)
     check_marks(page)
     marks = check_saved(page)
-    check_access(page, "Label")
+    steps.check_access(page, "Label")
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
         page.locator("h1").scroll_into_view_if_needed()
