@@ -125,6 +125,12 @@ def check_live(page, keep) -> None:
     assert len(set(asked)) == len(asked), "tiles that are there are not asked for again"
 
 
+def press_button(page, name: str) -> None:
+    """Press a button with the keyboard."""
+    page.get_by_role("button", name=name).focus()
+    page.keyboard.press("Enter")
+
+
 def paint(page, number: int) -> None:
     """Mark a place of the class with that key, one after the other over the map."""
     across, down = 0.25 + 0.06 * (number % 8), 0.2 + 0.12 * (number // 8)
@@ -160,7 +166,7 @@ def check_saved(page) -> dict[str, object]:
         page.get_by_role("button", name="Save the marks").click()
     marks = json.loads(download.value.path().read_text(encoding="utf-8"))
     assert len(marks["features"]) == 10
-    page.get_by_role("button", name="Save the reference").click()
+    press_button(page, "Save the reference")
     page.get_by_text("is open as a reference").wait_for()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download it (ALCD's layout)").click()
@@ -171,8 +177,8 @@ def check_saved(page) -> dict[str, object]:
 
 def check_loaded(page, marks: dict[str, object]) -> None:
     """Marks are taken up again after all were forgotten."""
-    page.get_by_role("button", name="Begin anew").click()
-    page.get_by_role("button", name="Start").click()
+    press_button(page, "Begin anew")
+    press_button(page, "Start")
     steps.wait_for_map(page)
     wait_for_shapes(page, 0)
     page.locator("input[type=file]").set_input_files(
@@ -195,7 +201,7 @@ def test_areas_live_masks_and_a_reference(new_page, viewer, keep):
     check_live(page, keep)
     steps.open_page(page, "Label")
     steps.check_access(page, "Label, before")
-    page.get_by_role("button", name="Start").click()
+    press_button(page, "Start")
     steps.wait_for_map(page)
     check_marks(page)
     marks = check_saved(page)
