@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from sklearn import metrics
 from typer.testing import CliRunner
 
@@ -56,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_plain_counts(folder: Path, tmp_path: Path) -> None:
     rows = run_study(tmp_path / "study", find_study_scenes(folder), [MINI, RULES, SCL])
     (board,) = make_boards(rows)
@@ -211,6 +213,27 @@ def test_products_are_scored_with_references_that_have_no_images(tmp_path: Path)
     assert len(own) > 2
     with pytest.raises(ReferenceDataError, match="none of the 0 products"):
         find_study_scenes(tmp_path / "alcd", products=tmp_path)
+
+
+def test_a_folder_of_l8_biome_has_images_and_references(tmp_path: Path) -> None:
+    scene = simulate_scene(3, size=60, sensor="landsat-8-9-l1")
+    made = write_product(scene, tmp_path / "made")
+    name = "LC81990302020167LGN00"
+    place = tmp_path / "L8_Biome" / name
+    made.rename(tmp_path / "product")
+    place.parent.mkdir()
+    (tmp_path / "product").rename(place)
+    codes = np.array([128, 255, 192, 64], np.uint8)[np.minimum(scene.truth, 3)]
+    profile = {"driver": "GTiff", "height": 60, "width": 60, "count": 1, "dtype": "uint8"}
+    path = place / f"{name}_fixedmask.TIF"
+    with rasterio.open(path, "w", crs=scene.crs, transform=scene.transform, **profile) as data:
+        data.write(codes, 1)
+    (found,) = find_study_scenes(place.parent, products=place.parent)
+    assert found.name == name
+    masked = found.open()(MINI)
+    assert masked.pair.mask.shape == codes.shape
+    assert masked.sun_elevation_deg == pytest.approx(90 - scene.sun_zenith_deg, abs=0.01)
+    assert found.state()["product"]["path"] == str(place)
 
 
 def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
