@@ -34,6 +34,8 @@ PICTURES = {
     "real-limits.webp": {
         "biome_Water_11_0728": "Water",
         "biome_Shrubland_00_0614": "Shrubland",
+        "biome_Forest_03_0209": "Haze over forest",
+        "biome_Wetlands_00_1426": "Wetlands",
     },
 }
 """File -> scene -> what stands above it."""
