@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openeo
 import pytest
 import rasterio
+import requests
 
 from openeo_cloudmask import assets
 from openeo_cloudmask.backend.cubes.outside import Outside
@@ -78,6 +80,30 @@ def test_loaded_models_give_the_mask(
 ) -> None:
     monkeypatch.setattr(Outside, "read_json", lambda *_: _item("hollstein"))
     np.testing.assert_array_equal(run(_predict(loader, uri)), run(mask_graph()))
+
+
+def test_the_openeo_client_loads_a_model(run: Run, answer: Any) -> None:
+    """``connection.load_ml_model`` of the client names the model ``id``."""
+    connection = openeo.Connection("https://none.example", session=_Offline())
+    model = connection.load_ml_model(id="hollstein")
+    graph = mask_graph()
+    arguments = {"data": {"from_node": "load"}, "model": {"from_node": "loadmlmodel1"}}
+    graph["mask"] = {"process_id": "ml_predict", "arguments": arguments}
+    [(name, node)] = model.flat_graph().items()
+    assert (name, set(node["arguments"])) == ("loadmlmodel1", {"id"})
+    graph[name] = {key: value for key, value in node.items() if key != "result"}
+    np.testing.assert_array_equal(run(graph), run(mask_graph()))
+    for wrong in ({}, {"id": "hollstein", "uri": "hollstein"}):
+        graph[name]["arguments"] = wrong
+        assert "as one of them" in answer(graph).error[1]
+
+
+class _Offline(requests.Session):
+    def request(self, method: str, url: str | bytes, **_: Any) -> requests.Response:  # type: ignore[override]
+        found = requests.Response()
+        found.status_code, found.url = 200, str(url)
+        found._content = b'{"api_version": "1.2.0", "endpoints": []}'
+        return found
 
 
 def test_dimensions_become_predictions(run: Run, answer: Any) -> None:

@@ -279,7 +279,8 @@ def models_margin(graph: Mapping[str, Any]) -> int:
 
     named: list[ModelEntry] = []
     for node in nodes_of(graph):
-        for key in _MODEL_KEYS:
+        old = ("id",) if node.get("process_id") == "load_ml_model" else ()
+        for key in (*_MODEL_KEYS, *old):
             name = node.get("arguments", {}).get(key)
             if isinstance(name, str):
                 with contextlib.suppress(CloudMaskError):

@@ -81,13 +81,24 @@ def cloud_detection(
 
 
 @openeo_process(describe=lambda _: ml_specs()["load_ml_model"])
-def load_ml_model(uri: str, model_asset: str | None = None) -> MlModel:
+def load_ml_model(
+    uri: str | None = None,
+    model_asset: str | None = None,
+    id: str | None = None,  # noqa: A002 - the name in openEO's first draft
+) -> MlModel:
     """Return the model that a STAC item describes, if this server has it.
 
     Raises:
-        ApiError: the item is of no model of this server.
+        ApiError: the item is of no model of this server, or is named twice or not at all.
     """
-    return MlModel(options=_find_item(uri, model_asset, current_run().spec))
+    named = [name for name in (uri, id) if name is not None]
+    if len(named) != 1:
+        raise ApiError(
+            "ProcessParameterInvalid",
+            f"uri is {uri!r} and id {id!r}; give the address of the item, or the model's name, as "
+            "one of them",
+        )
+    return MlModel(options=_find_item(named[0], model_asset, current_run().spec))
 
 
 @openeo_process(describe=lambda _: ml_specs()["load_stac_ml"])

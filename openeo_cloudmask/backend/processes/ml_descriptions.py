@@ -21,12 +21,22 @@ _MLM = {
 
 Json = dict[str, Any]
 
+_OLD_NAME: Json = {
+    "name": "id",
+    "description": "As `uri`, by its name in the first draft of this process, which "
+    "`connection.load_ml_model` of the openEO client sends.",
+    "schema": {"type": ["string", "null"], "minLength": 1},
+    "default": None,
+    "optional": True,
+    "deprecated": True,
+}
+
 
 def ml_specs() -> dict[str, Json]:
     """Return the descriptions by process id; all are experimental, as openEO has them."""
     listed = [
         _cloud_detection(),
-        _load("load_ml_model", []),
+        _load("load_ml_model", [_OLD_NAME], optional=True),
         _load("load_stac_ml", [_index("input"), _index("output")]),
         _ml_predict(),
         _predict_onnx(),
@@ -84,7 +94,15 @@ def _cloud_detection() -> Json:
     }
 
 
-def _load(name: str, more: list[Json]) -> Json:
+def _load(name: str, more: list[Json], *, optional: bool = False) -> Json:
+    uri: Json = {
+        "name": "uri",
+        "description": "Address of the item, or the name of a model.",
+        "schema": {"type": "string", "minLength": 1},
+    }
+    if optional:
+        uri["schema"]["type"] = ["string", "null"]
+        uri |= {"default": None, "optional": True}
     return {
         "id": name,
         "summary": "A model by its STAC item",
@@ -95,11 +113,7 @@ def _load(name: str, more: list[Json]) -> Json:
         ),
         "categories": ["machine learning", "import"],
         "parameters": [
-            {
-                "name": "uri",
-                "description": "Address of the item, or the name of a model.",
-                "schema": {"type": "string", "minLength": 1},
-            },
+            uri,
             {
                 "name": "model_asset",
                 "description": "Name of the item's asset with the role `mlm:model`.",
