@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import pystac
 from pystac.layout import TemplateLayoutStrategy
@@ -65,6 +65,8 @@ class _Memory(DefaultStacIO):
             kind = "application/geo+json" if content["type"] == "Feature" else "application/json"
             link = {"rel": "self", "href": f"{url.rstrip('/')}/{place}", "type": kind}
             content["links"].append(link)
+            for asset in content.get("assets", {}).values():  # some clients read them as they are
+                asset["href"] = urljoin(link["href"], asset["href"])
             self.files[place] = self.json_dumps(content)
 
 
@@ -77,7 +79,8 @@ def plan_catalog(
 
     Args:
         models: what it holds.
-        url: where the catalog is published: every object links to itself there.
+        url: where the catalog is published: every object links to itself there, and assets have
+            whole addresses.
 
     Raises:
         OptionError: ``url`` is no http(s) address.

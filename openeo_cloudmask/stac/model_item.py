@@ -267,6 +267,9 @@ def apply_publication(item: pystac.Item, entry: ModelEntry) -> None:
     item.add_link(
         pystac.Link("license", entry.licence.url, media_type="text/html", title=entry.licence.spdx)
     )
+    # A link and no asset: clients download what is an asset.
+    origin = "Where the model comes from"
+    item.add_link(pystac.Link("about", entry.source_url, media_type="text/html", title=origin))
     if entry.doi:
         item.properties["sci:publications"] = [{"doi": entry.doi, "citation": entry.citation}]
         item.add_link(pystac.Link("cite-as", f"https://doi.org/{entry.doi}"))
@@ -298,15 +301,6 @@ def _add_assets(item: pystac.Item, entry: ModelEntry) -> None:
             description="The function with its parameters, as a back end stores it.",
             media_type="application/json",
             roles=["udp"],
-        ),
-    )
-    item.add_asset(
-        "source",
-        pystac.Asset(
-            href=entry.source_url,
-            title="Where the model comes from",
-            media_type="text/html",
-            roles=["source"],
         ),
     )
 

@@ -78,7 +78,7 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
             licence=_read_licence(item),
             citation=_text(properties, "sci:citation"),
             doi=_read_doi(properties),
-            source_url=_text(_asset(item, "source"), "href", where="assets.source"),
+            source_url=_text(_link(item, "about"), "href", where="links"),
             trained_on=tuple(properties.get(ext.TRAINED_ON, ())),
             untold=tuple(properties.get(ext.UNTOLD_CLASSES, ())),
             scores=properties.get(ext.PUBLISHED_SCORES, {}),
@@ -412,13 +412,10 @@ def _check_carried(model: str, kind: str, asset: Json) -> None:
 
 
 def _read_licence(item: Json) -> Licence:
-    links = [link for link in item["links"] if link["rel"] == "license"]
-    if not links:
-        raise CatalogError("links: none has the rel 'license'; expected one")
     properties = item["properties"]
     return Licence(
         spdx=_text(properties, "license"),
-        url=links[0]["href"],
+        url=_link(item, "license")["href"],
         non_commercial=properties[ext.NON_COMMERCIAL],
     )
 
@@ -449,6 +446,13 @@ def _check_openeo(item: Json) -> None:
 
 def _asset(item: Json, key: str) -> Json:
     return _member(item["assets"], key, "assets")
+
+
+def _link(item: Json, rel: str) -> Json:
+    links: list[Json] = [link for link in item["links"] if link["rel"] == rel]
+    if not links:
+        raise CatalogError(f"links: none has the rel {rel!r}; expected one")
+    return links[0]
 
 
 def _member(parent: Json, key: str, where: str) -> Json:

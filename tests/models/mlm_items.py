@@ -55,7 +55,7 @@ def counts(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels * 1e4
 
 
-TEN = [
+NINE = [
     Made(  # as the examples of the MLM extension: 13 bands, z-score of counts, TorchScript
         name="resnet-like-s2-all",
         bands=ALL_S2,

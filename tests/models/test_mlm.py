@@ -23,7 +23,7 @@ from openeo_cloudmask.stac.foreign import adopt_model
 from tests.models import mlm_items as mlm
 
 SIZE = 96
-BY_NAME = {made.name: made for made in mlm.TEN}
+BY_NAME = {made.name: made for made in mlm.NINE}
 Edit = Callable[[dict[str, Any]], None]
 
 
@@ -76,7 +76,15 @@ def _run(scene: Path, item: Path, *more: str, sensor: str = "sentinel-2-l1c") ->
         return file.read(1)
 
 
-@pytest.mark.parametrize("made", mlm.TEN, ids=lambda made: made.name)
+def test_there_are_ten_items_of_four_formats(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    tenth = json.loads(mlm.unet_item(tmp_path).read_text())
+    assert len({made.name for made in mlm.NINE} | {tenth["id"]}) == 10
+    assert {made.format for made in mlm.NINE} == {"onnx", "torchscript", "exported"}
+    assert all(asset["href"].endswith(".safetensors") for asset in tenth["assets"].values())
+
+
+@pytest.mark.parametrize("made", mlm.NINE, ids=lambda made: made.name)
 def test_items_of_others_run_unchanged(made: mlm.Made, tmp_path: Path) -> None:
     if made.format != "onnx":
         pytest.importorskip("torch")
