@@ -74,7 +74,7 @@ def fetch(
         if product.note:
             typer.echo(f"  {product.note}", err=True)
     needed = check_space(products, folder)
-    if dry_run:
+    if dry_run and products:
         typer.echo(f"{needed / 2**30:.2f} GB of {len(products)} products would be fetched")
     else:
         failed += _fetch_all(products, folder)
