@@ -349,7 +349,7 @@ def open_tab(app, tab: str) -> None:
     assert app.session_state["compare_tab"] == tab
 
 
-@pytest.mark.slow  # sixteen pages
+@pytest.mark.slow  # eighteen pages
 def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
     app.session_state["session"] = opened
     app.run()
@@ -362,9 +362,11 @@ def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
         app.session_state[AREA_KEY] = area
         for tab in (
             "Scores", "Confusion matrix", "Largest errors", "Classes", "Threshold and buffer",
-            "Spectra", "All scenes", "Report",
+            "Spectra", "Provenance", "All scenes", "Report",
         ):  # fmt: skip
             open_tab(app, tab)
+            if tab == "Provenance":
+                assert app.table[-1].value.loc["Model", "judged"] == "hollstein"
             if tab == "Scores":
                 seen[area] = app.dataframe[0].value["pixels"].max()
     assert 0 < seen[half(bounds)] < seen[None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import streamlit as st
 
 from openeo_cloudmask.evaluation.report import to_json
@@ -19,6 +20,30 @@ from openeo_cloudmask.viewer.judging.area import drawn_area
 from openeo_cloudmask.viewer.judging.choose import Chosen
 from openeo_cloudmask.viewer.scenes import thumbnail
 from openeo_cloudmask.viewer.web import session, told
+
+
+def draw_provenance(masks: Sequence[str]) -> None:
+    """Draw how each mask was made, as its file and its STAC item say."""
+    current = session()
+    with told():
+        made = {
+            name: provenance(current.masks[name].path, current.masks[name].item) for name in masks
+        }
+    rows = list(dict.fromkeys(key for found in made.values() for key in found))
+    if not rows:
+        st.info("The files of these masks do not say how they were made.")
+        return
+    table = pd.DataFrame(
+        {name: [found.get(key, "") for key in rows] for name, found in made.items()}
+    )
+    st.table(table.set_index(pd.Index(rows, name="")), border="horizontal")
+    for name in masks:
+        item = current.masks[name].item
+        if item is not None:
+            with st.expander(f"STAC item of {name}"):
+                st.json(
+                    {key: value for key, value in item.items() if key not in ("assets", "links")}
+                )
 
 
 def draw_report(chosen: Chosen, found: Mapping[str, Comparison]) -> None:

@@ -22,7 +22,7 @@ from openeo_cloudmask.viewer.explorer import cell_class, list_cells
 from openeo_cloudmask.viewer.judging.area import drawn_area
 from openeo_cloudmask.viewer.judging.choose import Chosen
 from openeo_cloudmask.viewer.judging.largest import draw_errors
-from openeo_cloudmask.viewer.judging.report import draw_report
+from openeo_cloudmask.viewer.judging.report import draw_provenance, draw_report
 from openeo_cloudmask.viewer.judging.series import draw_curve
 from openeo_cloudmask.viewer.judging.spectra import draw_spectra
 from openeo_cloudmask.viewer.judging.try_out import draw_trial
@@ -58,6 +58,7 @@ def draw_scores(chosen: Chosen, found: Found) -> None:
         series = session().series[chosen.series]
         parts["Cloud over time"] = partial(draw_curve, series, st.session_state[series.key])
     parts["Spectra"] = partial(draw_spectra, chosen, found)
+    parts["Provenance"] = partial(draw_provenance, chosen.masks)
     if found:
         parts |= {"All scenes": draw_all, "Report": partial(draw_report, chosen, inside)}
     wanted = st.query_params.get("tab")
