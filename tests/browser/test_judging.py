@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -31,28 +32,22 @@ def collection(viewer, tmp_path_factory):
     """A collection of one place on three days, on the back end beside the viewer."""
     folder = tmp_path_factory.mktemp("dates")
     store = CollectionStore(Settings(data_dir=viewer.data / "backend").prepare().collections_dir)
+    place = simulate_scene(1, size=64)
     for day, seed in DAYS.items():
-        path = write_geotiff(simulate_scene(seed, size=256), folder / f"{day}.tif")
+        scene = simulate_scene(seed, size=256)
+        here = replace(scene, transform=place.transform, crs=place.crs)
+        path = write_geotiff(here, folder / f"{day}.tif")
         when = datetime.fromisoformat(day).replace(tzinfo=UTC)
         ingest_product(
             path, store, collection_id="dates", sensor="sentinel-2-l1c", acquired=when
         )  # fmt: skip
-    return "dates"
 
 
-def choose(page, label: str, option: str) -> None:
-    """Choose in a list of Streamlit's by typing."""
-    box = page.get_by_role("combobox", name=label).first
-    box.click()
-    box.press_sequentially(option)
-    page.get_by_role("option", name=option).first.click()
-
-
-def open_series(page, viewer, collection) -> None:
+def open_series(page, viewer) -> None:
     """Submit a job over all dates and open it in Compare."""
     page.goto(viewer.url)
     steps.choose_model(page, "hollstein")
-    choose(page, "Collection", collection)
+    page.get_by_role("combobox", name="Collection").wait_for()  # the only one there is
     page.get_by_text("Scenes there and then: 3").wait_for()
     steps.submit_job(page)
     page.get_by_role("button", name="Open in Compare").click(timeout=steps.WAIT_MS)
@@ -61,9 +56,10 @@ def open_series(page, viewer, collection) -> None:
     steps.wait_for_map(page)
 
 
-def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, collection, keep):
+@pytest.mark.usefixtures("collection")
+def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, keep):
     page, watch = new_page()
-    open_series(page, viewer, collection)
+    open_series(page, viewer)
     entry = page.locator(f'{steps.MAP} .entry[data-layer="image"]')
     entry.get_by_role("combobox", name="Bands of Image").wait_for()
     bands = entry.get_by_label("Band shown red").locator("option").all_inner_texts()

@@ -1,5 +1,6 @@
 """Each page by itself: what it says when nothing is there, and what its controls do."""
 
+import ast
 import json
 import shutil
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from openeo_cloudmask.models.registry import MODELS
 from openeo_cloudmask.viewer import backends, catalogs, names
 from openeo_cloudmask.viewer.backends import JobRow
 from openeo_cloudmask.viewer.session import begin_session
+from tests.viewer.conftest import ROOT
 
 outside = pytest.importorskip(
     "openeo_cloudmask.backend.cubes.outside", reason="needs the extra 'server'"
@@ -36,6 +38,20 @@ def go(app):
 
 def texts(elements) -> str:
     return "\n".join(str(element.value) for element in elements)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "viewer" / "screens").glob("*.py")), ids=lambda path: path.stem
+)
+def test_no_page_shows_what_is_a_comment(path):
+    """A string that stands alone in a page is text of that page to Streamlit."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body[1:]
+    alone = [node.lineno for node in body if isinstance(node, ast.Expr) and is_text(node.value)]
+    assert alone == []
+
+
+def is_text(node) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def test_start_says_how_to_begin(app):

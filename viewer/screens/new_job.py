@@ -34,8 +34,8 @@ from openeo_cloudmask.viewer.web import (
 PAGE = {"title": "New job", "icon": ":material/add_circle:", "place": 4}
 
 SIDES = ("west", "south", "east", "north")
+# Common names of the bands that an image beside a mask has at first.
 SHOWN_BANDS = ("red", "green", "blue", "nir", "swir16", "cirrus")
-"""Common names of the bands that an image beside a mask has at first."""
 SENSOR_CHOICES = ["tell from the file", *SENSORS]
 
 
