@@ -157,7 +157,8 @@ def draw_dates(covers: Mapping[str, float | None], chosen: str) -> alt.Chart:
         alt.Chart(pd.DataFrame(rows))
         .mark_bar(cursor="pointer")
         .encode(
-            x=alt.X("label:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+            x=alt.X("label:N", sort=None, title=None,
+                    axis=alt.Axis(labelOverlap=True, labelAngle=0)),
             y=alt.Y("from:Q", title="cloud", scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%", tickCount=3)),
             y2="to:Q",
@@ -165,7 +166,7 @@ def draw_dates(covers: Mapping[str, float | None], chosen: str) -> alt.Chart:
             tooltip=["label:N", alt.Tooltip("cloud:Q", format=".1%")],
         )
         .add_params(alt.selection_point("date", fields=["label"]))
-        .properties(height=90)
+        .properties(height=130)
     )  # fmt: skip
     return chart
 
@@ -181,7 +182,7 @@ def draw_cover(rows: Sequence[Mapping[str, Any]], chosen: str) -> alt.LayerChart
     import pandas as pd
 
     base = alt.Chart(pd.DataFrame(rows)).encode(
-        x=alt.X("label:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True)),
+        x=alt.X("label:N", sort=None, title=None, axis=alt.Axis(labelOverlap=True, labelAngle=0)),
         y=alt.Y("cover:Q", title="cloud", scale=alt.Scale(domain=[0, 1]),
                 axis=alt.Axis(format="%")),
         color=alt.Color(

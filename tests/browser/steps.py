@@ -145,8 +145,8 @@ def check_access(page, name: str) -> None:
     assert said == [], name
 
 
-def tab_to(page, name: str) -> None:
-    """Press Tab until what has the focus is called ``name``.
+def tab_to(page, name: str, role: str = "") -> None:
+    """Press Tab until what has the focus is called ``name``, and is of that role.
 
     Raises:
         AssertionError: it is out of reach of the keyboard.
@@ -154,10 +154,10 @@ def tab_to(page, name: str) -> None:
     seen = []
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")
-        found = page.evaluate(FOCUSED)
-        if name in found:
+        kind, found = page.evaluate(FOCUSED)
+        if name in found and role in kind:
             return
-        seen.append(found[:40])
+        seen.append(f"{kind} {found[:40]}")
     raise AssertionError(f"{name!r} is not reached by Tab; the focus was on {seen}")
 
 
@@ -165,8 +165,11 @@ MOST_TABS = 90
 FOCUSED = """() => {
     let at = document.activeElement;
     while (at && at.shadowRoot && at.shadowRoot.activeElement) at = at.shadowRoot.activeElement;
-    if (!at) return '';
+    if (!at) return ['', ''];
     const labels = [...(at.labels ?? [])].map(label => label.innerText).join(' ');
-    return [at.getAttribute('aria-label'), labels, at.innerText, at.title].join(' ');
+    // A part of the page that scrolls has the focus too; its text is no name.
+    const own = (at.innerText ?? '').length < 80 ? at.innerText : '';
+    const names = [at.getAttribute('aria-label'), labels, own, at.title];
+    return [at.getAttribute('role') ?? at.tagName.toLowerCase(), names.join(' ')];
 }"""
-"""Everything that what has the focus is called."""
+"""Role of what has the focus, and everything that it is called."""
