@@ -19,28 +19,17 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
-import rasterio
 import requests
-from rasterio.transform import from_origin
+from campaigns.server import GRAPH, write_scene
 
 from openeo_cloudmask.backend.api.accounts import UserStore
 from openeo_cloudmask.backend.jobs.database import Database
 from openeo_cloudmask.backend.settings import Settings
 from openeo_cloudmask.cli.children import COMMAND, running, wait_until_up
-from openeo_cloudmask.sensors import SENSORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "load-test-password"
 METADATA = ("/", "/collections", "/collections/S2", "/processes", "/file_formats", "/jobs", "/me")
-GRAPH = {
-    "load": {"process_id": "load_collection",
-             "arguments": {"id": "S2", "spatial_extent": None, "temporal_extent": None}},
-    "mask": {"process_id": "cloud_mask",
-             "arguments": {"data": {"from_node": "load"}, "model": "hollstein"}},
-    "save": {"process_id": "save_result", "result": True,
-             "arguments": {"data": {"from_node": "mask"}, "format": "GTiff"}},
-}  # fmt: skip
 
 
 class Tally:
@@ -149,18 +138,6 @@ def add_users(data: Path, url: str | None) -> None:
     for number in range(10):
         users.add(f"user{number}", PASSWORD)
     database.close()
-
-
-def write_scene(path: Path, size: int) -> None:
-    bands = SENSORS["sentinel-2-l1c"].band_names
-    rng = np.random.default_rng(0)
-    with rasterio.open(
-        path, "w", driver="GTiff", width=size, height=size, count=len(bands), dtype="uint16",
-        crs="EPSG:32633", transform=from_origin(600_000, 5_400_000, 10, 10),
-    ) as dataset:  # fmt: skip
-        dataset.write(rng.integers(500, 6000, (len(bands), size, size)).astype("uint16"))
-        dataset.descriptions = bands
-        dataset.scales = [1e-4] * len(bands)
 
 
 def main() -> None:
