@@ -158,14 +158,15 @@ def draw_files(work: Labeller) -> None:
     if pressed:
         with told(stop=False), st.spinner("Computing the figures, writing the reference"):
             entry = session().save_reference(work, name=name, location=location.strip())
-            st.session_state.made = entry.title
-    made = session().references.get(st.session_state.get("made", ""))
-    if made is not None:
-        st.success(f"{made.title} is open as a reference.", icon=":material/check_circle:")
+            st.session_state.made = (work.title, entry, pack(entry.path))
+    of, entry, packed = st.session_state.get("made", (None, None, b""))
+    if of == work.title:
+        st.success(f"{entry.title} is open as a reference.", icon=":material/check_circle:")
+        # Contents, not functions that make them: what is offered then stays over a rerun.
         st.download_button(
             "Download it (ALCD's layout)",
-            lambda: pack(made.path),
-            f"{made.path.name}.zip",
+            packed,
+            f"{entry.path.name}.zip",
             "application/zip",
             icon=":material/download:",
         )
@@ -174,7 +175,7 @@ def draw_files(work: Labeller) -> None:
         )
     st.download_button(
         "Save the marks",
-        work.save_text,
+        work.save_text(),
         f"{plain_name(work.title)}-marks.geojson",
         "application/geo+json",
         icon=":material/save:",
