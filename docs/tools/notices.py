@@ -25,7 +25,7 @@ from openeo_cloudmask.publish import publish_text
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "THIRD_PARTY_NOTICES.md"
 PROJECT = "openeo-cloudmask"
-_UNSHIPPED = ("all", "dev", "docs")
+_UNSHIPPED = ("all", "dev", "docs", "bench")
 
 # Where the metadata names a licence in other words, or not at all: what the licence file says.
 _KNOWN = {
