@@ -121,12 +121,14 @@ def serve(line: str, clone: Path, env: dict[str, str]) -> str | None:
         ["bash", "-c", f"exec {line}"], cwd=clone, env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+    promised = re.search(r"http://[\w.:-]+", line)
     timer = threading.Timer(SERVER_SECONDS, process.kill)
     timer.start()
     said, answers = [], False
     for text in process.stdout or ():
         said.append(text)
-        if address := re.search(r"http://[\w.:-]+", text):
+        address = re.search(promised[0] if promised else r"http://[\w.:-]+", text)
+        if address:
             answers = _answers(address[0])
             break
     timer.cancel()

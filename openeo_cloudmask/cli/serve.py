@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,8 +125,30 @@ def serve(
             fg="yellow",
             err=True,
         )
-    typer.echo(f"openEO back end at http://{host}:{port}/", err=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5
+    )
+    _run_server(uvicorn.Server(config), f"openEO back end at http://{host}:{port}/")
+
+
+def _run_server(server: Any, ready: str) -> None:  # noqa: ANN401 - of uvicorn, an extra
+    """Serve until stopped; ``ready`` is said once requests are answered.
+
+    Raises:
+        typer.Exit: it did not start, with uvicorn's own status.
+    """
+    startup = server.startup
+
+    async def start(*arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        await startup(*arguments, **options)
+        if server.started:
+            typer.echo(ready, err=True)
+
+    server.startup = start
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(3)
 
 
 def ingest(

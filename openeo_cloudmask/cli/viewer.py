@@ -70,6 +70,9 @@ def viewer(
         allow_paths=allow_paths,
         allowed_hosts=tuple(allow_host or ()),
     )
-    typer.echo(f"The viewer opens at http://{host}:{port}/ (stop it with Ctrl+C)", err=True)
-    if status := launch(plan):
+
+    def opened() -> None:
+        typer.echo(f"The viewer is at http://{host}:{port}/ (stop it with Ctrl+C)", err=True)
+
+    if status := launch(plan, opened):
         raise typer.Exit(status)

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,11 +143,15 @@ def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
         yield url, login
 
 
-def launch(plan: LaunchPlan) -> int:
+def launch(plan: LaunchPlan, opened: Callable[[], None]) -> int:
     """Run the viewer until it is stopped, and return its exit status.
 
+    Args:
+        plan: what to run.
+        opened: called once the viewer answers.
+
     Raises:
-        BackendError: the embedded back end does not start.
+        BackendError: the embedded back end, or the viewer, does not start.
     """
     plan.data.mkdir(parents=True, exist_ok=True)
 
@@ -156,16 +160,23 @@ def launch(plan: LaunchPlan) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     if plan.backend_url is not None or not plan.embedded:
-        return _serve(plan, plan.backend_url, None)
+        return _serve(plan, opened, plan.backend_url, None)
     with embedded_backend(plan) as (url, login):
         # Who comes from another machine is not the local user, and has to log in.
-        return _serve(plan, url, login if plan.alone else None)
+        return _serve(plan, opened, url, login if plan.alone else None)
 
 
-def _serve(plan: LaunchPlan, backend_url: str | None, login: Path | None) -> int:
+def _serve(
+    plan: LaunchPlan, opened: Callable[[], None], backend_url: str | None, login: Path | None
+) -> int:
     env = viewer_environment(plan, backend_url=backend_url, login=login)
     with running(viewer_command(plan), env) as process:
         try:
+            host = "127.0.0.1" if plan.host in ("0.0.0.0", "::") else plan.host  # noqa: S104
+            wait_until_up(
+                f"http://{host}:{plan.port}/", process, "the viewer", advice="its message is above"
+            )
+            opened()
             return process.wait()
         except KeyboardInterrupt:
             return 0

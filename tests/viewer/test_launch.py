@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
-from openeo_cloudmask.cli.children import running, wait_until_up
+from openeo_cloudmask.cli.children import free_port, running, wait_until_up
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.viewer import launch, names
 from openeo_cloudmask.viewer.launch import LaunchPlan
@@ -52,9 +52,28 @@ def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host
 
     monkeypatch.setattr(launch, "embedded_backend", lambda _: Fake())
     monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(launch, "_serve", lambda _, url, given: seen.update(login=given) or 0)
-    assert launch.launch(LaunchPlan(data=tmp_path, host=host)) == 0
+    monkeypatch.setattr(launch, "_serve", lambda *given: seen.update(login=given[-1]) or 0)
+    assert launch.launch(LaunchPlan(data=tmp_path, host=host), lambda: None) == 0
     assert seen["login"] == (login if alone else None)
+
+
+def test_the_address_is_said_once_it_answers(tmp_path, monkeypatch):
+    port, said = free_port(), []
+    program = (
+        "import sys, time, http.server as s; time.sleep(0.5); "
+        f"s.HTTPServer(('127.0.0.1', {port}), s.SimpleHTTPRequestHandler).handle_request()"
+    )
+    monkeypatch.setattr(launch, "viewer_command", lambda _: [sys.executable, "-c", program])
+    monkeypatch.setattr(launch, "viewer_environment", lambda *_, **__: {})
+    monkeypatch.chdir(tmp_path)
+    plan = LaunchPlan(data=tmp_path, host="0.0.0.0", port=port)
+    assert launch._serve(plan, lambda: said.append("ready"), None, None) == 0
+    assert said == ["ready"]
+    failing = [sys.executable, "-c", "raise SystemExit(3)"]
+    monkeypatch.setattr(launch, "viewer_command", lambda _: failing)
+    with pytest.raises(BackendError, match="the viewer stopped with status 3"):
+        launch._serve(plan, lambda: said.append("again"), None, None)
+    assert said == ["ready"]
 
 
 def test_a_back_end_that_does_not_start_is_told(tmp_path):
