@@ -27,6 +27,7 @@ def mask(
     data: Any,  # noqa: ANN401 - the kinds the docstring lists
     *,
     bands: Sequence[str] | None = None,
+    date: str | None = None,
     progress: Progress | None = None,
     **options: Any,  # noqa: ANN401 - those of MaskOptions, which checks them
 ) -> Any:  # noqa: ANN401 - of the type that was given
@@ -40,6 +41,8 @@ def mask(
             ``openeo.DataCube``. Values are
             reflectance 0-1 unless ``scale`` and ``offset`` are given.
         bands: a name for each band in order, where ``data`` has none.
+        date: beginning of the date (``2024-05-01``) to take, where ``data`` is the path of a NetCDF
+            or Zarr with several.
         progress: called with (done, total) windows, where pixels are computed at once.
         **options: {options} ``model`` may also be the STAC item (file or https address) of a model
             of others; where it does not say enough, ``stac.foreign.adopt_model`` takes answers.
@@ -65,8 +68,10 @@ def mask(
         from openeo_cloudmask.products.mask import ReadOptions, mask_scene
 
         names = None if bands is None else tuple(bands)
-        read = ReadOptions(bands=names, ungeoreferenced=True)
+        read = ReadOptions(bands=names, date=date, ungeoreferenced=True)
         return mask_scene(parse_source(data), chosen, read=read, progress=progress)
+    if date is not None:
+        raise OptionError("date is for the path of a file with several; select it in the data")
     if type(data).__module__.partition(".")[0] == "openeo":
         from openeo_cloudmask.openeo.client import apply_options
 

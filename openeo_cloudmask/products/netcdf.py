@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_SHOWN = 20
+"""Dates that an error lists."""
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"))
 """Dimensions that are degrees by their names: of WGS 84, as GDAL takes them."""
 
@@ -233,13 +235,18 @@ def _choose_date(
     fitting = [i for i, text in enumerate(times) if date is None or text.startswith(date)]
     if len(fitting) != 1:
         raise OptionError(
-            f"{path} has {len(times)} dates: {', '.join(times)}. Choose one: --date (date=)"
+            f"{path} has {len(times)} dates: {_listed(times)}. Choose one: --date (date=)"
         )
     index = fitting[0]
     when = None
     if known and times[index] != "NaT":
         when = datetime.fromisoformat(times[index]).replace(tzinfo=UTC)
     return when, {name: plane.isel({dim: index}, drop=True) for name, plane in planes.items()}
+
+
+def _listed(times: Sequence[str]) -> str:
+    shown = times if len(times) <= _SHOWN else [*times[: _SHOWN - 1], "...", times[-1]]
+    return ", ".join(shown)
 
 
 def _read_grid(dataset: xr.Dataset, plane: xr.DataArray) -> tuple[Grid, bool]:

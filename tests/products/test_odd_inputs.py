@@ -130,6 +130,19 @@ def test_netcdf_3_as_xarray_writes_it_where_it_has_nothing_else(tmp_path: Path) 
         open_product(broken)
 
 
+def test_the_date_of_several_is_chosen(tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf")
+    days = np.datetime64("2024-01-01", "ns") + np.arange(30) * np.timedelta64(1, "D")
+    path, many = tmp_path / "scene.nc", cube().expand_dims(t=days)
+    many.to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(CloudMaskError, match=r"30 dates: 2024-01-01.*, \.\.\., 2024-01-30.*date="):
+        cm.mask(path)
+    chosen = cm.mask(path, date="2024-01-05")
+    np.testing.assert_array_equal(chosen.to_numpy(), cm.mask(cube()).to_numpy())
+    with pytest.raises(CloudMaskError, match="date is for the path of a file"):
+        cm.mask(many, date="2024-01-05")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
