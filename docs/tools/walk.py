@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WHOLE = ("README.md", "docs/index.md")
 FOLDERS = ("docs/*.md", "*.md", "udf/*.md", "stac_extension/*.md", "docker/*.md")
-LEAST_LINES, LEAST_STARTS = 7, 8
+LEAST_LINES, LEAST_STARTS = 7, 6
 """Fewer lines of the whole pages, or starts of others, that are run mean that the pages or this
 script have lost their way."""
 OWN_DATA = "the reader's own data"
@@ -159,13 +159,14 @@ def why_not(language: str, line: str, clone: Path) -> str | None:
     if language == "python":
         return "an account or a server" if CONNECTS.search(line) else None
     plain = re.sub(r"\s#.*", "", line)
-    inputs = re.findall(r"[^\s\"']+\.(?:tif|nc|zarr|zip|npz|tgz|onnx|yaml)\b", plain)
-    there = [word for word in plain.split() if re.match(r"[\w*]", word) and any(clone.glob(word))]
-    if inputs and not there:
+    words = plain.split()
+    there = [word for word in words if re.match(r"[\w*]", word) and any(clone.glob(word))]
+    files = [word for word in words if re.fullmatch(r"[^\s\"']+\.(?:[a-z]{2,4}|SAFE)", word)]
+    if files and files[0] not in there:  # what is read stands before what is written
         return OWN_DATA
     for what, reason in LEFT_OUT:
-        words = [word for word in plain.split() if reason != OWN_DATA or word not in there]
-        if re.search(what, " ".join(words)):
+        left = [word for word in words if reason != OWN_DATA or word not in there]
+        if re.search(what, " ".join(left)):
             return reason
     return None
 
