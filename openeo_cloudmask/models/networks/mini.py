@@ -132,7 +132,7 @@ class MiniNet(nn.Module):
 
     def look(self, told: Tensor, far: Tensor | None = None) -> Tensor:
         """What is seen around each place, at half the resolution."""
-        x = self.stem(told)
+        x: Tensor = self.stem(told)
         skips = [x]
         for down, encode in zip(self.down, self.encode, strict=True):
             x = encode(down(x))
