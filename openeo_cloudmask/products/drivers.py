@@ -144,6 +144,8 @@ def _hint(name: str) -> str:
             start = file.read(1024)
     except OSError:
         return ""
+    if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"\0\0\0\x0cjP")):
+        return ". It begins like one: it may be incomplete, or still being written"
     if b"<VRTDataset" not in start:
         return next((says for magic, says in _OTHERS if start.lstrip().startswith(magic)), "")
     return (

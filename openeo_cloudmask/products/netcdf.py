@@ -186,6 +186,10 @@ def _refuse_references(path: Path) -> None:
                 pass
     except InputError as err:
         raise ProductError(f"{path} {err}") from None
+    except BlockingIOError as err:
+        raise ProductError(
+            f"cannot read {path}: another program has it open for writing; close it there"
+        ) from err
     except (OSError, ValueError, KeyError, RuntimeError) as err:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
 

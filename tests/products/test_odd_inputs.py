@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +161,26 @@ def test_other_files_are_named(name: str, content: bytes, says: str, tmp_path: P
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CloudMaskError, match=says):
         run(tmp_path / name, tmp_path / "mask.tif")
+
+
+def test_a_file_that_is_still_being_written(write_raster: Write, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "scene.nc"
+    with h5py.File(path, "w"):
+        # Locks hold between processes; in one, HDF5 knows its own files.
+        code = f"import openeo_cloudmask as cm; cm.open_scene({str(path)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert "another program has it open for writing" in done.stderr
+    whole = write_raster(pixels(), labels=FOUR, driver="COG").read_bytes()
+    (tmp_path / "half.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "start.tif").write_bytes(whole[:12])
+    with pytest.raises(CloudMaskError, match=r"may be (damaged or )?incomplete"):
+        run(tmp_path / "half.tif", tmp_path / "mask.tif")
+    with pytest.raises(CloudMaskError, match="may be incomplete, or still being written"):
+        run(tmp_path / "start.tif", tmp_path / "mask.tif")
+    assert not (tmp_path / "mask.tif").exists()
 
 
 def test_a_zip_in_a_zip(tmp_path: Path) -> None:
