@@ -36,7 +36,7 @@ from openeo_cloudmask.sensors import ANY_SENSOR, get_sensor
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.training import int8
 
-TRAINING_SEEDS = range(3000, 3008)
+TRAINING_SEEDS = range(3000, 3012)
 HELD_OUT_SEEDS = range(900, 904)
 SENSOR = "sentinel-2-l1c"
 _SCENE_PX, _CROP_PX, _BATCH = 256, 96, 4
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("model", choices=["mini", "cloudsen12"])
     parser.add_argument("--weights", type=Path, help="of the U-Net; else it is trained here")
     parser.add_argument("--train", type=Path, help="write weights trained here, and stop")
-    parser.add_argument("--steps", type=int, default=150, help="of training")
+    parser.add_argument("--steps", type=int, default=500, help="of training")
     parser.add_argument("--window-px", type=int, help="the model's own, if not given")
     parser.add_argument("--scenes", type=Path, help="labelled scenes to compare classes on")
     parser.add_argument("--calls", type=int, default=5)
