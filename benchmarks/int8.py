@@ -26,12 +26,14 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from openeo_cloudmask.models import get_model
 from openeo_cloudmask.models.onnx_card import OnnxCard
 from openeo_cloudmask.models.onnx_detector import read_card
 from openeo_cloudmask.models.onnx_export import export_onnx
 from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.models.openvino_session import OpenVinoSession
 from openeo_cloudmask.models.processor import read_processor
+from openeo_cloudmask.models.weights import packaged_weights, sha256_of
 from openeo_cloudmask.sensors import ANY_SENSOR, get_sensor
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.training import int8
@@ -148,6 +150,7 @@ def main() -> None:
         if options.model == "cloudsen12" and weights is None:
             weights = folder / "weights.pt"
             train_unet(weights, options.steps)
+        digest = sha256_of(weights or packaged_weights(get_model(options.model)))
         sensor = ANY_SENSOR if options.model == "mini" else SENSOR
         exact, guarded, every = (folder / f"{n}.onnx" for n in ("exact", "guarded", "every"))
         how = {"sensor": sensor, "weights": weights, "window_px": options.window_px}
@@ -169,6 +172,7 @@ def main() -> None:
             "processor": read_processor().describe(),
             "date": time.strftime("%Y-%m-%d"),
             "load": os.getloadavg()[0],
+            "weights_sha256": digest,
             "window_px": card.window_px,
             "rows": rows,
             "blocks": [asdict(one) for one in blocks],

@@ -118,7 +118,8 @@ def int8_section(results: list[dict[str, Any]]) -> list[str]:
             "processor's own time, the least of some calls; classes are compared on scenes that "
             "neither the calibration nor the choice of blocks has seen: of `mini` real ones. "
             + "; ".join(
-                f"`{one['model']}`: {one['date']}, {one['processor']}, load {one['load']:.0f}"
+                f"`{one['model']}`: {one['date']}, {one['processor']}, load {one['load']:.0f}, "
+                f"weights of SHA-256 {one['weights_sha256'][:8]}..."
                 for one in results
             )
             + ".\n"
