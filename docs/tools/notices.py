@@ -30,6 +30,7 @@ _UNSHIPPED = ("all", "dev", "docs", "bench")
 # Where the metadata names a licence in other words, or not at all: what the licence file says.
 _KNOWN = {
     "odc-stac": "Apache-2.0",
+    "omnicloudmask": "MIT",
     "openeo-pg-parser-networkx": "Apache-2.0",
     "planetary-computer": "MIT",
     "s2cloudless": "CC-BY-SA-4.0",
@@ -127,11 +128,20 @@ def build_notices() -> str:
                 users[_name(item)].append(extra)
     rows = []
     for name in sorted(users):
-        found = distribution(name)
-        rows.append(
-            f"| {found.metadata['Name']} | {licence_of(found)} | {', '.join(users[name])} |"
-        )
+        title, licence = _describe(name)
+        rows.append(f"| {title} | {licence} | {', '.join(users[name])} |")
     return INTRODUCTION + "\n".join(rows) + "\n"
+
+
+def _describe(name: str) -> tuple[str, str]:
+    """Return a library's own spelling and its licence."""
+    try:
+        found = distribution(name)
+    except PackageNotFoundError:
+        if name not in _KNOWN:
+            raise
+        return name, _KNOWN[name]  # of an extra that is not part of `all`
+    return found.metadata["Name"], licence_of(found)
 
 
 def collect(root: str) -> dict[str, Distribution]:

@@ -18,7 +18,7 @@ def _bundle(
     model: Annotated[str | None, typer.Option(help="Put this model's weights in.")] = None,
     runtime: Annotated[
         str | None,
-        typer.Option(help="onnx, torch, ukis, s2cloudless or none; default: the model's."),
+        typer.Option(help="onnx, torch, ukis, s2cloudless, omnicloudmask or none; or the model's."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights file or folder in place of the published one.")

@@ -52,6 +52,11 @@ RUNTIMES: dict[str, Runtime] = {
     "torch": Runtime(
         requirements=_TORCH, with_dependencies=True, pip_args=("--extra-index-url", CPU_WHEELS)
     ),
+    "omnicloudmask": Runtime(
+        requirements=("omnicloudmask>=1.8.1", *_TORCH),
+        with_dependencies=True,
+        pip_args=("--extra-index-url", CPU_WHEELS),
+    ),
 }
 
 _BACKEND_HAS = (

@@ -18,7 +18,14 @@ from openeo_cloudmask.options import DEFAULT_MODEL
 BUNDLE_FOLDER = "cloudmask_deps"
 """The folder in which the UDF looks for a bundle; part of ``udf/cloud_mask.py``."""
 
-RUNTIME_MIB = {"none": 640, "onnx": 1152, "ukis": 1280, "s2cloudless": 704, "torch": 2048}
+RUNTIME_MIB = {
+    "none": 640,
+    "onnx": 1152,
+    "ukis": 1280,
+    "s2cloudless": 704,
+    "torch": 2048,
+    "omnicloudmask": 2368,
+}
 """Runtime -> addresses that a worker takes before a large tile comes: Python, what the driver and
 the runtime load, a model, one window."""
 DRIVER_MIB = 128

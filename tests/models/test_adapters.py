@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -142,3 +143,32 @@ def test_missing_extra_says_what_to_install(
         monkeypatch.setattr(f"openeo_cloudmask.models.families.{module}.find_spec", without)
     with pytest.raises(MissingExtraError, match=re.escape(install_command(extra))):
         load_detector(model)
+
+
+def test_omnicloudmasks_own_package_gives_what_our_networks_give(
+    tmp_path: Path, fill: ModuleType
+) -> None:
+    pytest.importorskip("omnicloudmask")
+    from safetensors.torch import save_file
+
+    from openeo_cloudmask.models.families.omnicloudmask import _FILES
+    from openeo_cloudmask.models.networks.omnicloudmask import build
+
+    for member, name in zip(build({}).members, _FILES.values(), strict=True):
+        fill.fill_state_dict(member)
+        save_file(member.state_dict(), tmp_path / name)
+    about = {"sensor": "sentinel-2-l2a", "weights": tmp_path, "device": "cpu"}
+    window, seen = fill.reflectance(3, (3, 96, 96))[np.newaxis], np.ones((1, 96, 96), bool)
+    ours = load_detector("omnicloudmask", precision="fp32", **about).predict_windows(window, seen)
+    theirs = load_detector("omnicloudmask-package", **about).predict_windows(window, seen)
+    np.testing.assert_array_equal(theirs.argmax(axis=1), ours.argmax(axis=1))
+    np.testing.assert_allclose(theirs, ours, atol=0.004)  # it adds 0.001 to each
+
+
+def test_without_omnicloudmask_its_extra_is_named(tmp_path: Path) -> None:
+    if importlib.util.find_spec("omnicloudmask") is not None:
+        pytest.skip("omnicloudmask is installed")
+    weights = tmp_path / "both.safetensors"
+    weights.write_bytes(b"x")
+    with pytest.raises(MissingExtraError, match="needs the extra 'omnicloudmask'"):
+        load_detector("omnicloudmask-package", sensor="sentinel-2-l2a", weights=weights)
