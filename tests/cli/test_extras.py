@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "torch", "onnx", "onnxscript", "h5netcdf", "h5py", "ukis_csmask", "s2cloudless",
     "lightgbm", "alembic", "distributed", "dask", "fastapi", "uvicorn", "openeo_pg_parser_networkx",
-    "streamlit", "leafmap",
+    "streamlit", "leafmap", "s3fs",
 )  # fmt: skip
 
 RUN = """
