@@ -115,8 +115,8 @@ def _tell(done: int, todo: int) -> None:
 
 
 def _command() -> str:
-    """Return the command, without the folders that lead to its files on this machine."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    """Return the command, without the folders that lead to its files on this machine alone."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["cloudmask", *words])
 
 
