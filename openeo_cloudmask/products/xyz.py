@@ -22,7 +22,8 @@ MAX_ZOOM = 24
 MAX_SOURCE_PX = 1536
 """Most pixels of the data along a side of a tile: a tile of a small zoom would be a whole scene."""
 WEB_MERCATOR = "EPSG:3857"
-_HALF_M = math.pi * 6378137.0
+HALF_M = math.pi * 6378137.0
+"""Half of a side of the web map, metres."""
 
 Indices = NDArray[np.intp]
 
@@ -56,8 +57,8 @@ class Tile:
     @property
     def bounds(self) -> Bounds:
         """West, south, east, north in metres of Web Mercator."""
-        side = 2 * _HALF_M / (1 << self.z)
-        west, north = self.x * side - _HALF_M, _HALF_M - self.y * side
+        side = 2 * HALF_M / (1 << self.z)
+        west, north = self.x * side - HALF_M, HALF_M - self.y * side
         return west, north - side, west + side, north
 
     def places(self, grid: Grid) -> tuple[Indices, Indices]:

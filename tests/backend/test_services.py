@@ -147,6 +147,24 @@ def test_an_address_is_signed_and_ends_with_the_service(client: TestClient) -> N
     assert client.get(url.format(z=ZOOM, x=x, y=y)).status_code == 404
 
 
+def test_gdal_reads_a_service_by_wmts(client: TestClient, tmp_path: Path) -> None:
+    service_id = _create(client, mask_graph(), title="Clouds & shadows")
+    about = client.get(f"/services/{service_id}", headers=_headers(client)).json()
+    answer = client.get(about["attributes"]["wmts"].removeprefix("http://testserver"))
+    assert answer.headers["content-type"] == "application/xml"
+    template = about["url"].format(z="{TileMatrix}", x="{TileCol}", y="{TileRow}")
+    assert f'template="{template}"' in answer.text
+    path = tmp_path / "capabilities.xml"
+    path.write_text(answer.text)
+    with rasterio.open(f"WMTS:{path},layer={service_id},zoom_level=12") as source:
+        assert source.crs.to_epsg() == 3857
+        assert source.res == pytest.approx([2 * 20037508.342789244 / 256 / 4096] * 2)
+        assert source.bounds.left == pytest.approx(-20037508.342789244)
+    headers = _headers(client)
+    client.patch(f"/services/{service_id}", json={"enabled": False}, headers=headers)
+    assert client.get(about["attributes"]["wmts"]).status_code == 404
+
+
 def test_services_are_their_owners_alone(client: TestClient) -> None:
     service_id = _create(client, mask_graph())
     bob = _headers(client, "bob")

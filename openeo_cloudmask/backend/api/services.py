@@ -23,6 +23,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.graph.planning import TILEABLE, check_tileable
 from openeo_cloudmask.backend.graph.validate import parse_process
 from openeo_cloudmask.backend.jobs.tables import Service
+from openeo_cloudmask.backend.outputs.wmts import write_capabilities
 from openeo_cloudmask.products.xyz import MAX_SOURCE_PX, MAX_ZOOM, TILE_PX, Tile, empty_tile
 
 router = APIRouter()
@@ -108,12 +109,7 @@ def delete_service(service_id: str, user: UserOf, state: StateOf) -> Response:
 @router.get("/xyz/{service_id}/{signature}/{z}/{x}/{y}.png")
 async def tile(service_id: str, signature: str, z: int, x: int, y: int, state: StateOf) -> Response:
     """Return a tile of a service, to whoever has its signed address."""
-    secret = state.settings.secret
-    if not security.signature_holds(secret, signature, _PURPOSE, service_id):
-        raise ApiError("ServiceNotFound", "the address of the service is not valid")
-    found = await run_in_threadpool(state.services.get, service_id)
-    if not found.enabled:
-        raise ApiError("ServiceNotFound", "the service is switched off")
+    found = await run_in_threadpool(_find_signed, service_id, signature, state)
     place = Tile(z=z, x=x, y=y)
     content = _TILES.get(service_id, place)
     if content is None:
@@ -122,6 +118,34 @@ async def tile(service_id: str, signature: str, z: int, x: int, y: int, state: S
         _TILES.put(service_id, place, content)
     headers = {"Cache-Control": "private, max-age=300"}
     return Response(content, media_type="image/png", headers=headers)
+
+
+@router.get("/wmts/{service_id}/{signature}/capabilities.xml")
+def capabilities(service_id: str, signature: str, state: StateOf, request: Request) -> Response:
+    """Return what a WMTS client wants to know of a service, to whoever has its signed address."""
+    found = _find_signed(service_id, signature, state)
+    about = _describe(found, state, state.base_url(request))
+    text = write_capabilities(
+        layer=found.id,
+        title=found.title or found.id,
+        tiles=about["url"],
+        own=about["attributes"]["wmts"],
+    )
+    return Response(text, media_type="application/xml")
+
+
+def _find_signed(service_id: str, signature: str, state: State) -> Service:
+    """Return the service of a signed address.
+
+    Raises:
+        ApiError: the address was not made by this server, or the service is off or gone.
+    """
+    if not security.signature_holds(state.settings.secret, signature, _PURPOSE, service_id):
+        raise ApiError("ServiceNotFound", "the address of the service is not valid")
+    found = state.services.get(service_id)
+    if not found.enabled:
+        raise ApiError("ServiceNotFound", "the service is switched off")
+    return found
 
 
 async def _compute(found: Service, place: Tile, state: State) -> bytes:
@@ -236,5 +260,9 @@ def _describe(found: Service, state: State, base: str) -> dict[str, Any]:
         "created": datetime.fromtimestamp(found.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "url": f"{base}/xyz/{found.id}/{signature}/{{z}}/{{x}}/{{y}}.png",
         "configuration": {},
-        "attributes": {"maxzoom": MAX_ZOOM, "tile_size": TILE_PX},
+        "attributes": {
+            "maxzoom": MAX_ZOOM,
+            "tile_size": TILE_PX,
+            "wmts": f"{base}/wmts/{found.id}/{signature}/capabilities.xml",
+        },
     }
