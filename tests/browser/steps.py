@@ -145,15 +145,15 @@ def check_access(page, name: str) -> None:
     assert said == [], name
 
 
-def tab_to(page, name: str, role: str = "") -> None:
-    """Press Tab until what has the focus is called ``name``, and is of that role.
+def tab_to(page, name: str, role: str = "", *, back: bool = False) -> None:
+    """Press Tab (or Shift and Tab) until what has the focus is called ``name`` and has that role.
 
     Raises:
         AssertionError: it is out of reach of the keyboard.
     """
     seen = []
     for _ in range(MOST_TABS):
-        page.keyboard.press("Tab")
+        page.keyboard.press("Shift+Tab" if back else "Tab")
         kind, found = page.evaluate(FOCUSED)
         if name in found and role in kind:
             return

@@ -87,13 +87,13 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
         )
     page.get_by_text("Type an area").click()
     middle = (west + east) / 2
-    for name, value in (("West", west), ("South", south), ("East", middle), ("North", north)):
-        field = page.get_by_role("spinbutton", name=name)
+    for name, value in (("west", west), ("south", south), ("east", middle), ("north", north)):
+        field = page.locator(f".st-key-area_{name} input")
         field.fill(f"{value:.5f}")
         field.press("Tab")
     page.get_by_role("button", name="Use this area").click()
     page.get_by_text("Draw an area on the map").wait_for(state="detached")
-    page.get_by_text("Numbers", exact=True).click()
+    page.get_by_text("Table of the curve").click()
     page.wait_for_timeout(1000)
     page.get_by_role("tab", name="Cloud over time").scroll_into_view_if_needed()
     keep(page, "series-curve")
@@ -120,11 +120,11 @@ def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, vie
     steps.tab_to(page, "Make a demo scene")
     page.keyboard.press("Enter")
     page.get_by_text("Opened so far").wait_for()
-    steps.tab_to(page, "New job", "a")
+    steps.tab_to(page, "New job", "a", back=True)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="New job", exact=True).wait_for()
     page.get_by_role("button", name="Submit").wait_for()
-    steps.tab_to(page, "Model", "combobox")
+    steps.tab_to(page, "Model", "combobox", back=True)
     page.keyboard.type("hollstein")
     page.keyboard.press("Enter")
     page.get_by_role("textbox", name="Title").wait_for()
@@ -132,7 +132,7 @@ def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, vie
     steps.tab_to(page, "Submit", "button")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Open in Compare").wait_for()
-    steps.tab_to(page, "Open in Compare", "button")
+    steps.tab_to(page, "Open in Compare", "button", back=True)
     page.keyboard.press("Enter")
     page.get_by_role("tab", name="Confusion matrix").wait_for()
     steps.wait_for_map(page)
@@ -168,7 +168,7 @@ def check_matrix(page, keep) -> None:
     chart.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
     box = chart.bounding_box()
-    page.mouse.click(box["x"] + 0.45 * box["width"], box["y"] + 0.45 * box["height"])
+    page.mouse.click(box["x"] + 0.28 * box["width"], box["y"] + 75)  # clear in both
     page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
     assert page.get_by_role("combobox", name="Light up on the map").input_value() != "nothing"
     keep(page, "judge-matrix")

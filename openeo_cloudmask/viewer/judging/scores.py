@@ -43,7 +43,7 @@ NUMBERS = {
 
 def draw_scores(chosen: Chosen, found: Found) -> None:
     """Draw the tabs below the map; only the one that is open is computed."""
-    restrict = choose_where()
+    restrict = choose_where() if found else (lambda item: item)
     inside = {name: restrict(item) for name, item in found.items()}
     parts: dict[str, Callable[[], None]] = {}
     if found:
@@ -132,6 +132,8 @@ def draw_cells(name: str, view: OutputStyle, result: CaseResult, *, dilated: boo
         picked = st.session_state[key].selection.get("cell", [])
         if picked:
             cell = (int(picked[0]["row"]), int(picked[0]["column"]))
+            if not result.confusion.counts[cell]:
+                return  # no pixel would light up
             st.session_state.lit = (name, view.value, cell)
             st.session_state[f"lit_{name}_{view.value}"] = cell
 

@@ -55,7 +55,7 @@ def draw_curve(series: Series, chosen: str) -> None:
     st.altair_chart(draw_cover(rows, chosen), alt="Curve of cloud over the dates")
     if not ring:
         st.caption("Draw an area on the map, or type one below it: a second curve is of it alone.")
-    with st.expander("Numbers"):
+    with st.expander("Table of the curve"):
         table = pd.DataFrame(rows).pivot_table(
             index="label", columns="where", values="cover", sort=False, dropna=False
         )
