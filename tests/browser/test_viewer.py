@@ -218,6 +218,7 @@ def check_panels_after_a_click(page) -> None:
 def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     """The confusion matrix is that of the command line."""
     page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_text("pixels compared").wait_for()  # a tab is drawn when it is opened
     shown = [
         [int(cell.replace(",", "")) for cell in row[1:]] for row in read_table(page, "Thick cloud")
     ]
