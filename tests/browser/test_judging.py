@@ -164,6 +164,7 @@ def check_trial(page, keep) -> None:
 def check_matrix(page, keep) -> None:
     """A cell that is clicked in the chart lights up on the map."""
     page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_text("pixels compared").wait_for()
     chart = page.locator(".stVegaLiteChart canvas").last
     chart.scroll_into_view_if_needed()
     page.wait_for_timeout(1500)
