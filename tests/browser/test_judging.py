@@ -93,6 +93,7 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
         field.press("Tab")
     page.get_by_role("button", name="Use this area").click()
     page.get_by_text("Draw an area on the map").wait_for(state="detached")
+    page.wait_for_timeout(1500)  # the curve of before goes
     page.get_by_text("Table of the curve").click()
     page.wait_for_timeout(1000)
     page.get_by_role("tab", name="Cloud over time").scroll_into_view_if_needed()

@@ -61,10 +61,11 @@ def draw_scores(chosen: Chosen, found: Found) -> None:
     parts["Provenance"] = partial(draw_provenance, chosen.masks)
     if found:
         parts |= {"All scenes": draw_all, "Report": partial(draw_report, chosen, inside)}
+    # Set, not given as default: a default that changes would make other tabs of them.
     wanted = st.query_params.get("tab")
-    tabs = st.tabs(
-        list(parts), key=TAB, on_change="rerun", default=wanted if wanted in parts else None
-    )
+    if TAB not in st.session_state and wanted in parts:
+        st.session_state[TAB] = wanted
+    tabs = st.tabs(list(parts), key=TAB, on_change="rerun")
     for tab, (title, draw) in zip(tabs, parts.items(), strict=True):
         if tab.open:
             st.query_params["tab"] = title
