@@ -123,10 +123,11 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
             axis=alt.Axis(labelAngle=0, labelOverlap=False, orient="top"),
         ),
         y=alt.Y("reference:N", sort=None, title="in the reference"),
-        tooltip=["reference:N", "mask:N", "count:N", "percent:N"],
     )
     cells = base.mark_rect(stroke="#ffffff", cursor="pointer").encode(
-        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None)
+        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None),
+        # Of the cells alone: texts with tooltips of their own would take the clicks.
+        tooltip=["reference:N", "mask:N", "count:N", "percent:N"],
     )
     cells = cells.add_params(alt.selection_point("cell", fields=["row", "column"]))
     ink = alt.Color("ink:N", scale=None)
