@@ -13,6 +13,8 @@ from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.grid import Grid
 
 MAX_MARKS = 10_000
+MAX_BYTES = 32 * 2**20
+"""Of a file, which is parsed whole; 10 000 strokes of a brush have a third of it."""
 _SCENE, _CRS, _PIXEL = "cloudmask:scene", "cloudmask:crs", "cloudmask:pixel_m"
 
 
@@ -76,8 +78,14 @@ def read_marks(text: str | bytes, grid: Grid) -> Work:
         grid: of the scene that is open.
 
     Raises:
-        ReferenceDataError: it is no such file, or its marks were made in another reference system.
+        ReferenceDataError: it is no such file or too large, or its marks were made in another
+            reference system.
     """
+    if len(text) > MAX_BYTES:
+        raise ReferenceDataError(
+            f"the file has {len(text) / 2**20:.0f} MB; expected marks, of at most "
+            f"{MAX_BYTES // 2**20} MB"
+        )
     try:
         content = json.loads(text)
         crs, features = str(content[_CRS]), content["features"]
@@ -88,7 +96,7 @@ def read_marks(text: str | bytes, grid: Grid) -> Work:
         )
     except OptionError as err:
         raise ReferenceDataError(f"the file of marks cannot be used: {err}") from err
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as err:
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as err:
         raise ReferenceDataError(
             f"the file holds no marks ({err!r}); expected one that 'Save the marks' wrote"
         ) from err

@@ -157,11 +157,13 @@ def read_bytes(
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirects; an access token goes along inside its own domain alone."""
+    """Follows redirects, but none from https to less; a token stays inside its own domain."""
 
     def redirect_request(self, req: Request, *args: Any) -> Request | None:  # noqa: ANN401
         """Return the request that follows, or None."""
         after = super().redirect_request(req, *args)
+        if after is not None and req.type == "https" != after.type:
+            raise URLError(f"it redirects to {after.type}, which anybody on the way can change")
         if after is not None and not _same_domain(req.full_url, after.full_url):
             after.headers.pop("Authorization", None)
         return after
@@ -197,7 +199,7 @@ def _fetch(
         with _open(remote.url, sent) as answer:
             if answer.status != HTTPStatus.PARTIAL_CONTENT:
                 there = 0  # the server starts over
-            _store(answer, part, there, progress)
+            _store(answer, part, there, remote.size, progress)
     except HTTPError as err:
         if err.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is left to fetch; size and digest tell whether that is right
@@ -206,7 +208,14 @@ def _fetch(
         raise _failed(remote, part, str(getattr(err, "reason", err))) from err
 
 
-def _store(answer: Any, part: Path, there: int, progress: Progress | None) -> None:  # noqa: ANN401
+def _store(
+    answer: Any,  # noqa: ANN401
+    part: Path,
+    there: int,
+    size: int | None,
+    progress: Progress | None,
+) -> None:
+    """Append what the server sends; more than the file's ``size`` is not taken."""
     length = answer.headers.get("Content-Length")
     total = None if length is None else there + int(length)
     with part.open("ab" if there else "wb") as out:
@@ -215,6 +224,8 @@ def _store(answer: Any, part: Path, there: int, progress: Progress | None) -> No
             there += len(block)
             if progress is not None:
                 progress(there, total)
+            if size is not None and there > size:
+                return  # it is another file, which its size tells
     if total is not None and there < total:
         raise ConnectionError(f"the connection ended at {there} of {total} bytes")
 

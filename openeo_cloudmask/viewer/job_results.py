@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,14 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.viewer.backends import as_backend_error
+from openeo_cloudmask.viewer.uploads import check_raster
 
 if TYPE_CHECKING:
     import openeo
     from openeo.rest.job import ResultAsset
 
 RASTERS = (".tif", ".tiff")
+MAX_ITEM_BYTES = 16 * 2**20
+"""Of a STAC item, which is parsed whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +45,20 @@ class JobMask:
 
         Raises:
             BackendError: it cannot be downloaded.
+            InputError: it is no raster, or a larger one than the viewer takes.
         """
         asset = self.assets.get(kind)
         if asset is None:
             return None
         return _download(asset, self.folder)
+
+
+def job_folder(root: Path, job_id: str) -> Path:
+    """Return the folder below ``root`` for a job's files.
+
+    The back end chose the id, which may be the path of another folder: it is no part of the name.
+    """
+    return root / f"job-{hashlib.sha256(job_id.encode()).hexdigest()[:32]}"
 
 
 def list_masks(connection: openeo.Connection, job_id: str, folder: Path) -> list[JobMask]:
@@ -58,7 +72,7 @@ def list_masks(connection: openeo.Connection, job_id: str, folder: Path) -> list
         folder: where files go.
 
     Raises:
-        BackendError: the results cannot be read.
+        BackendError: the results cannot be read, or an item is too large to be one.
     """
     with as_backend_error("reading the results"):
         assets = {
@@ -106,12 +120,23 @@ def _describe(
 
 
 def _download(asset: ResultAsset, folder: Path) -> Path:
-    """Return the file of an asset; of the name that the back end gives only the last part."""
+    """Return the file of an asset; of the name that the back end gives only the last part.
+
+    It is checked as what users upload: whoever names the back end may have made the file.
+    """
     path = folder / Path(asset.name).name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with as_backend_error(f"downloading {path.name}"), publish_file(path) as part:
-            asset.download(part)
+        with publish_file(path) as part:
+            with as_backend_error(f"downloading {path.name}"):
+                asset.download(part)
+            if path.suffix.lower() in RASTERS:
+                check_raster(part, path.name)
+            elif part.stat().st_size > MAX_ITEM_BYTES:
+                raise BackendError(
+                    f"{path.name} has {part.stat().st_size / 2**20:.0f} MB; expected a STAC item "
+                    f"of at most {MAX_ITEM_BYTES // 2**20} MB"
+                )
     return path
 
 

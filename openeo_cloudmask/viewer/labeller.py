@@ -36,7 +36,7 @@ from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.viewer.comparison import shown_scheme
 from openeo_cloudmask.viewer.drawing import Event, Json, Shape, pen_data
-from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
+from openeo_cloudmask.viewer.layers import STORE, Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.scenes import open_scene
 
 LABEL_SCHEME = shown_scheme(ALCD)
@@ -117,11 +117,12 @@ class Labeller:
         """
         self.rounds = [item for item in self.rounds if item.marks <= len(self.marks)]
         if len({mark.code for mark in self.marks}) < 2:
-            self.answer, self.layer = None, None
+            self.answer = None
+            self._show(None)
             return
         self.answer = learn(self.features, self.marks, models=self.models)
         self.places, self.at = self.answer.places, -1
-        self.layer = self._draw(self.answer.labels)
+        self._show(self._draw(self.answer.labels))
         done = self.rounds[-1].marks if self.rounds else 0
         if len(self.marks) >= done + ROUND_MARKS:
             self.count_round()
@@ -244,6 +245,13 @@ class Labeller:
     def _to_degrees(self, points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
         xs, ys = zip(*points, strict=True)
         return tuple(zip(*transform(self.features.grid.crs, WGS84, xs, ys), strict=True))
+
+    def _show(self, layer: Layer | None) -> None:
+        """Show another map of classes, or none; the file of the one before goes."""
+        before, self.layer = self.layer, layer
+        if before is not None and (layer is None or layer.path != before.path):
+            STORE.close(before.token)
+            before.path.unlink(missing_ok=True)
 
     def _draw(self, labels: Classes) -> Layer:
         path = self.folder / f"labels-{len(self.marks)}-{self.heard}.tif"

@@ -8,6 +8,8 @@ import math
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from openeo_cloudmask.masking import Masker
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions, Scene
 from openeo_cloudmask.products.xyz import MAX_SOURCE_PX, Tile, mask_tile
+from openeo_cloudmask.viewer.local import plain_text
 from openeo_cloudmask.viewer.scenes import open_scene
 from openeo_cloudmask.viewer.tiles import EQUATOR_M
 
@@ -76,8 +79,7 @@ class _Open:
         self.lock = threading.Lock()
 
     def compute(self, tile: Tile) -> Classes | None:
-        with self.lock:
-            found = mask_tile(self.cube, self.masker, self.scene.grid, tile)
+        found = mask_tile(self.cube, self.masker, self.scene.grid, tile)
         return None if found is None else found[0]
 
 
@@ -119,7 +121,8 @@ class LiveStore:
         Raises:
             CloudMaskError: the scene or the model cannot be read, or the tile shows too much.
         """
-        values = self._opened(live).compute(tile)
+        with self._opened(live) as opened:
+            values = opened.compute(tile)
         content = None if values is None else encode_values(values)
         with self._lock:
             self._tiles[live.token, tile] = content
@@ -127,16 +130,23 @@ class LiveStore:
                 self._tiles.popitem(last=False)
         return content
 
-    def _opened(self, live: LiveMask) -> _Open:
-        # A lock of its own: the event loop must not wait for a product to be opened. What is closed
-        # is never at work, as fewer tiles are computed at a time than scenes are open.
+    @contextmanager
+    def _opened(self, live: LiveMask) -> Iterator[_Open]:
+        # A lock of its own: the event loop must not wait for a product to be opened.
         with self._opening:
             if live.token not in self._open:
                 self._open[live.token] = _Open(live)
             self._open.move_to_end(live.token)
             while len(self._open) > OPEN_LAYERS:
-                self._open.popitem(last=False)[1].scene.close()
-            return self._open[live.token]
+                oldest = self._open.popitem(last=False)[1]
+                with oldest.lock:  # GDAL must not lose a file that a slow tile is reading
+                    oldest.scene.close()
+            opened = self._open[live.token]
+            opened.lock.acquire()  # before others may close it
+        try:
+            yield opened
+        finally:
+            opened.lock.release()
 
 
 STORE = LiveStore()
@@ -236,7 +246,7 @@ def live_routes(store: LiveStore = STORE) -> list[BaseRoute]:
                         return Response(status_code=499)
                     kept = (await run_in_threadpool(store.render, live, place),)
         except CloudMaskError as err:
-            return PlainTextResponse(str(err), status_code=400)
+            return PlainTextResponse(plain_text(err), status_code=400)
         if kept[0] is None:
             return PlainTextResponse("outside the scene", status_code=404)
         headers = {"Cache-Control": "private, max-age=300"}

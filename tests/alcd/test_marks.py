@@ -8,6 +8,7 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
+from openeo_cloudmask.alcd import marks_file
 from openeo_cloudmask.alcd.marks import MAX_CORNERS, Mark
 from openeo_cloudmask.alcd.marks_file import Work, read_marks, write_marks
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
@@ -111,3 +112,13 @@ def test_a_file_that_holds_no_marks_of_the_scene_is_refused():
     bad = write_marks(Work(scene="a", pixel_m=20, marks=(mark,)), GRID)
     with pytest.raises(ReferenceDataError, match="class 9"):
         read_marks(bad.replace('"code": 2', '"code": 9'), GRID)
+    for key, number in (('"code": 2', "Infinity"), ('"radius_m": 0.0', "1" + "0" * 400)):
+        assert key in bad
+        with pytest.raises(ReferenceDataError, match="holds no marks"):
+            read_marks(bad.replace(key, f"{key.split()[0]} {number}"), GRID)
+
+
+def test_a_file_that_is_too_large_is_not_parsed(monkeypatch):
+    monkeypatch.setattr(marks_file.json, "loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(ReferenceDataError, match="expected marks, of at most 32 MB"):
+        read_marks(b"[" * (marks_file.MAX_BYTES + 1), GRID)

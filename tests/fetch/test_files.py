@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.error import URLError
+from urllib.request import Request
 
 import numpy as np
 import pytest
 
 from openeo_cloudmask.alcd.scenes import ALCD_ARCHIVE
 from openeo_cloudmask.errors import ReferenceDataError
-from openeo_cloudmask.fetch.files import RemoteFile, download_file
+from openeo_cloudmask.fetch.files import RemoteFile, _Redirects, download_file
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
@@ -126,3 +128,28 @@ def test_a_missing_file_or_server_is_told(server: Server, tmp_path: Path) -> Non
     nobody = RemoteFile(url="http://127.0.0.1:1/file", name="archive.tgz", digest=DIGEST)
     with pytest.raises(ReferenceDataError, match="cannot be fetched"):
         download_file(nobody, tmp_path)
+
+
+def test_of_a_file_that_does_not_end_no_more_is_taken_than_it_has(
+    server: Server, tmp_path: Path
+) -> None:
+    remote = RemoteFile(url=server.url, name="archive.tgz", size=1000)
+    seen: list[int] = []
+    with pytest.raises(ReferenceDataError, match="bytes; expected 1000"):
+        download_file(remote, tmp_path, progress=lambda done, _: seen.append(done))
+    assert max(seen) <= 1 << 20
+    assert not list(tmp_path.iterdir())
+
+
+def test_https_is_not_left_on_the_way() -> None:
+    request = Request("https://a.example/file", headers={"Authorization": "Bearer x"})
+
+    def follow(url: str) -> Request | None:
+        return _Redirects().redirect_request(request, None, 302, "Found", {}, url)
+
+    after = follow("https://b.example/file")
+    assert after is not None
+    assert not after.has_header("Authorization")
+    for url in ("http://a.example/file", "ftp://a.example/file"):
+        with pytest.raises(URLError, match="anybody on the way can change"):
+            follow(url)

@@ -14,7 +14,7 @@ import rasterio
 from rasterio.warp import transform as transform_points
 
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, OutputStyle
-from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.errors import BackendError, InputError, OptionError, ReferenceDataError
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product, open_product
@@ -315,6 +315,48 @@ def test_a_date_opens_with_its_image_and_percentages(results, tmp_path):
     assert list(series.dates) == ["2024-05-01", "2024-05-02", "2024-05-03"]
     assert series.cover("2024-05-01") == 0.555
     assert series.cover("2024-05-02") == cloud_cover(entry.path, None)
+
+
+def test_a_job_whose_id_is_a_path_reaches_no_other_folder(app, opened, tmp_path, told):
+    """A visitor may name any public back end, and that one its jobs."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    secret = opened.masks["judged"].path.read_bytes()
+    (outside / "secret.tif").write_bytes(secret)
+    assets = [Asset("secret.tif", b"sent by the back end")]
+    job = SimpleNamespace(
+        get_results=lambda: SimpleNamespace(get_assets=lambda: assets), logs=list
+    )  # fmt: skip
+    rows = [{"id": str(outside), "title": "mine", "status": "finished", "created": ""}]
+    session = begin_session(tmp_path / "own")
+    session.connection = SimpleNamespace(job=lambda _: job, list_jobs=lambda: rows)
+    app.session_state["session"] = session
+    app.run()
+    page = app.switch_page("screens/jobs.py").run()
+    next(item for item in page.button if item.label == "Open in Compare").click().run()
+    assert not session.masks
+    assert "secret.tif is no raster" in page.error[0].value
+    assert [path.name for path in outside.iterdir()] == ["secret.tif"]
+
+
+def test_results_that_are_too_large_to_open_are_refused(tmp_path):
+    path = tmp_path / "bomb.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=40_000, width=40_000, count=1, dtype="uint8",
+        tiled=True, sparse_ok=True,
+    ):  # fmt: skip
+        pass
+    item = Asset("item.json", b" " * (16 * 2**20 + 1), ["metadata"])
+    assets = [Asset("bomb.tif", path.read_bytes())]
+    job = SimpleNamespace(get_results=lambda: SimpleNamespace(get_assets=lambda: assets))
+    connection = SimpleNamespace(job=lambda _: job)
+    (mask,) = list_masks(connection, "j", tmp_path / "job")
+    with pytest.raises(InputError, match="40000 x 40000 pixels"):
+        mask.fetch("mask")
+    assert not list((tmp_path / "job").iterdir())
+    assets.append(item)
+    with pytest.raises(BackendError, match="a STAC item of at most 16 MB"):
+        list_masks(connection, "j", tmp_path / "job")
 
 
 def test_a_job_without_a_mask_is_told(results, tmp_path):

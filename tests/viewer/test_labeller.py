@@ -22,6 +22,7 @@ from openeo_cloudmask.viewer.labeller import (
     plain_name,
     start_labeller,
 )
+from openeo_cloudmask.viewer.layers import STORE
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
@@ -113,6 +114,19 @@ def test_undo_takes_the_last_mark_back(marked, truth):
     assert marked.hear([Event(number=101, action="undo")])
     marked.learn()
     assert np.array_equal(marked.answer.labels, before)
+
+
+def test_a_new_map_takes_the_place_of_the_file_before(marked, truth, tmp_path):
+    before = marked.layer
+    marked.learn()  # of the same marks: the same file
+    assert marked.layer.path == before.path
+    marked.hear([dot_on(marked, truth, 10, 10, 100, value=7)])
+    marked.learn()
+    assert list(tmp_path.glob("labels-*")) == [marked.layer.path]
+    assert STORE.get(marked.layer.token) is marked.layer
+    marked.hear([Event(number=200 + n, action="undo") for n in range(40)])
+    marked.learn()
+    assert not list(tmp_path.glob("labels-*"))
 
 
 def test_undoing_everything_leaves_no_map(marked):

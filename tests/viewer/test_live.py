@@ -1,6 +1,9 @@
 """Masks while one pans: the bits of the batch, by the route that the map asks."""
 
 import io
+from pathlib import Path
+from threading import Event, Lock, Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from openeo_cloudmask.classes import NODATA
-from openeo_cloudmask.errors import BandError
+from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from openeo_cloudmask.products.drivers import open_raster
@@ -17,7 +20,8 @@ from openeo_cloudmask.products.stack import raster_grid
 from openeo_cloudmask.products.xyz import MAX_SOURCE_PX, Region, Tile
 from openeo_cloudmask.simulator.products import write_geotiff
 from openeo_cloudmask.simulator.scene import simulate_scene
-from openeo_cloudmask.viewer.live import LiveStore, fast_live, live_routes, open_live
+from openeo_cloudmask.viewer import live as module
+from openeo_cloudmask.viewer.live import OPEN_LAYERS, LiveStore, fast_live, live_routes, open_live
 from openeo_cloudmask.viewer.panels import live_data, plan_panels
 
 SENSOR = "sentinel-2-l1c"
@@ -111,3 +115,49 @@ def test_a_live_mask_is_a_layer_that_is_off_at_first(scene, store):
     assert [item["value"] for item in layer["classes"]] == [0, 1, 2, 3]
     image = {"id": "image", "kind": "image"}
     assert plan_panels([image, layer]) == [["image"]]
+
+
+def test_a_scene_that_is_read_is_not_closed(store, monkeypatch):
+    begun, go, closed_at_work = Event(), Event(), []
+    at_work = set()
+
+    def opened(self, live):
+        close = lambda: closed_at_work.append(live.token in at_work)  # noqa: E731
+        self.scene = SimpleNamespace(grid=None, close=close)
+        self.masker, self.cube, self.lock = None, live.token, Lock()
+
+    def slow(cube, *_):
+        at_work.add(cube)
+        if cube == "slow":
+            begun.set()
+            go.wait(10)
+        at_work.discard(cube)
+
+    monkeypatch.setattr(module._Open, "__init__", opened)
+    monkeypatch.setattr(module, "mask_tile", slow)
+    tile = Tile(z=0, x=0, y=0)
+
+    def render(*tokens):
+        for token in tokens:
+            store.render(SimpleNamespace(token=token), tile)
+
+    first = Thread(target=render, args=("slow",))
+    first.start()
+    assert begun.wait(10)
+    others = Thread(target=render, args=[f"other {n}" for n in range(OPEN_LAYERS)])
+    others.start()
+    others.join(0.3)
+    go.set()
+    first.join(10)
+    others.join(10)
+    assert closed_at_work == [False]
+
+
+def test_an_error_does_not_tell_the_folders_of_the_server(scene, store, client, monkeypatch):
+    live = open_live(scene, MaskOptions(model="hollstein"), sensor=SENSOR, store=store)
+
+    def fail(*_):
+        raise ProductError(f"cannot read {Path('/srv/viewer/sessions/secret/scene.tif')}")
+
+    monkeypatch.setattr(store, "render", fail)
+    assert client.get(live.tile_url.format(z=0, x=0, y=0)).text == "cannot read scene.tif"

@@ -10,7 +10,7 @@ from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.grid import Bounds
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.backends import JobRow
-from openeo_cloudmask.viewer.job_results import JobMask, list_masks
+from openeo_cloudmask.viewer.job_results import JobMask, job_folder, list_masks
 from openeo_cloudmask.viewer.layers import read_bounds
 from openeo_cloudmask.viewer.local import State, Task
 from openeo_cloudmask.viewer.meaning import read_tags
@@ -138,7 +138,8 @@ def open_results(row: JobRow) -> None:
     current = session()
     if current.connection is None or row.id in current.opened_jobs:
         return
-    masks = list_masks(current.connection, row.id, current.folder / row.id)
+    folder = job_folder(current.folder, row.id)
+    masks = list_masks(current.connection, row.id, folder)
     if not masks:
         raise BackendError(
             f"the job {row.title!r} has no GeoTIFF among its results; masks are saved as GTiff"
