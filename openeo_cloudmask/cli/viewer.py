@@ -41,7 +41,11 @@ def viewer(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8501,
     allow_paths: Annotated[
         bool,
-        typer.Option("--allow-paths", help="Users may open any file of this machine by its path."),
+        typer.Option(
+            "--allow-paths",
+            help="Users may open any file of this machine by its path, "
+            "and fetch products to any folder.",
+        ),
     ] = False,
     allow_host: Annotated[
         list[str] | None,

@@ -94,7 +94,7 @@ class LiveStore:
         self._opening = threading.Lock()
 
     def add(self, live: LiveMask) -> LiveMask:
-        """Keep a live mask; the oldest goes when there are too many."""
+        """Keep a live mask; the one unused for longest goes when there are too many."""
         with self._lock:
             self._masks[live.token] = live
             while len(self._masks) > MAX_LAYERS:
@@ -104,7 +104,10 @@ class LiveStore:
     def get(self, token: str) -> LiveMask | None:
         """Return the live mask of that name."""
         with self._lock:
-            return self._masks.get(token)
+            live = self._masks.get(token)
+            if live is not None:
+                self._masks.move_to_end(token)
+            return live
 
     def kept(self, live: LiveMask, tile: Tile) -> tuple[bytes | None] | None:
         """Return what is kept of a tile, in a tuple; None where nothing is."""

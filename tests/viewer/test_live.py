@@ -21,7 +21,14 @@ from openeo_cloudmask.products.xyz import MAX_SOURCE_PX, Region, Tile
 from openeo_cloudmask.simulator.products import write_geotiff
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer import live as module
-from openeo_cloudmask.viewer.live import OPEN_LAYERS, LiveStore, fast_live, live_routes, open_live
+from openeo_cloudmask.viewer.live import (
+    MAX_LAYERS,
+    OPEN_LAYERS,
+    LiveStore,
+    fast_live,
+    live_routes,
+    open_live,
+)
 from openeo_cloudmask.viewer.panels import live_data, plan_panels
 
 SENSOR = "sentinel-2-l1c"
@@ -161,3 +168,11 @@ def test_an_error_does_not_tell_the_folders_of_the_server(scene, store, client, 
 
     monkeypatch.setattr(store, "render", fail)
     assert client.get(live.tile_url.format(z=0, x=0, y=0)).text == "cannot read scene.tif"
+
+
+def test_many_new_layers_do_not_end_one_in_use(store):
+    first = store.add(SimpleNamespace(token="first"))
+    for number in range(2 * MAX_LAYERS):
+        store.add(SimpleNamespace(token=f"other {number}"))
+        assert store.get("first") is first
+    assert store.get("other 0") is None
