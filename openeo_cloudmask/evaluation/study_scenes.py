@@ -220,7 +220,8 @@ def _product_scenes(
     path: Path, products: Path, title: str, names: Iterable[str] | None
 ) -> list[StudyScene]:
     there = [item for item in sorted(products.glob("*")) if item.name.endswith(PRODUCT_ENDINGS)]
-    there += [item for item in sorted(products.glob("L*")) if item.is_dir()]
+    folders = [item for item in sorted(products.glob("L*")) if item.is_dir()]
+    there += [item for item in folders if not item.name.endswith(".part")]  # still being fetched
     scenes: list[StudyScene] = []
     for item in there:
         source = ProductSource(path=item, reference_path=path)

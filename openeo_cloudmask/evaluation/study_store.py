@@ -31,7 +31,9 @@ class Store:
         """Write the rows of a scene down."""
         self._new += rows
         name = hashlib.sha256(f"{rows[0]['references']}/{rows[0]['scene']}".encode()).hexdigest()
-        write_rows(self._parts / f"{name[:20]}.parquet", rows)
+        part = self._parts / f"{name[:20]}.parquet"
+        # A run that was stopped may have left those of other models there.
+        write_rows(part, _replaced(read_rows(part) if part.is_file() else [], rows))
 
     def finish(self) -> list[Row]:
         """Write everything to one file, remove the parts, and return the rows."""

@@ -100,6 +100,7 @@ class Labeller:
                     self.complaint = str(err)
             elif event.action == "undo" and self.marks:
                 self.marks.pop()
+                self._drop_rounds()
             elif event.action == "next":
                 self.go_on()
         return self.marks != before
@@ -115,9 +116,9 @@ class Labeller:
         Raises:
             CloudMaskError: that is not possible.
         """
-        self.rounds = [item for item in self.rounds if item.marks <= len(self.marks)]
+        self._drop_rounds()
+        self.answer = None  # what other marks gave is never saved for these
         if len({mark.code for mark in self.marks}) < 2:
-            self.answer = None
             self._show(None)
             return
         self.answer = learn(self.features, self.marks, models=self.models)
@@ -126,6 +127,10 @@ class Labeller:
         done = self.rounds[-1].marks if self.rounds else 0
         if len(self.marks) >= done + ROUND_MARKS:
             self.count_round()
+
+    def _drop_rounds(self) -> None:
+        """Forget the figures of marks that were taken back: others may come in their place."""
+        self.rounds = [item for item in self.rounds if item.marks <= len(self.marks)]
 
     def count_round(self) -> None:
         """Compute the 10-fold figures of the marks there are."""

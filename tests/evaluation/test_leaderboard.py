@@ -134,6 +134,32 @@ def test_a_study_goes_on_and_makes_again_only_what_changed(
     assert {row["kind"] for row in rows} == {LEFT_OUT}
 
 
+def test_a_study_that_was_stopped_twice_keeps_all_it_made(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[str, tuple[str, ...]]] = []
+    stop_after = [1]
+
+    def watched(scene, models):
+        if len(measured) >= stop_after[0]:
+            raise KeyboardInterrupt
+        measured.append((scene.name, tuple(model.label for model, _ in models)))
+        return measure_scene(scene, models)
+
+    monkeypatch.setattr(study, "measure_scene", watched)
+    scenes = find_study_scenes(folder)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tmp_path / "study", scenes, [RULES])
+    stop_after[0] = 2
+    with pytest.raises(KeyboardInterrupt):
+        run_study(tmp_path / "study", scenes, [RULES, SCL])
+    stop_after[0] = 99
+    run_study(tmp_path / "study", scenes, [RULES])
+    assert [name for name, models in measured if "hollstein" in models] == [
+        "made_1", "made_2", "made_3",
+    ]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_workers_give_the_same_rows(folder: Path, tmp_path: Path) -> None:
     scenes = [*find_study_scenes(folder), *simulated_scenes(2, size_px=SIDE)]
@@ -186,6 +212,12 @@ def test_ranks_part_only_where_intervals_do() -> None:
     assert math.isnan(alone.standings[0].ranked.low)
 
 
+def test_intervals_do_not_depend_on_which_worker_was_first() -> None:
+    matrices = [[90, 10, 30, 70], [50, 50, 8, 92], [99, 1, 40, 60], [70, 30, 9, 91], [9, 1, 5, 5]]
+    rows = _rows("one", matrices)
+    assert make_boards(rows) == make_boards(rows[::-1])
+
+
 def test_models_that_know_the_scenes_are_marked() -> None:
     rows = [row | {"references": "SPARCS (folder)"} for row in _rows("ukis-csmask", [[9, 1, 1, 9]])]
     rows += [row | {"references": "SPARCS (folder)"} for row in _rows("mini", [[9, 1, 1, 9]])]
@@ -234,6 +266,8 @@ def test_a_folder_of_l8_biome_has_images_and_references(tmp_path: Path) -> None:
     assert masked.pair.mask.shape == codes.shape
     assert masked.sun_elevation_deg == pytest.approx(90 - scene.sun_zenith_deg, abs=0.01)
     assert found.state()["product"]["path"] == str(place)
+    (place.parent / f"{name}.part").mkdir()  # one that is still being fetched
+    assert len(find_study_scenes(place.parent, products=place.parent)) == 1
 
 
 def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:

@@ -89,6 +89,19 @@ def test_integers_scaled_by_the_file_and_fill(tmp_path):
     np.testing.assert_allclose(read[1, 1], cube.to_numpy()[0, 1, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", 0), ("uint16", 65535), ("int16", -999)])
+def test_nodata_is_a_stored_number_where_the_file_scales(dtype, nodata, tmp_path):
+    about = {"nodata": nodata, "scale_factor": 1e-4, "add_offset": -0.1}
+    counts = np.full((3, 20, 30), 2500, dtype)
+    counts[0, 1, 1] = nodata
+    counts[0, 2, 2] = 1000  # reflectance 0
+    cube = _cube()[0].copy(data=counts).assign_attrs(about)
+    with open_product(_write(cube.drop_vars("t"), tmp_path / "a.nc")) as scene:
+        read = scene.cube()[:, 0:20, 0:30]
+    assert np.argwhere(np.isnan(read)).tolist() == [[0, 1, 1]]
+    assert read[0, 2, 2] == pytest.approx(0, abs=1e-6)
+
+
 def test_scale_and_names_of_the_user(tmp_path):
     counts = (_cube() * 1e4).astype("int32").drop_vars("bands")
     with open_product(
@@ -107,6 +120,14 @@ def test_one_of_several_dates(tmp_path):
         open_product(path)
     with open_product(path, date="2024-05-06") as scene:
         np.testing.assert_array_equal(scene.cube()[:, 0:20, 0:30], cube.to_numpy()[1])
+
+
+def test_dates_without_times_are_chosen_by_number(tmp_path):
+    one = _cube().drop_vars("t")
+    cube = xr.concat([one + 0.01 * number for number in range(12)], dim="t")
+    with open_product(_write(cube, tmp_path / "a.nc"), date="1") as scene:
+        read = scene.cube()[:, 0:20, 0:30]
+    np.testing.assert_array_equal(read, cube.to_numpy()[1])
 
 
 def test_without_coordinates_there_is_no_georeference(tmp_path):

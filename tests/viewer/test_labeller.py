@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rasterio.warp import transform
 
+from openeo_cloudmask.alcd.marks import Mark
 from openeo_cloudmask.classes import ALCD, FOUR_CLASS, NODATA, SCL
 from openeo_cloudmask.errors import InputError, OptionError, ReferenceDataError
 from openeo_cloudmask.products.drivers import open_raster
@@ -156,6 +157,31 @@ def test_rounds_are_counted_every_ten_marks(work, truth):
             work.learn()
     assert [item.marks for item in work.rounds] == [10, 21]
     assert 0.5 < work.rounds[-1].statistics.means["accuracy"] <= 1
+
+
+def test_figures_are_forgotten_with_the_marks_they_are_of(work, truth):
+    events = [dot_on(work, truth, *at, n) for n, at in enumerate(places_of(truth, 11), start=1)]
+    work.hear(events[:10])
+    work.learn()
+    before = work.rounds[-1]
+    work.hear([Event(number=20, action="undo"), events[10]])  # heard at once, as many marks
+    work.learn()
+    assert [item.marks for item in work.rounds] == [10]
+    assert work.rounds[-1] is not before
+
+
+def test_what_other_marks_gave_is_not_saved(work, tmp_path):
+    def mark(code, row, radius_m=25.0):
+        x, y = work.features.grid.to_xy(row + 0.5, 40.5)
+        return Mark(code=code, points=((x, y),), radius_m=radius_m)
+
+    work.marks = [mark(5, 10), mark(5, 20), mark(2, 50), mark(2, 60)]
+    work.learn()
+    work.marks.append(mark(5, 55, 500.0))  # covers all marks of cloud
+    with pytest.raises(ReferenceDataError, match="marks of 1 classes"):
+        work.learn()
+    with pytest.raises(InputError, match="nothing is learned"):
+        work.save(tmp_path / "made", name="stale", location="")
 
 
 def test_the_map_drawn_is_the_forests(marked):
