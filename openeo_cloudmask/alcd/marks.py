@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.grid import Bounds, Grid
 
 MARK_CODES = (2, 3, 4, 5, 6, 7)
 """Codes of ``ALCD`` that are marked: low cloud, high cloud, shadow, land, water, snow."""
 MAX_CORNERS = 20_000
+MAX_LOOKED_PX = 3 * 10**8
+"""Pixels around the pieces of a line at most; they take some seconds."""
 
 Points = tuple[tuple[float, float], ...]
+Piece = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +75,7 @@ def cover(
         area: whether they are the corners of an area, or a line.
         radius: how far from a line, in units of the reference system.
     """
-    xs, ys = zip(*points, strict=True)
-    reach = radius + 2 * grid.pixel_size
-    box = (min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach)
-    touched = grid.touched_by(box)
+    touched = grid.touched_by(_reach(points, radius + 2 * grid.pixel_size))
     if touched is None:
         return np.empty(0, np.intp)
     rows, columns = touched
@@ -121,24 +121,48 @@ def _touch(grid: Grid, points: Sequence[tuple[float, float]], *, area: bool) -> 
 
 
 def _near(grid: Grid, points: Sequence[tuple[float, float]], radius: float) -> NDArray[np.bool_]:
-    """Return (y, x), the pixels whose centre is within a radius of a line."""
-    height, width = grid.shape_yx
-    rows, columns = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
-    affine = grid.transform
-    xs = affine.a * columns + affine.b * rows + affine.c  # type: ignore[union-attr]
-    ys = affine.d * columns + affine.e * rows + affine.f  # type: ignore[union-attr]
+    """Return (y, x), the pixels whose centre is within a radius of a line.
+
+    Raises:
+        OptionError: there are too many pixels around its pieces to look at.
+    """
     inside = np.zeros(grid.shape_yx, bool)
-    for (x0, y0), (x1, y1) in _pieces(points):
-        dx, dy = x1 - x0, y1 - y0
-        length = dx * dx + dy * dy
-        along = 0.0 if not length else np.clip(((xs - x0) * dx + (ys - y0) * dy) / length, 0, 1)
-        inside |= np.hypot(xs - x0 - along * dx, ys - y0 - along * dy) <= radius
+    looked = 0
+    for piece in _pieces(points):
+        touched = grid.touched_by(_reach(piece, radius + 2 * grid.pixel_size))
+        if touched is None:
+            continue
+        near = _near_piece(grid, *touched, piece, radius)
+        inside[touched] |= near
+        looked += near.size
+        if looked > MAX_LOOKED_PX:
+            raise OptionError("a stroke is too long for its width; draw an area instead")
     return inside
 
 
-def _pieces(
-    points: Sequence[tuple[float, float]],
-) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+def _near_piece(
+    grid: Grid, rows: slice, columns: slice, piece: Piece, radius: float
+) -> NDArray[np.bool_]:
+    """Return (y, x), of some pixels those whose centre is within a radius of a straight piece."""
+    (x0, y0), (x1, y1) = piece
+    row, column = np.ogrid[rows, columns]
+    affine = grid.transform
+    xs = affine.a * (column + 0.5) + affine.b * (row + 0.5) + affine.c  # type: ignore[union-attr]
+    ys = affine.d * (column + 0.5) + affine.e * (row + 0.5) + affine.f  # type: ignore[union-attr]
+    dx, dy = x1 - x0, y1 - y0
+    length = dx * dx + dy * dy
+    along = 0.0 if not length else np.clip(((xs - x0) * dx + (ys - y0) * dy) / length, 0, 1)
+    near: NDArray[np.bool_] = np.hypot(xs - x0 - along * dx, ys - y0 - along * dy) <= radius
+    return near
+
+
+def _reach(points: Sequence[tuple[float, float]], reach: float) -> Bounds:
+    """Return the box around points, and so much around it."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs) - reach, min(ys) - reach, max(xs) + reach, max(ys) + reach
+
+
+def _pieces(points: Sequence[tuple[float, float]]) -> Iterator[Piece]:
     if len(points) == 1:
         yield points[0], points[0]
     yield from pairwise(points)

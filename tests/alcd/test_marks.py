@@ -8,7 +8,7 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from openeo_cloudmask.alcd import marks_file
+from openeo_cloudmask.alcd import marks, marks_file
 from openeo_cloudmask.alcd.marks import MAX_CORNERS, Mark
 from openeo_cloudmask.alcd.marks_file import Work, read_marks, write_marks
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
@@ -44,6 +44,34 @@ def test_a_stroke_covers_what_lies_along_its_line():
     wanted[5, 5:16] = True
     wanted[5:10, 15] = True
     assert np.array_equal(covered(mark), wanted)
+
+
+def test_a_stroke_is_looked_for_around_its_pieces_alone(monkeypatch):
+    rng = np.random.default_rng(0)
+    looked: list[np.ndarray] = []
+    near_piece = marks._near_piece
+    monkeypatch.setattr(
+        marks, "_near_piece",
+        lambda *given: looked.append(near_piece(*given)) or looked[-1],
+    )  # fmt: skip
+    for radius in (5.0, 15.0, 90.0):
+        points = tuple(at(*place) for place in rng.uniform(-5, 55, (30, 2)))
+        looked.clear()
+        some = marks._near(GRID, points, radius)
+        assert sum(part.size for part in looked) < 30 * some.size
+        whole = np.zeros(GRID.shape_yx, bool)
+        for piece in marks._pieces(points):
+            whole |= near_piece(GRID, slice(0, 40), slice(0, 50), piece, radius)
+        assert np.array_equal(some, whole)
+        assert whole.any()
+
+
+def test_a_stroke_that_takes_for_ever_is_refused(monkeypatch):
+    ends = GRID.to_xy(0, 0), GRID.to_xy(40, 50)
+    Mark(code=2, points=ends * 10, radius_m=30).pixels(GRID)
+    monkeypatch.setattr(marks, "MAX_LOOKED_PX", 10 * 40 * 50)
+    with pytest.raises(OptionError, match="draw an area instead"):
+        Mark(code=2, points=ends * 10, radius_m=30).pixels(GRID)
 
 
 def test_an_area_covers_the_pixels_whose_centre_is_inside():
