@@ -14,6 +14,7 @@ from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
+from openeo_cloudmask.sensors import SENSORS
 
 _PAIR = re.compile(r"\s*(\d{1,3})\s*[=:]\s*([a-z-]+)\s*", re.IGNORECASE)
 _NONE = ("none", "no-data", "nodata")
@@ -29,7 +30,10 @@ class Tags:
     day: str | None
     """``2024-05-01``"""
     sensor: str | None = None
-    """Id of the sensor of an image, or of the scene that was masked."""
+    """Id of the sensor of an image, or of the scene that was masked, if it is a known one.
+
+    Other texts could be the path of a file of this machine that describes a sensor.
+    """
 
 
 def read_tags(path: Path) -> Tags:
@@ -41,11 +45,11 @@ def read_tags(path: Path) -> Tags:
     with open_raster(path) as source:
         tags = {key.upper(): value for key, value in source.tags().items()}
     day = tags.get("ACQUIRED", "")[:10]
-    scheme = tags.get("CLASS_SCHEME")
+    scheme, sensor = tags.get("CLASS_SCHEME"), tags.get("SENSOR")
     return Tags(
         scheme=scheme if scheme in SCHEMES else None,
         day=day if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else None,
-        sensor=tags.get("SENSOR"),
+        sensor=sensor if sensor in SENSORS else None,
     )
 
 

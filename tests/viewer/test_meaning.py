@@ -140,3 +140,12 @@ def test_a_mask_of_the_own_back_end_comes_with_its_image(demo_session, tmp_path,
     assert sensor == "sentinel-2-l1c"
     assert backends.find_scene(tmp_path, bounds, "1999-01-01") is None
     assert backends.find_scene(tmp_path, (0.0, -80.0, 0.1, -79.9), day) is None
+
+
+def test_a_file_cannot_name_a_file_of_this_machine_as_its_sensor(write_classes, tmp_path):
+    known = write_classes(np.zeros((4, 4), np.uint8), "known.tif", SENSOR="sentinel-2-l1c")
+    assert read_tags(known).sensor == "sentinel-2-l1c"
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"key": "\tvalue}')
+    path = write_classes(np.zeros((4, 4), np.uint8), SENSOR=str(secret))
+    assert read_tags(path).sensor is None
