@@ -71,6 +71,8 @@ def calibrate(
         _choose(scenes, _parse_share(max_missed), content)
     if exported is not None and store is not None:
         typer.echo(f"wrote {write_calibrated(exported, store, fitted)}", err=True)
+        if max_missed is not None:
+            typer.echo(f"the threshold is for {model}, not for {store}, whose percentages differ")
     if output is not None:
         typer.echo(f"wrote {publish_text(output, to_json(content))}", err=True)
 

@@ -26,7 +26,8 @@ from openeo_cloudmask.fetch.products import RemoteProduct, choose_files
 
 _SENTINEL_BUCKET, _LANDSAT_BUCKET = "gcp-public-data-sentinel-2", "gcp-public-data-landsat"
 _FOLDER_MARK = "_$folder$"
-_COLLECTIONS = ("PRE", "01")
+_COLLECTIONS = ("01", "PRE")
+"""The better first; that of the product asked for goes before."""
 _PAGES = 200
 
 

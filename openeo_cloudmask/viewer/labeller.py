@@ -125,20 +125,20 @@ class Labeller:
         self.places, self.at = self.answer.places, -1
         self._show(self._draw(self.answer.labels))
         done = self.rounds[-1].marks if self.rounds else 0
-        if len(self.marks) >= done + ROUND_MARKS:
-            self.count_round()
+        if len(self.marks) >= done + ROUND_MARKS and (found := self._figures()) is not None:
+            self.rounds.append(found)
 
     def _drop_rounds(self) -> None:
         """Forget the figures of marks that were taken back: others may come in their place."""
         self.rounds = [item for item in self.rounds if item.marks <= len(self.marks)]
 
-    def count_round(self) -> None:
-        """Compute the 10-fold figures of the marks there are."""
-        if self.answer is None or (self.rounds and self.rounds[-1].marks == len(self.marks)):
-            return
-        found = validate(self.features, self.answer, len(self.marks))
-        if found is not None:
-            self.rounds.append(found)
+    def _figures(self) -> Round | None:
+        """Return the 10-fold figures of the marks there are, or None while these are too few."""
+        if self.rounds and self.rounds[-1].marks == len(self.marks):
+            return self.rounds[-1]
+        if self.answer is None:
+            return None
+        return validate(self.features, self.answer, len(self.marks))
 
     def pen(self) -> Json:
         """Return what the map has to know of its pen."""
@@ -208,7 +208,7 @@ class Labeller:
             )
         if self.answer is None:
             raise InputError("nothing is learned yet; mark at least two classes")
-        self.count_round()
+        figures = self._figures()
         answer = self.answer
         if draft_step(self.features) > 1:
             answer = learn(self.features, self.marks, draft=False)
@@ -220,8 +220,7 @@ class Labeller:
             clear_date="none",
             clear_product_name="none",
         )
-        last = self.rounds[-1] if self.rounds else None
-        statistics = last.statistics if last and last.marks == len(self.marks) else None
+        statistics = None if figures is None else figures.statistics
         scene = make_scene(self.features, answer, statistics, name=name, parameters=parameters)
         return write_alcd_scene(root, scene, overwrite=True)
 

@@ -234,9 +234,10 @@ def test_a_card_holds_its_calibration(tmp_path: Path) -> None:
             pixel_m=10, shadow_labelled=True, thin_labelled=True,
         )  # fmt: skip
     source, target = packaged_onnx(get_model("mini")), tmp_path / "calibrated.onnx"
-    words = ["calibrate", f"mini={source}", str(folder), "--method", "isotonic", "--store"]
-    run = CliRunner().invoke(build_app(), [*words, str(target)])
+    words = ["calibrate", f"mini={source}", str(folder), "--method", "isotonic", "--max-missed"]
+    run = CliRunner().invoke(build_app(), [*words, "80%", "--store", str(target)])
     assert run.exit_code == 0, run.output + str(run.exception)
+    assert f"the threshold is for mini={source}, not for {target}" in run.output
     assert "isotonic, each scene by the others: Brier score" in run.output
     calibration = read_card(target).calibration
     assert calibration is not None

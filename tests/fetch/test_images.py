@@ -226,6 +226,8 @@ def test_landsat_scenes_are_found_before_and_in_collections(tmp_path: Path) -> N
         assert "reflectance as its MTL says" in describe_product(path)
         state.put(LANDSAT, f"LC08/PRE/199/030/{wanted}/", files)
         assert google.find(parse_scene_name(wanted), None).found.name == wanted
+        newer = parse_scene_name(made.name)  # of Collection 2, which is not there
+        assert google.find(newer, None).found.name == name
         with pytest.raises(ReferenceDataError, match="has no product of LC80420082013220LGN00"):
             google.find(parse_scene_name(next(iter(BIOMES))), None)
 

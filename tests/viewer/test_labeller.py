@@ -184,6 +184,15 @@ def test_what_other_marks_gave_is_not_saved(work, tmp_path):
         work.save(tmp_path / "made", name="stale", location="")
 
 
+def test_saving_counts_no_round(marked, truth, tmp_path):
+    before = list(marked.rounds)
+    for n in range(4):
+        marked.hear([dot_on(marked, truth, 10 + n, 10, 100 + n)])
+        marked.learn()
+        marked.save(tmp_path / "made", name="scene-3", location="Simulated")
+    assert marked.rounds == before  # a few marks more would seem to change nothing
+
+
 def test_the_map_drawn_is_the_forests(marked):
     with open_raster(marked.layer.path) as source:
         assert np.array_equal(source.read(1), marked.answer.labels)
