@@ -62,6 +62,7 @@ class Standing:
 
     model: str
     scenes: int
+    """Of which there is a mask; one without any class of a labelled scene does not count."""
     numbers: list[Number]
     """In the order of ``COLUMNS``."""
     unclassed_share: float
@@ -140,13 +141,15 @@ def _standing(model: str, rows: list[Row]) -> Standing:
             whole.setdefault(OutputStyle(row["view"]), []).append(row)
     pooled = {view: _pool(view, found) for view, found in whole.items()}
     numbers = [pooled.get(view, {}).get(key, Number(value=math.nan)) for _, view, key in COLUMNS]
-    first = next(iter(whole.values()))
+    # The view that all scenes have; some have no others.
+    first = whole.get(RANKED[0]) or next(iter(whole.values()))
     compared = sum(sum(row["counts"]) for row in first)
     missing = sum(row["unclassed"] for row in first)
+    blank = {row["scene"] for row in first if row["unclassed"] and not sum(row["counts"])}
     speeds = [row["pixels"] / 1e6 / row["cpu_seconds"] for row in first if row["cpu_seconds"] > 0]
     return Standing(
         model=model,
-        scenes=len({row["scene"] for row in rows}),
+        scenes=len({row["scene"] for row in rows} - blank),
         numbers=numbers,
         unclassed_share=missing / max(1, compared + missing),
         megapixels_per_cpu_second=float(np.median(speeds)) if speeds else math.nan,

@@ -12,6 +12,7 @@ from openeo_cloudmask.evaluation import html_page as html
 from openeo_cloudmask.evaluation.compare_report import first_sentence
 from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
 from openeo_cloudmask.evaluation.leaderboard import COLUMNS, Board, Number, Standing
+from openeo_cloudmask.evaluation.reference_format import formats
 from openeo_cloudmask.evaluation.report import to_json
 from openeo_cloudmask.models import get_model
 from openeo_cloudmask.publish import publish_text
@@ -206,12 +207,13 @@ def _learned_from(model: str, references: str) -> bool:
     name, _, weights = model.partition("=")
     if weights:
         return False  # nobody says what these were trained on
-    known = (
-        "simulated scenes"
-        if references.startswith("simulated ")
-        else references.split(" (", maxsplit=1)[0]
-    )
-    return any(known.lower() in item.lower() for item in get_model(name).trained_on)
+    known = references.partition(" (")[0]
+    if references.startswith("simulated "):
+        known = "simulated scenes"
+    elif known not in {item.title.partition(" (")[0] for item in formats().values()}:
+        return False  # a folder of one's own, whatever its name
+    known = known.rstrip("+").lower()  # CloudSEN12+ holds the scenes of CloudSEN12
+    return any(known in item.lower() for item in get_model(name).trained_on)
 
 
 def _cell(number: Number, *, interval: bool) -> str:

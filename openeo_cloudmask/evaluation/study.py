@@ -155,8 +155,10 @@ def pair_rows(name: str, masked: Masked) -> list[Row]:
         both = np.zeros((2, 2), np.int64)
         both[int(map_labels(value, pair.reference_scheme, scheme)[0])] = counts
         rows.append(_row(BY_CLASS, key, detail.view, both))
+    # Of all that is labelled, so that a scene is in the same stratum whatever a mask leaves out.
+    known = (labels := pair.labels(detail.view)[0])[labels != NODATA]
     scene = {
-        "cover": detail.cover if np.isfinite(detail.cover) else None,
+        "cover": float((known == 1).mean()) if known.size else None,
         "sun_elevation_deg": masked.sun_elevation_deg,
         "digest": masked.digest,
         "pixels": int(pair.reference.size),

@@ -13,17 +13,22 @@ from sklearn import metrics
 from typer.testing import CliRunner
 
 from openeo_cloudmask.alcd.writer import write_alcd_scene
-from openeo_cloudmask.classes import ALCD
+from openeo_cloudmask.classes import ALCD, FOUR_CLASS
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation import study
+from openeo_cloudmask.evaluation.cases import VIEWS, Pair
 from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
 from openeo_cloudmask.evaluation.labelled import read_labelled
 from openeo_cloudmask.evaluation.labelled_masks import ModelMasks
 from openeo_cloudmask.evaluation.leaderboard import COLUMNS, make_boards
 from openeo_cloudmask.evaluation.leaderboard_report import board_rows
-from openeo_cloudmask.evaluation.study import LEFT_OUT, measure_scene, run_study
-from openeo_cloudmask.evaluation.study_scenes import find_study_scenes, simulated_scenes
+from openeo_cloudmask.evaluation.study import LEFT_OUT, measure_scene, pair_rows, run_study
+from openeo_cloudmask.evaluation.study_scenes import (
+    Masked,
+    find_study_scenes,
+    simulated_scenes,
+)
 from openeo_cloudmask.evaluation.study_store import FILE_NAME, read_rows, write_rows
 from openeo_cloudmask.simulator.products import make_reference, write_product
 from openeo_cloudmask.simulator.scene import simulate_scene
@@ -207,6 +212,12 @@ def test_ranks_part_only_where_intervals_do() -> None:
     assert [(item.model, item.rank) for item in board.standings] == [
         ("good", 1), ("alike", 1), ("bad", 3), ("partly", None),
     ]  # fmt: skip
+    blank = _rows("blank", [*good[:3], [0] * 4])
+    blank[3] |= {"unclassed": 200}  # its mask says nothing of a scene that is labelled
+    (board,) = make_boards(_rows("good", good) + blank)
+    assert [(item.model, item.scenes, item.rank) for item in board.standings] == [
+        ("good", 4, 1), ("blank", 3, None),
+    ]  # fmt: skip
     (alone,) = make_boards(_rows("good", good[:1]))
     assert alone.standings[0].rank is None  # one scene has no interval
     assert math.isnan(alone.standings[0].ranked.low)
@@ -226,6 +237,22 @@ def test_models_that_know_the_scenes_are_marked() -> None:
     ]
     marked = [[row[1] for row in board_rows(board)[1]] for board in make_boards(rows)]
     assert marked == [["ukis-csmask †", "mini"], ["mini †"]]
+    (board,) = make_boards([row | {"references": "scenes"} for row in _rows("mini", [[1] * 4])])
+    assert board_rows(board)[1][0][1] == "mini"  # a folder of one's own, not the simulated scenes
+    plus = {"references": "CloudSEN12+ (L1C, TACO files) (folder)"}
+    (board,) = make_boards([row | plus for row in _rows("cloudsen12", [[1] * 4])])
+    assert board_rows(board)[1][0][1] == "cloudsen12 †"  # it holds the scenes of CloudSEN12
+
+
+def test_the_cover_of_a_scene_is_that_of_its_reference() -> None:
+    reference = np.repeat(np.array([[0, 1, 1, 255]], np.uint8), 4, axis=0)
+    about = {"reference": reference, "reference_scheme": FOUR_CLASS, "mask_scheme": FOUR_CLASS}
+    half = np.where(np.arange(4) < 2, reference, np.uint8(255))
+    for mask in (reference, half):
+        masked = Masked(
+            pair=Pair(mask=mask, **about), views=VIEWS, sun_elevation_deg=None, digest=""
+        )
+        assert {row["cover"] for row in pair_rows("s", masked)} == {2 / 3}
 
 
 def test_products_are_scored_with_references_that_have_no_images(tmp_path: Path) -> None:
