@@ -159,8 +159,6 @@ def _standing(model: str, rows: list[Row]) -> Standing:
 
 def _pool(view: OutputStyle, rows: list[Row]) -> dict[str, Number]:
     scheme = SCHEMES[view.value]
-    # By name: scenes come as workers finish them, and draws must not depend on that.
-    rows = sorted(rows, key=lambda row: str(row["scene"]))
     confusions = [Confusion(scheme=scheme, counts=_matrix(row)) for row in rows]
     # A scene of which nothing is compared says nothing.
     confusions = [item for item in confusions if item.counts.any()]

@@ -77,9 +77,15 @@ def run_study(
         store.add(found)
         if progress is not None:
             progress(done, len(todo))
-    rows = store.finish()
-    wanted = {(*key, model.label) for key in keys for model in models}
-    return [row for row in rows if (row["references"], row["scene"], row["model"]) in wanted]
+    # In the order of the scenes: they come as workers finish them, and draws depend on the order.
+    places = {key: place for place, key in enumerate(keys)}
+    labels = {model.label for model in models}
+    rows = [row for row in store.finish() if row["model"] in labels and _key(row) in places]
+    return sorted(rows, key=lambda row: places[_key(row)])
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row["references"], row["scene"]
 
 
 def _todo(
