@@ -20,6 +20,7 @@ from openeo_cloudmask.evaluation.evaluate import (
     read_reference_raster,
     reference_of_scene,
 )
+from openeo_cloudmask.fetch.names import is_same_scene
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.inference import Detector
 from openeo_cloudmask.masking import Masker
@@ -289,6 +290,7 @@ def _reference_of(name: str, path: Path, scenes: Sequence[ReferenceScene]) -> Re
         ReferenceDataError: no scene is, or its reference is points.
     """
     fitting = [scene for scene in scenes if scene.name in name or name in scene.name]
+    fitting = fitting or [scene for scene in scenes if is_same_scene(scene.name, name)]
     chosen = fitting or (list(scenes) if len(scenes) == 1 else [])
     if len(chosen) != 1:
         raise ReferenceDataError(

@@ -23,6 +23,7 @@ from openeo_cloudmask.evaluation.labelled import LabelledScene, list_scenes, rea
 from openeo_cloudmask.evaluation.labelled_masks import ModelMasks
 from openeo_cloudmask.evaluation.reference_format import find_scenes
 from openeo_cloudmask.evaluation.score_files import find_mask
+from openeo_cloudmask.fetch.names import is_same_scene
 
 PRODUCT_ENDINGS = (".SAFE", ".zip", ".tar", ".tif", ".tiff", ".nc")
 
@@ -239,7 +240,10 @@ def _has_reference(source: ProductSource, names: Iterable[str] | None) -> bool:
     from openeo_cloudmask.evaluation.score_files import is_raster, rasters_in
 
     if names is not None:
-        return any(name in source.name or source.name in name for name in names)
+        return any(
+            name in source.name or source.name in name or is_same_scene(name, source.name)
+            for name in names
+        )
     path = source.reference_path
     try:
         if is_raster(path):

@@ -138,6 +138,22 @@ def choose_landsat(wanted: LandsatName, names: Iterable[str]) -> LandsatName | N
     return max(exact or found, key=lambda other: (other.collection, other.rank), default=None)
 
 
+def is_same_scene(wanted: str, product: str) -> bool:
+    """Return whether a product is of the scene of another's name, processed again or not.
+
+    The name of a part of a product does not count.
+    """
+    try:
+        scene = parse_scene_name(wanted)
+    except OptionError:
+        return False
+    if scene.name != wanted:
+        return False
+    if isinstance(scene, SentinelName):
+        return choose_sentinel(scene, [product]) is not None
+    return choose_landsat(scene, [product]) is not None
+
+
 def describe_match(wanted: SceneName, found: SceneName) -> str:
     """Return what is other about the product found, in words; empty for the very one."""
     if found.name == wanted.name:

@@ -30,6 +30,7 @@ from openeo_cloudmask.evaluation.study_scenes import (
     simulated_scenes,
 )
 from openeo_cloudmask.evaluation.study_store import FILE_NAME, read_rows, write_rows
+from openeo_cloudmask.fetch.names import is_same_scene
 from openeo_cloudmask.simulator.products import make_reference, write_product
 from openeo_cloudmask.simulator.scene import simulate_scene
 
@@ -297,6 +298,25 @@ def test_a_folder_of_l8_biome_has_images_and_references(tmp_path: Path) -> None:
     assert found.state()["product"]["path"] == str(place)
     (place.parent / f"{name}.part").mkdir()  # one that is still being fetched
     assert len(find_study_scenes(place.parent, products=place.parent)) == 1
+
+
+def test_products_that_were_processed_again_have_the_reference_of_their_scene(
+    tmp_path: Path,
+) -> None:
+    scene = simulate_scene(3, size=60, sensor="landsat-8-9-l1")
+    product = write_product(scene, tmp_path / "products")  # named as those of Collection 2
+    codes = np.array([128, 255, 192, 64], np.uint8)[np.minimum(scene.truth, 3)]
+    profile = {"driver": "GTiff", "height": 60, "width": 60, "count": 1, "dtype": "uint8"}
+    for name in ("LC81990302020167LGN00", "LC81990302020183LGN00"):  # the same day, and another
+        path = tmp_path / "L8_Biome" / name / f"{name}_fixedmask.TIF"
+        path.parent.mkdir(parents=True)
+        with rasterio.open(path, "w", crs=scene.crs, transform=scene.transform, **profile) as data:
+            data.write(codes, 1)
+    (found,) = find_study_scenes(tmp_path / "L8_Biome", products=tmp_path / "products")
+    assert found.name == product.name
+    assert found.open()(MINI).pair.mask.shape == codes.shape
+    assert is_same_scene("LC81990302020167LGN00", product.name)
+    assert not is_same_scene("LC81990302020167LGN00_18", product.name)  # a part
 
 
 def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
