@@ -268,7 +268,16 @@ def name_dimensions(cube: xr.DataArray) -> xr.DataArray:
 
 
 def nodata_values(cube: xr.DataArray) -> tuple[float, ...]:
-    """Return the values that the cube's attributes declare no-data."""
+    """Return the values that the cube's attributes declare no-data.
+
+    They are of what is stored: of a file that xarray has decoded, they are decoded alike.
+    """
     given = (value for key in _NODATA_ATTRIBUTES for value in np.ravel(cube.attrs.get(key, ())))
     numbers = (float(value) for value in given if isinstance(value, int | float | np.number))
-    return tuple(dict.fromkeys(value for value in numbers if np.isfinite(value)))
+    values = np.asarray(tuple(dict.fromkeys(value for value in numbers if np.isfinite(value))))
+    scale, offset = (cube.encoding.get(key) for key in ("scale_factor", "add_offset"))
+    if cube.dtype.kind == "f" and (scale is not None or offset is not None):
+        values = values.astype(cube.dtype)  # each step in that type, as xarray takes it
+        values *= 1 if scale is None else scale
+        values += 0 if offset is None else offset
+    return tuple(values.tolist())

@@ -89,8 +89,8 @@ def _from_dataset(data: xr.Dataset) -> xr.DataArray:
     else:  # each band has a no-data value of its own
         arrays = [array.where(~array.isin(nodata_values(array))) for array in arrays]
     cube = xr.concat(
-        [array.drop_attrs() for array in arrays], dim="bands", join="exact", coords="minimal",
-        compat="override",
+        [array.drop_attrs().drop_encoding() for array in arrays], dim="bands", join="exact",
+        coords="minimal", compat="override",
     )  # fmt: skip
     return cube.assign_coords(bands=names).assign_attrs(attrs)
 

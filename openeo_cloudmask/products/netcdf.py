@@ -128,24 +128,12 @@ class _ArraySource:
         array, height = self._arrays[number], self._arrays[number].shape[0]
         stored = slice(height - rows.stop, height - rows.start) if self._flip else rows
         plane = array[stored, columns].to_numpy().astype(np.float32)
-        mark_declared(plane, _declared(array))  # that of odc-stac; xarray knew _FillValue
+        mark_declared(plane, nodata_values(array))  # that of odc-stac; xarray knew _FillValue
         return plane[::-1] if self._flip else plane
 
     def close(self) -> None:
         """Close the file."""
         self._dataset.close()
-
-
-def _declared(array: xr.DataArray) -> tuple[float, ...]:
-    """Return what is declared no-data, a stored number, as xarray decoded what is stored."""
-    values = np.asarray(nodata_values(array))
-    scale, offset = (array.encoding.get(key) for key in ("scale_factor", "add_offset"))
-    if scale is None and offset is None:
-        return tuple(values.tolist())
-    values = values.astype(array.dtype)  # each step in that type, as xarray takes it
-    values *= 1 if scale is None else scale
-    values += 0 if offset is None else offset
-    return tuple(values.tolist())
 
 
 def _open(path: Path) -> xr.Dataset:

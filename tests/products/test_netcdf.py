@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from openeo_cloudmask.datacube import nodata_values
 from openeo_cloudmask.errors import BandError, OptionError, ProductError
+from openeo_cloudmask.labels import as_cube
 from openeo_cloudmask.products import open_product
 
 pytest.importorskip("h5netcdf", reason="the extra netcdf is not installed")
@@ -100,6 +102,23 @@ def test_nodata_is_a_stored_number_where_the_file_scales(dtype, nodata, tmp_path
         read = scene.cube()[:, 0:20, 0:30]
     assert np.argwhere(np.isnan(read)).tolist() == [[0, 1, 1]]
     assert read[0, 2, 2] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_nodata_of_an_open_file_that_scales(split, tmp_path):
+    about = {"nodata": 65535, "scale_factor": 1e-4, "add_offset": -0.1}
+    counts = np.full((3, 20, 30), 2500, "uint16")
+    counts[0, 1, 1] = 65535
+    cube = _cube()[0].drop_vars("t").copy(data=counts).assign_attrs(about)
+    data = cube.to_dataset(dim="bands") if split else cube.to_dataset(name="reflectance")
+    for variable in data.data_vars.values():
+        variable.attrs = about
+    _write(data, tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as opened:
+        whole = as_cube(opened)
+        (value,) = nodata_values(whole)
+        pixels = whole.to_numpy().astype(np.float32)
+        assert np.argwhere(pixels == np.float32(value)).tolist() == [[0, 1, 1]]
 
 
 def test_scale_and_names_of_the_user(tmp_path):
