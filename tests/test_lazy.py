@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.datacube import mask_datacube
-from openeo_cloudmask.inference import Layout, Seam
+from openeo_cloudmask.inference import Layout, Seam, Window
 from openeo_cloudmask.inference.windows import plan_axis
 from openeo_cloudmask.lazy import StripPart, count_strips, mask_lazily, plan_strips
 from openeo_cloudmask.masking import Masker
+from openeo_cloudmask.models import ModelInput
 from openeo_cloudmask.models.onnx_detector import OnnxDetector
 from openeo_cloudmask.options import MaskOptions
 
@@ -137,3 +138,59 @@ def test_strips_cover_all_rows_and_have_as_many_rows_of_windows_each(
             rows[0] += sum(start < 0 for start in starts)
             assert len(strips) == count
             assert max(rows) - min(rows) <= 1
+
+
+class _Small:
+    """A quick detector with small windows: an answer depends on all that a window sees."""
+
+    band_names, scheme = tuple(BANDS), FOUR_CLASS
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        share = valid.mean(axis=(1, 2))[:, None, None]
+        around = windows[:, 0].mean(axis=(1, 2), keepdims=True) + share
+        planes = np.stack([windows[:, band] + (1 + band) * around for band in range(4)], axis=1)
+        return (planes / planes.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_cut_of_any_scene_gives_the_mask_of_the_whole(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    size, rim = int(rng.choice([16, 32, 40])), int(rng.choice([0, 0, 3]))
+    stride = int(rng.integers(size // rng.choice([2, 2, 4]), size - 2 * rim + 1))
+    window = Window(
+        size_px=size, multiple_px=8, rim_px=rim, mirrored=bool(rng.integers(2)),
+        batch=int(rng.integers(1, 4)),
+    )  # fmt: skip
+
+    class SmallMasker(Masker):
+        def __init__(self, options: MaskOptions, inputs: ModelInput, **_: object) -> None:
+            super().__init__(options, inputs, detector=_Small(window))
+
+    for module in ("lazy", "datacube"):
+        monkeypatch.setattr(f"openeo_cloudmask.{module}.Masker", SmallMasker)
+    monkeypatch.setattr("openeo_cloudmask.options.STRIDES_PX", (stride,))
+    height, width = (int(rng.integers(1, most)) for most in (160, 60))
+    pixels = rng.random((4, height, width), np.float32)
+    top = int(rng.integers(height))
+    pixels[:, top : top + int(rng.integers(50))] = np.nan
+    pixels[:, rng.random((height, width)) < rng.choice([0, 0.9])] = np.nan
+    rows = -10.0 * (np.arange(height) + int(rng.integers(-300, 300)) + 0.5)
+    cube = xr.DataArray(
+        pixels, dims=("bands", "y", "x"), coords={"bands": BANDS, "y": rows, "x": np.arange(width)}
+    )
+    options = MaskOptions(
+        sensor="sentinel-2-l1c", stride=stride, buffer=rng.choice([None, None, None, "3px"])
+    )
+    lazy = mask_lazily(cube, options, strips=rng.choice([None, 2, 3, 50]))
+    whole = mask_datacube(cube, options).to_numpy()
+    np.testing.assert_array_equal(lazy.compute(scheduler="synchronous"), whole)
+    first = int(rng.integers(height))
+    part = lazy[:, first : first + 9].compute(scheduler="synchronous")
+    np.testing.assert_array_equal(part, whole[:, first : first + 9])
