@@ -265,7 +265,7 @@ def test_every_network_of_the_registry_is_exported(tmp_path, fill, made_weights,
 
 def test_the_rest_of_the_registry_is_no_network_of_this_package():
     rest = [entry.id for entry in MODELS.values() if entry not in NETWORKS and not entry.layers]
-    assert rest == ["hollstein", "ukis-csmask", "s2cloudless"]
+    assert rest == ["omnicloudmask-package", "hollstein", "ukis-csmask", "s2cloudless"]
 
 
 @pytest.fixture(scope="module")
