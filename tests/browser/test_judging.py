@@ -75,7 +75,7 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
     # An area is typed, and the curve has a second line.
     page.get_by_role("tab", name="Cloud over time").click()
     page.get_by_text("Draw an area on the map").wait_for()
-    with rasterio.open(next(viewer.data.glob("sessions/*/j-*/*2024-05-01.tif"))) as source:
+    with rasterio.open(next(viewer.data.glob("sessions/*/job-*/*2024-05-01.tif"))) as source:
         west, south, east, north = rasterio.warp.transform_bounds(
             source.crs, "EPSG:4326", *source.bounds
         )
