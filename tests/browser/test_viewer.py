@@ -253,8 +253,13 @@ def check_errors(page, keep) -> None:
 def check_cell(page, keep) -> None:
     """A cell of the confusion matrix lights up on the map."""
     page.get_by_role("tab", name="Confusion matrix").click()
-    page.get_by_role("combobox", name="Light up on the map").click()
-    page.get_by_role("option").nth(1).click()
+    cell = page.locator("[role=listbox] [role=option]").nth(1)
+    for _ in range(COLOR_TRIES):  # the tab is still being drawn, which closes the list
+        page.get_by_role("combobox", name="Light up on the map").click()
+        page.wait_for_timeout(700)
+        if cell.is_visible():
+            break
+    cell.click()
     page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
     steps.set_layers(page, {"cells": 100})
     page.locator("h1").scroll_into_view_if_needed()
