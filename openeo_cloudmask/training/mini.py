@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from openeo_cloudmask.training.checkpoint import (
     write_safetensors,
 )
 from openeo_cloudmask.training.labelled import LabelledScene, read_labelled
-from openeo_cloudmask.training.options import Scenes, TrainOptions
+from openeo_cloudmask.training.options import Scenes, TrainOptions, rate_at
 from openeo_cloudmask.training.scenes import ANY_CLOUD, CLEAR_OR_SHADOW, SHADOW, UNSEEN
 
 if TYPE_CHECKING:
@@ -227,10 +226,9 @@ class _State:
         return 0.0 if self._run.teacher is None else self._run.trust
 
     def _rate(self) -> float:
-        """Warm up over 300 steps, then fall along a cosine to a hundredth."""
+        """Warm up over 300 steps, while it falls."""
         warm = min(1.0, (self.step + 1) / 300)
-        fall = 0.505 + 0.495 * math.cos(math.pi * self.step / self._run.steps)
-        return self._run.learning_rate * warm * fall
+        return self._run.learning_rate * warm * rate_at(self.step, self._run.steps)
 
     def _follow(self) -> None:
         import torch

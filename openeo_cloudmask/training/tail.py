@@ -7,7 +7,6 @@ and a step takes a tenth of a second on one core.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import torch
 from openeo_cloudmask.models.networks.mini import MULTIPLE_PX, NEEDED_PLANES
 from openeo_cloudmask.training.bank import LABEL, TAUGHT, Bank
 from openeo_cloudmask.training.loss import label_loss
+from openeo_cloudmask.training.options import rate_at
 from openeo_cloudmask.training.scenes import PLANE_COUNT
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def refit_tail(
     losses = []
     for step in range(options.tail_steps):
         for group in optimiser.param_groups:
-            group["lr"] = _LEARNING_RATE * (
-                0.505 + 0.495 * math.cos(math.pi * step / options.tail_steps)
-            )
+            group["lr"] = _LEARNING_RATE * rate_at(step, options.tail_steps)
         chosen = torch.multinomial(share, _EXAMPLES, replacement=True, generator=generator)
         loss = torch.zeros((), device=weights[0].device)
         for number in chosen.tolist():

@@ -100,20 +100,28 @@ def test_figures_are_those_of_plain_counts(folder: Path, tmp_path: Path) -> None
     assert sum(heights.values()) == 3
 
 
-def test_a_study_goes_on_and_makes_again_only_what_changed(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "study"
+def watch_study(
+    monkeypatch: pytest.MonkeyPatch, *, stop_after: int
+) -> tuple[list[tuple[str, tuple[str, ...]]], list[int]]:
+    """Return what is measured, and after how many scenes a study is stopped; both may change."""
     measured: list[tuple[str, tuple[str, ...]]] = []
-    stop_after = [2]
+    limit = [stop_after]
 
     def watched(scene, models):
-        if len(measured) >= stop_after[0]:
+        if len(measured) >= limit[0]:
             raise KeyboardInterrupt
         measured.append((scene.name, tuple(model.label for model, _ in models)))
         return measure_scene(scene, models)
 
     monkeypatch.setattr(study, "measure_scene", watched)
+    return measured, limit
+
+
+def test_a_study_goes_on_and_makes_again_only_what_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "study"
+    measured, stop_after = watch_study(monkeypatch, stop_after=2)
     scenes = find_study_scenes(folder)
     with pytest.raises(KeyboardInterrupt):
         run_study(place, scenes, [RULES])
@@ -143,16 +151,7 @@ def test_a_study_goes_on_and_makes_again_only_what_changed(
 def test_a_study_that_was_stopped_twice_keeps_all_it_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured: list[tuple[str, tuple[str, ...]]] = []
-    stop_after = [1]
-
-    def watched(scene, models):
-        if len(measured) >= stop_after[0]:
-            raise KeyboardInterrupt
-        measured.append((scene.name, tuple(model.label for model, _ in models)))
-        return measure_scene(scene, models)
-
-    monkeypatch.setattr(study, "measure_scene", watched)
+    measured, stop_after = watch_study(monkeypatch, stop_after=1)
     scenes = find_study_scenes(folder)
     with pytest.raises(KeyboardInterrupt):
         run_study(tmp_path / "study", scenes, [RULES])
