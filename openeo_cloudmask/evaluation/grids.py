@@ -172,7 +172,8 @@ def _check_overlap(mask: GridMask, target: Grid) -> None:
         ) from err
     own = target.bounds
     if not np.isfinite(box).all() or not overlap(box, own):
-        here, there = (tuple(round(v, 1) for v in item) for item in (box, own))
+        digits = 4 if target.crs is not None and target.crs.is_geographic else 1
+        here, there = (tuple(round(v, digits) for v in item) for item in (box, own))
         raise ReferenceDataError(
             f"{mask.name} and the reference do not overlap: in {target.crs} the mask covers "
             f"{here}, the reference {there} (west, south, east, north). "

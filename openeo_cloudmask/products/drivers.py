@@ -101,6 +101,15 @@ def create_raster(path: str | os.PathLike[str], **profile: Any) -> Any:  # noqa:
     return rasterio.open(path, "w", **profile)
 
 
+def change_raster(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
+    """Return a GeoTIFF to change where it lies.
+
+    Raises:
+        RasterioError: it is no GeoTIFF, or cannot be changed.
+    """
+    return rasterio.open(path, "r+", driver="GTiff", sharing=False)
+
+
 def skipped_drivers() -> str:
     """Return the value of ``GDAL_SKIP`` that leaves a new process the drivers in ``KEPT`` only.
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 THERMAL_FROM_NM = 3000
 CELL_PX = 64
+SHADES = ((0xEF, 0xF4, 0xFA), (0x0B, 0x4F, 0x8A))
+"""Colours of a confusion matrix's cells, of the share 0 and 1."""
+DARK_INK, LIGHT_INK, LIGHT_INK_FROM = "#000000", "#ffffff", 0.74
+"""What is written on them; the contrast is 4.5 or more on all shades."""
 
 
 def pixel_text(grid: Grid) -> str:
@@ -92,6 +96,12 @@ def draw_probabilities(found: Sequence[ClassProbability]) -> alt.LayerChart:
     return chart
 
 
+def shade(share: float) -> str:
+    """Return the colour of a cell of the confusion matrix: the darker, the larger its share."""
+    mixed = (round(low + (high - low) * share) for low, high in zip(*SHADES, strict=True))
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
 def draw_confusion(result: CaseResult) -> alt.LayerChart:
     """Return the confusion matrix: shade is the share of the row, text the pixels and the share."""
     import altair as alt
@@ -112,7 +122,8 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
                     "share": share,
                     "count": f"{count:,.0f}",
                     "percent": f"{share:.1%}" if total else "",
-                    "ink": "#ffffff" if share > 0.55 else "#1b2430",
+                    "shade": shade(share),
+                    "ink": LIGHT_INK if share > LIGHT_INK_FROM else DARK_INK,
                 }
             )
     base = alt.Chart(pd.DataFrame(rows)).encode(
@@ -125,7 +136,7 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
         y=alt.Y("reference:N", sort=None, title="in the reference"),
     )
     cells = base.mark_rect(stroke="#ffffff", cursor="pointer").encode(
-        color=alt.Color("share:Q", scale=alt.Scale(scheme="blues", domain=[0, 1]), legend=None),
+        color=alt.Color("shade:N", scale=None),
         # Of the cells alone: texts with tooltips of their own would take the clicks.
         tooltip=["reference:N", "mask:N", "count:N", "percent:N"],
     )
@@ -133,8 +144,7 @@ def draw_confusion(result: CaseResult) -> alt.LayerChart:
     ink = alt.Color("ink:N", scale=None)
     counts_text = base.mark_text(dy=-7, fontSize=14).encode(text="count:N", color=ink)
     shares_text = base.mark_text(dy=10, fontSize=11).encode(text="percent:N", color=ink)
-    # The shade of a cell and the ink on it are two scales: one for both has no type.
-    layers = (cells + counts_text + shares_text).resolve_scale(color="independent")
+    layers = cells + counts_text + shares_text
     chart: alt.LayerChart = layers.properties(height=CELL_PX * len(classes) + 40)
     return chart
 

@@ -14,6 +14,7 @@ from openeo_cloudmask.classes import FOUR_CLASS, NODATA, MaskClass
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.sensors import SENSORS, Sensor
+from openeo_cloudmask.viewer.meaning import read_codes
 
 SAMPLE_PX = 512
 """A raster is looked at in at most so many rows and columns, evenly spread."""
@@ -162,16 +163,8 @@ def guess_codes(path: Path) -> tuple[Code, ...]:
         ReferenceDataError: it is no raster of classes.
         ProductError: it cannot be read.
     """
-    with open_raster(path) as source:
-        if source.count != 1 or source.dtypes[0] != "uint8":
-            raise ReferenceDataError(
-                f"{path.name} has {source.count} bands of {source.dtypes[0]}; expected one of "
-                "uint8 class values"
-            )
-        counts = np.zeros(256, np.int64)
-        for _, window in source.block_windows(1):
-            counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)
-        own = source.nodata
+    values, own = read_codes(path)
+    counts = np.bincount(values.ravel(), minlength=256)
     found = np.flatnonzero(counts).tolist()
     if len(found) > MAX_CODES:
         raise ReferenceDataError(
@@ -179,7 +172,7 @@ def guess_codes(path: Path) -> tuple[Code, ...]:
             f"{MAX_CODES} of them"
         )
     known = {item.value: item for item in FOUR_CLASS.classes}
-    gone = {NODATA} if own is None else {NODATA, int(own)}
+    gone = {NODATA} if own is None else {NODATA, own}
     total = counts.sum()
     return tuple(
         Code(

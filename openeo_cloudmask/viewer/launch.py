@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def viewer_command(plan: LaunchPlan) -> list[str]:
 
 
 def viewer_environment(
-    plan: LaunchPlan, *, backend_url: str | None, login: Path | None
+    plan: LaunchPlan, *, backend_url: str | None, login: Path | None = None
 ) -> dict[str, str]:
     """Return the environment of the pages, with Streamlit's own settings."""
     given: Mapping[str, str | None] = {
@@ -120,13 +121,31 @@ def viewer_environment(
     return kept | {key: value for key, value in given.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """A back end that was started beside the viewer, and may still be on its way."""
+
+    url: str
+    login: Path
+    """File of the local user's name and password."""
+    process: subprocess.Popen[bytes]
+
+    def wait(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            BackendError: it does not.
+        """
+        advice = "its own message is above. `cloudmask viewer --no-backend` starts without it"
+        wait_until_up(f"{self.url}/", self.process, "the embedded back end", advice=advice)
+
+
 @contextmanager
-def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
-    """Run the openEO back end on a free port; yields its address and the file with the login.
+def embedded_backend(plan: LaunchPlan) -> Iterator[Embedded]:
+    """Start the openEO back end on a free port, and stop it at the end.
 
     Raises:
         MissingExtraError: the extra ``server`` is not installed.
-        BackendError: it does not start.
     """
     from openeo_cloudmask.cli.serve import _import_server
 
@@ -138,9 +157,7 @@ def embedded_backend(plan: LaunchPlan) -> Iterator[tuple[str, Path]]:
     url = f"http://127.0.0.1:{port}"
     command = [*COMMAND, "serve", f"--data-dir={data_dir}", f"--port={port}"]
     with running(command, os.environ) as process:
-        advice = "its own message is above. `cloudmask viewer --no-backend` starts without it"
-        wait_until_up(f"{url}/", process, "the embedded back end", advice=advice)
-        yield url, login
+        yield Embedded(url=url, login=login, process=process)
 
 
 def launch(plan: LaunchPlan, opened: Callable[[], None]) -> int:
@@ -160,18 +177,25 @@ def launch(plan: LaunchPlan, opened: Callable[[], None]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     if plan.backend_url is not None or not plan.embedded:
-        return _serve(plan, opened, plan.backend_url, None)
-    with embedded_backend(plan) as (url, login):
+        return _serve(plan, opened, viewer_environment(plan, backend_url=plan.backend_url))
+    with embedded_backend(plan) as backend:
         # Who comes from another machine is not the local user, and has to log in.
-        return _serve(plan, opened, url, login if plan.alone else None)
+        login = backend.login if plan.alone else None
+        env = viewer_environment(plan, backend_url=backend.url, login=login)
+        return _serve(plan, opened, env, beside=backend.wait)
 
 
 def _serve(
-    plan: LaunchPlan, opened: Callable[[], None], backend_url: str | None, login: Path | None
+    plan: LaunchPlan,
+    opened: Callable[[], None],
+    env: Mapping[str, str],
+    *,
+    beside: Callable[[], None] = lambda: None,
 ) -> int:
-    env = viewer_environment(plan, backend_url=backend_url, login=login)
+    """Serve the pages until they are stopped; ``beside`` waits for what starts at the same time."""
     with running(viewer_command(plan), env) as process:
         try:
+            beside()
             host = "127.0.0.1" if plan.host in ("0.0.0.0", "::") else plan.host  # noqa: S104
             wait_until_up(
                 f"http://{host}:{plan.port}/", process, "the viewer", advice="its message is above"

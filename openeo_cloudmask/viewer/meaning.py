@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openeo_cloudmask.alcd.scenes import find_scene_info
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, SCHEMES, ClassScheme
@@ -87,11 +89,56 @@ def parse_meaning(text: str) -> ClassScheme | dict[int, int]:
     return found
 
 
+def read_codes(path: Path) -> tuple[NDArray[np.uint8], int | None]:
+    """Return the values (y, x) of a raster of classes, and the file's own no-data among them.
+
+    Values of any type are taken, as long as they are whole numbers from 0 to 255; no-data that
+    is not (NaN, -9999) becomes 255.
+
+    Raises:
+        ReferenceDataError: it has several bands, or other values.
+        ProductError: it cannot be read.
+    """
+    with open_raster(path) as source:
+        if source.count != 1:
+            raise ReferenceDataError(
+                f"{path.name} has {source.count} bands; expected one band of class values"
+            )
+        codes = np.full((source.height, source.width), NODATA, np.uint8)
+        own = source.nodata
+        for _, window in source.block_windows(1):
+            values = source.read(1, window=window)
+            if values.dtype != np.uint8:
+                values = _whole(values, own, path.name)
+            codes[window.toslices()] = values
+    kept = own is not None and 0 <= own <= NODATA and own == int(own)
+    return codes, int(own) if kept else None
+
+
+def _whole(values: NDArray[Any], own: float | None, name: str) -> NDArray[np.uint8]:
+    """Return numbers of any type as uint8; refuse those that are no class values."""
+    if values.dtype.kind not in "iuf":
+        raise ReferenceDataError(f"{name} holds {values.dtype}; expected class values")
+    gone = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+    if own is not None:
+        gone |= values == own
+    wrong = ~gone & ((values < 0) | (values > NODATA) | (values != np.floor(values)))
+    if wrong.any():
+        raise ReferenceDataError(
+            f"{name} holds {values[wrong][0]:g}; expected class values, whole numbers from 0 to 255"
+        )
+    # The file's own no-data stays as it is where it can: somebody may have a class for it.
+    whole = np.full(values.shape, NODATA, np.uint8)
+    fits = ~gone if own is None or not 0 <= own <= NODATA else ~np.isnan(values)
+    whole[fits] = values[fits].astype(np.uint8)
+    return whole
+
+
 def name_classes(path: Path, meaning: str | None, folder: Path) -> Path:
     """Return a raster of class values that says what they mean: ``path`` itself, or a copy.
 
     Args:
-        path: one band of uint8.
+        path: one band of class values.
         meaning: None takes what the file says; see ``parse_meaning``.
         folder: where a copy goes.
 
@@ -109,14 +156,10 @@ def name_classes(path: Path, meaning: str | None, folder: Path) -> Path:
             )
         return path
     given = parse_meaning(meaning)
+    values, own = read_codes(path)
     with open_raster(path) as source:
-        if source.count != 1 or source.dtypes[0] != "uint8":
-            raise ReferenceDataError(
-                f"{path.name} has {source.count} bands of {source.dtypes[0]}; expected one of "
-                "uint8 class values"
-            )
-        values, own, grid = source.read(1), source.nodata, raster_grid(source)
-    if own is not None and 0 <= own < NODATA and not (isinstance(given, dict) and own in given):
+        grid = raster_grid(source)
+    if own is not None and own < NODATA and not (isinstance(given, dict) and own in given):
         values = np.where(values == np.uint8(own), np.uint8(NODATA), values)
     table = given if isinstance(given, dict) else {value: value for value in given.values}
     table = {NODATA: NODATA} | table

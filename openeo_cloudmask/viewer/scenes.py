@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
-from openeo_cloudmask.products.cog import publish_cog
-from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.drivers import create_raster, open_raster
+from openeo_cloudmask.publish import scratch_beside
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 from openeo_cloudmask.viewer.uploads import check_pixels
 
@@ -29,6 +32,8 @@ COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "Cirrus": (("cirrus",), ("cirrus",), ("cirrus",)),
 }
 STRIP_PX = 512
+PICTURE_BLOCK_PX = 256
+"""Side of the blocks of a picture: those of a tile, so that few pixels are read for nothing."""
 SAMPLES_A_SIDE = 6
 SAMPLE_PX = 128
 STRETCH_PERCENT = (1.0, 98.0)
@@ -136,15 +141,15 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         "dtype": "uint8",
         "nodata": 0,
         "tiled": True,
-        "blockxsize": STRIP_PX,
-        "blockysize": STRIP_PX,
+        "blockxsize": PICTURE_BLOCK_PX,
+        "blockysize": PICTURE_BLOCK_PX,
         "compress": "ZSTD",
         "zstd_level": 1,
         "interleave": "band",
         "photometric": "MINISBLACK",  # of four bands the last would be taken for transparency
     }
     try:
-        with publish_cog(target, profile, average=True, level=1) as out:
+        with _publish_picture(target, profile) as out:
             for row in range(0, height, STRIP_PX):
                 rows = min(STRIP_PX, height - row)
                 strip = cube[:, row : row + rows, :]
@@ -163,6 +168,25 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         sensor_id=sensor.id,
         grid=scene.grid,
     )
+
+
+@contextmanager
+def _publish_picture(path: Path, profile: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield a GeoTIFF to write, which gets overviews and becomes ``path`` in one step.
+
+    No COG: GDAL before 3.11 writes those with the bands of a pixel side by side, and a tile of
+    three bands would have to unpack all of them.
+    """
+    height, width = profile["height"], profile["width"]
+    halvings = max(math.ceil(math.log2(max(height, width) / PICTURE_BLOCK_PX)), 0)
+    with (
+        scratch_beside(path.parent) as scratch,
+        rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=PICTURE_BLOCK_PX, GDAL_NUM_THREADS="ALL_CPUS"),
+    ):
+        with create_raster(scratch / path.name, **profile) as out:
+            yield out
+            out.build_overviews([2**step for step in range(1, halvings + 1)], Resampling.average)
+        (scratch / path.name).replace(path)
 
 
 def thumbnail(picture: Picture) -> NDArray[np.uint8]:

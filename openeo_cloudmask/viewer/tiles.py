@@ -130,7 +130,8 @@ def render_tile(layer: Layer, z: int, x: int, y: int, *, draw: Draw = PLAIN) -> 
         window = Window.from_slices(*touched)
         shape = [max(round(size / max(rest / 2, 1)), 1) for size in (window.height, window.width)]
         values = source.read(indexes, window=window, out_shape=(len(indexes), *shape))
-        seen = source.dataset_mask(window=window, out_shape=tuple(shape))
+        # Of the bands that are drawn alone: the mask of the file would read all of them.
+        seen = source.read_masks(indexes, window=window, out_shape=values.shape).max(axis=0)
         transform = source.window_transform(window) @ Affine.scale(
             window.width / shape[1], window.height / shape[0]
         )

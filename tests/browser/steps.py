@@ -161,7 +161,31 @@ def tab_to(page, name: str, role: str = "", *, back: bool = False) -> None:
     raise AssertionError(f"{name!r} is not reached by Tab; the focus was on {seen}")
 
 
+def check_focus_is_seen(page) -> None:
+    """What has the focus looks otherwise than without it."""
+    box = page.evaluate(HOLD_FOCUSED)
+    left, top = max(box["x"] - FOCUS_RIM_PX, 0), max(box["y"] - FOCUS_RIM_PX, 0)
+    rim = 2 * FOCUS_RIM_PX
+    clip = {"x": left, "y": top, "width": box["width"] + rim, "height": box["height"] + rim}
+    pictures = []
+    for press in ("focus", "blur"):
+        page.evaluate(f"window.cloudmaskHeld.{press}()")
+        page.wait_for_timeout(FADE_MS)
+        pictures.append(page.screenshot(clip=clip))
+    page.evaluate("window.cloudmaskHeld.focus()")
+    assert pictures[0] != pictures[1], page.evaluate(FOCUSED)
+
+
 MOST_TABS = 90
+FOCUS_RIM_PX = 8
+FADE_MS = 400
+"""Longer than the page's transitions of colours."""
+HOLD_FOCUSED = """() => {
+    let at = document.activeElement;
+    while (at && at.shadowRoot && at.shadowRoot.activeElement) at = at.shadowRoot.activeElement;
+    window.cloudmaskHeld = at;
+    return at.getBoundingClientRect().toJSON();
+}"""
 FOCUSED = """() => {
     let at = document.activeElement;
     while (at && at.shadowRoot && at.shadowRoot.activeElement) at = at.shadowRoot.activeElement;

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import rasterio
@@ -131,28 +134,168 @@ def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, vie
     page.keyboard.press("Enter")
     page.get_by_role("tab", name="Confusion matrix").wait_for()
     steps.wait_for_map(page)
+    move_map_by_keyboard(page)
+    change_layers_by_keyboard(page)
+    light_up_by_keyboard(page)
+    jump_by_keyboard(page, keep)
     check_trial(page, keep)
+    save_report_by_keyboard(page)
+    # The map's state is in the address whatever else was chosen last.
+    page.wait_for_function("() => location.search.includes('tab=Report')")
+    page.wait_for_function("() => location.hash.startsWith('#map=')")
     assert watch.foreign == []
     assert watch.errors == []
 
 
+def open_tab(page, name: str) -> None:
+    """Go to the row of tabs, and with arrow keys to the one called so."""
+    focused = page.evaluate(steps.FOCUSED)
+    if focused[0] != "tab":
+        chosen = page.get_by_role("tab", selected=True).inner_text()
+        # Tabs are one stop for Tab; what is inside the open one comes after it.
+        inside = page.evaluate(INSIDE_TABS)
+        steps.tab_to(page, chosen, "tab", back=inside)
+    names = page.get_by_role("tab").all_inner_texts()
+    steps.check_focus_is_seen(page)
+    for _ in names:
+        if page.get_by_role("tab", name=name, exact=True).get_attribute("aria-selected") == "true":
+            return
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(200)
+    raise AssertionError(f"{name!r} is not reached by arrow keys: {names}")
+
+
+INSIDE_TABS = "() => document.activeElement.closest('[role=tabpanel]') !== null"
+
+
+def wait_until(page, good: Callable[[], bool]) -> None:
+    """Wait until something holds.
+
+    Raises:
+        AssertionError: it never does.
+    """
+    for _ in range(LOOKS):
+        if good():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not so after {LOOKS} looks: {steps.read_map(page)}")
+
+
+LOOKS = 300
+
+
+def place_of(page) -> tuple[float, float, float]:
+    """Return longitude, latitude and zoom of the map."""
+    longitude, latitude, zoom = steps.read_map(page)["place"]
+    return longitude, latitude, zoom
+
+
+def move_map_by_keyboard(page) -> None:
+    """Arrows move the map, + zooms, Enter looks at its middle, and the map keeps the focus."""
+    steps.tab_to(page, "Map 1;", "application")
+    steps.check_focus_is_seen(page)
+    longitude, latitude, zoom = place_of(page)
+    page.keyboard.press("ArrowRight")
+    wait_until(page, lambda: place_of(page)[0] > longitude)
+    page.keyboard.press("ArrowUp")
+    wait_until(page, lambda: place_of(page)[1] > latitude)
+    page.keyboard.press("+")
+    wait_until(page, lambda: place_of(page)[2] > zoom)
+    page.keyboard.press("Enter")
+    page.get_by_text("(latitude, longitude)").wait_for()
+    page.get_by_text("Kept when the mask was made").wait_for()
+    assert "Map 1;" in page.evaluate(steps.FOCUSED)[1]
+    page.keyboard.press("f")
+
+
+def change_layers_by_keyboard(page) -> None:
+    """The list of layers switches, moves and fades the mask; the divider of the swipe moves."""
+
+    def top() -> dict:
+        return steps.read_map(page)["state"]["panels"][0][-1]
+
+    before = top()
+    assert before["id"].startswith("mask ")
+    steps.tab_to(page, "hollstein on", "input")
+    steps.check_focus_is_seen(page)
+    page.keyboard.press("Space")
+    wait_until(page, lambda: top()["on"] is False)
+    page.keyboard.press("Space")
+    wait_until(page, lambda: top()["on"] is True)
+    steps.tab_to(page, "Opacity, % of hollstein", "input")
+    steps.check_focus_is_seen(page)
+    place = place_of(page)
+    page.keyboard.press("ArrowRight")
+    wait_until(page, lambda: top()["opacity"] > before["opacity"])
+    assert place_of(page) == place  # what has the focus is the slider, not the map
+    steps.tab_to(page, "Move hollstein", "button", back=True)
+    steps.check_focus_is_seen(page)
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: top()["id"] != before["id"])
+    steps.tab_to(page, "Move hollstein", "button", back=True)
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: top()["id"] == before["id"])
+    page.keyboard.press("s")
+    steps.tab_to(page, "Divider", "slider", back=True)
+    steps.check_focus_is_seen(page)
+    page.keyboard.press("ArrowLeft")
+    wait_until(page, lambda: steps.read_map(page)["state"]["divider"] < 0.5)
+    page.keyboard.press("s")
+
+
+def light_up_by_keyboard(page) -> None:
+    """A cell of the confusion matrix is chosen in the list below the chart."""
+    open_tab(page, "Confusion matrix")
+    page.get_by_text("pixels compared").wait_for()
+    steps.tab_to(page, "Light up on the map", "combobox")
+    steps.check_focus_is_seen(page)
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(500)
+    page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
+
+
+def jump_by_keyboard(page, keep) -> None:
+    """The map goes from error to error."""
+    before = place_of(page)
+    open_tab(page, "Largest errors")
+    page.get_by_role("button", name="Next error").wait_for()
+    steps.tab_to(page, "Next error", "button")
+    steps.check_focus_is_seen(page)
+    page.keyboard.press("Enter")
+    page.get_by_text(re.compile("^1 of [0-9]+: (omission|commission)")).wait_for()
+    wait_until(page, lambda: place_of(page) != before)
+    keep(page, "judge-keyboard")
+
+
 def check_trial(page, keep) -> None:
     """The mask on the map and the scores follow the sliders."""
-    page.get_by_role("tab", name="Threshold and buffer").click()
-    slider = page.get_by_role("slider", name="Buffer around cloud")
-    slider.focus()
-    slider.press("ArrowRight")
+    open_tab(page, "Threshold and buffer")
+    page.get_by_role("slider", name="Buffer around cloud").wait_for()
+    steps.tab_to(page, "Buffer around cloud", "input")
+    page.keyboard.press("ArrowRight")
     entry = page.locator(f'{steps.MAP} .entry[data-layer="mask trial"]')
     entry.get_by_text("--buffer 20m").wait_for()
     # The table's cells are for screen readers: a canvas shows them.
     cells = page.locator('[role="gridcell"]', has_text="with --buffer 20m")
     cells.first.wait_for(state="attached")
     steps.wait_for_map(page)
-    page.locator("h1").scroll_into_view_if_needed()
     keep(page, "judge-trial")
-    slider.focus()
-    slider.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")  # the focus is where it was
     entry.wait_for(state="detached")
+
+
+def save_report_by_keyboard(page) -> None:
+    """The report is saved as a page."""
+    open_tab(page, "Report")
+    page.get_by_role("button", name="Page (HTML)").wait_for()
+    steps.tab_to(page, "Page (HTML)", "button")
+    steps.check_focus_is_seen(page)
+    with page.expect_download() as waiting:
+        page.keyboard.press("Enter")
+    text = Path(waiting.value.path()).read_text(encoding="utf-8")
+    assert "hollstein on" in text
+    assert "Balanced accuracy" in text
 
 
 def test_axe_core_is_there():

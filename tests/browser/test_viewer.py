@@ -29,6 +29,8 @@ ALONE_PX = 15
 """Pixels of this much around a place have its class, so that no edge is near on the screen."""
 
 COLOR_TRIES = 60
+NUMBER_UP_PX = 7
+"""So far above the middle of a cell of the matrix is its number."""
 LAG_MS = 1500
 """Longer than the timers of the page Jobs wait."""
 
@@ -250,9 +252,37 @@ def check_errors(page, keep) -> None:
     keep(page, "compare-error")
 
 
+def check_chart(page) -> None:
+    """A cell of the matrix's chart that is clicked, on its number, lights up on the map."""
+    drawn = page.locator('[class*="st-key-matrix_"] svg .mark-rect.role-mark path')
+    drawn.first.wait_for()
+    told = [read_label(cell) for cell in drawn.all()]
+    wrong = [
+        at for at, cell in enumerate(told)
+        if cell["reference"] != cell["mask"] and cell["count"] != "0"
+    ]  # fmt: skip
+    entry = page.locator(f'{steps.MAP} .entry[data-layer="cells"]')
+    for at in (wrong[0], wrong[-1]):
+        drawn.nth(at).scroll_into_view_if_needed()
+        box = drawn.nth(at).bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 - NUMBER_UP_PX)
+        cell = told[at]
+        title = f"Reference {cell['reference'].lower()}, mask {cell['mask'].lower()}"
+        entry.get_by_text(title).wait_for()
+        # The list below the chart says the same.
+        page.locator(f'input[value="{title}: {cell["count"]} pixels"]').wait_for()
+
+
+def read_label(mark) -> dict[str, str]:
+    """Return what a mark of a chart says of itself to screen readers."""
+    parts = mark.get_attribute("aria-label").split("; ")
+    return dict(part.split(": ", 1) for part in parts)
+
+
 def check_cell(page, keep) -> None:
     """A cell of the confusion matrix lights up on the map."""
     page.get_by_role("tab", name="Confusion matrix").click()
+    check_chart(page)
     cell = page.locator("[role=listbox] [role=option]").nth(1)
     for _ in range(COLOR_TRIES):  # the tab is still being drawn, which closes the list
         page.get_by_role("combobox", name="Light up on the map").click()

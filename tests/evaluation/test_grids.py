@@ -168,6 +168,16 @@ def test_no_overlap_is_told_with_both_extents() -> None:
         regrid_mask(_mask(np.zeros((10, 10), np.uint8), far), _grid(10, 60))
 
 
+def test_extents_in_degrees_are_told_to_some_metres() -> None:
+    crs = CRS.from_epsg(4326)
+    one, two = (
+        Grid(shape_yx=(10, 10), transform=Affine(1e-4, 0, left, 0, -1e-4, 45), crs=crs)
+        for left in (10.0, 10.0123)
+    )
+    with pytest.raises(ReferenceDataError, match=r"10\.0, 44\.999.*10\.0123, 44\.999"):
+        regrid_mask(_mask(np.zeros((10, 10), np.uint8), one), two)
+
+
 def test_a_missing_georeference_is_told() -> None:
     mask = _mask(np.zeros((10, 10), np.uint8), Grid(shape_yx=(10, 10)))
     with pytest.raises(ReferenceDataError, match="mask: no coordinate reference system"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openeo_cloudmask.viewer.charts import DARK_INK, LIGHT_INK, LIGHT_INK_FROM, shade
 from openeo_cloudmask.viewer.names import FAINT_TEXT, PRIMARY_COLOR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,12 @@ def contrast(one: str, other: str) -> float:
 )
 def test_text_has_the_contrast_of_aa(text, ground):
     assert contrast(text, ground) >= AA
+
+
+def test_numbers_of_the_confusion_matrix_can_be_read_on_all_shades():
+    for share in np.linspace(0, 1, 101):
+        ink = LIGHT_INK if share > LIGHT_INK_FROM else DARK_INK
+        assert contrast(shade(float(share)), ink) >= AA, share
 
 
 def test_captions_have_that_colour(app):

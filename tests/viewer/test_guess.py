@@ -8,7 +8,7 @@ from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer.guess import guess_codes, guess_image, meaning_text, parse_names
-from openeo_cloudmask.viewer.meaning import parse_meaning
+from openeo_cloudmask.viewer.meaning import name_classes, parse_meaning
 from tests.viewer.conftest import TRANSFORM
 
 
@@ -83,6 +83,24 @@ def test_codes_are_listed_with_their_shares(write_classes):
     ]  # fmt: skip
     guesses = [code.guess.name if code.guess else None for code in codes]
     assert guesses == ["clear", "thick-cloud", "cloud-shadow", None, None]
+
+
+@pytest.mark.parametrize(("dtype", "gone"), [("float32", np.nan), ("int16", -9999), ("int32", 7)])
+def test_codes_of_any_type_are_taken(tmp_path, write_image, dtype, gone):
+    values = np.array([[0, 1, 3, gone]], np.float64).astype(dtype)[np.newaxis]
+    path = write_image(values, nodata=gone)
+    codes = guess_codes(path)
+    assert [code.value for code in codes] == [0, 1, 3, 7 if gone == 7 else 255]
+    assert codes[-1].guess is None
+    named = name_classes(path, "0=clear, 1=thick-cloud, 3=cloud-shadow", tmp_path)
+    with rasterio.open(named) as found:
+        assert found.read(1).tolist() == [[0, 1, 3, 255]]
+
+
+@pytest.mark.parametrize("value", [0.5, -1, 256, np.inf])
+def test_numbers_that_are_no_codes_are_told(write_image, value):
+    with pytest.raises(ReferenceDataError, match=f"holds {value:g}; expected class values"):
+        guess_codes(write_image(np.full((1, 4, 4), value, np.float32)))
 
 
 def test_a_reference_is_no_picture(write_classes):

@@ -45,16 +45,16 @@ def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host
 
     class Fake:
         def __enter__(self):
-            return "http://127.0.0.1:1", login
+            return launch.Embedded(url="http://127.0.0.1:1", login=login, process=None)
 
         def __exit__(self, *_):
             return None
 
     monkeypatch.setattr(launch, "embedded_backend", lambda _: Fake())
     monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(launch, "_serve", lambda *given: seen.update(login=given[-1]) or 0)
+    monkeypatch.setattr(launch, "_serve", lambda *given, **_: seen.update(given[-1]) or 0)
     assert launch.launch(LaunchPlan(data=tmp_path, host=host), lambda: None) == 0
-    assert seen["login"] == (login if alone else None)
+    assert seen.get(names.LOGIN_VARIABLE) == (str(login) if alone else None)
 
 
 def test_the_address_is_said_once_it_answers(tmp_path, monkeypatch):
@@ -64,16 +64,17 @@ def test_the_address_is_said_once_it_answers(tmp_path, monkeypatch):
         f"s.HTTPServer(('127.0.0.1', {port}), s.SimpleHTTPRequestHandler).handle_request()"
     )
     monkeypatch.setattr(launch, "viewer_command", lambda _: [sys.executable, "-c", program])
-    monkeypatch.setattr(launch, "viewer_environment", lambda *_, **__: {})
     monkeypatch.chdir(tmp_path)
     plan = LaunchPlan(data=tmp_path, host="0.0.0.0", port=port)
-    assert launch._serve(plan, lambda: said.append("ready"), None, None) == 0
-    assert said == ["ready"]
+    # The pages start while the back end beside them does; the address is said when both answer.
+    beside = lambda: said.append("back end")  # noqa: E731
+    assert launch._serve(plan, lambda: said.append("ready"), {}, beside=beside) == 0
+    assert said == ["back end", "ready"]
     failing = [sys.executable, "-c", "raise SystemExit(3)"]
     monkeypatch.setattr(launch, "viewer_command", lambda _: failing)
     with pytest.raises(BackendError, match="the viewer stopped with status 3"):
-        launch._serve(plan, lambda: said.append("again"), None, None)
-    assert said == ["ready"]
+        launch._serve(plan, lambda: said.append("again"), {})
+    assert said == ["back end", "ready"]
 
 
 def test_a_back_end_that_does_not_start_is_told(tmp_path):

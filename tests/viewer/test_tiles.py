@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import rasterio.shutil
 from PIL import Image
+from rasterio.enums import Interleaving
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.grid import overlap
+from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer
+from openeo_cloudmask.viewer.scenes import draw_picture, open_scene
 from openeo_cloudmask.viewer.tiles import build_routes, choose_overview
 from tests.viewer.conftest import TRANSFORM
 
@@ -145,6 +148,30 @@ def test_the_store_forgets_the_layer_unused_for_longest(write_classes):
     assert store.get(second.token) is None
     assert store.get(first.token) is first
     assert store.get(third.token) is third
+
+
+def test_a_tile_of_a_picture_reads_the_bands_it_draws_alone(tmp_path):
+    size = 1100
+    values = np.random.default_rng(0).uniform(0, 1, (13, size, size)).astype(np.float32)
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=size, width=size, count=13, dtype="float32",
+        crs="EPSG:32631", transform=TRANSFORM,
+    ) as out:  # fmt: skip
+        out.write(values)
+        out.descriptions = SENSORS["sentinel-2-l1c"].band_names
+    with open_scene(path, sensor="sentinel-2-l1c") as scene:
+        picture = draw_picture(scene, tmp_path)
+    with rasterio.open(picture.path) as drawn:
+        assert drawn.interleaving is Interleaving.band
+        assert drawn.block_shapes[0] == (256, 256)
+        assert drawn.overviews(1) == [2, 4, 8]
+        assert drawn.overviews(13) == [2, 4, 8]
+        assert drawn.nodata == 0
+    with rasterio.open(picture.path, overview_level=2) as coarse:
+        assert coarse.block_shapes[0] == (256, 256)
+        assert (coarse.read() > 0).all()
+    assert [found.name for found in tmp_path.iterdir() if found.is_dir()] == []
 
 
 def test_a_raster_without_georeference_has_no_place(tmp_path):

@@ -25,6 +25,16 @@ from openeo_cloudmask.viewer.guess import (
 )
 from openeo_cloudmask.viewer.local import State, start_mask
 from openeo_cloudmask.viewer.meaning import read_tags
+from openeo_cloudmask.viewer.placing import (
+    EXAMPLE_CRS,
+    Lack,
+    corner,
+    cover,
+    covers_like,
+    find_lack,
+    give_place,
+    parse_crs,
+)
 from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
 from openeo_cloudmask.viewer.web import mask_form, session, told
 
@@ -34,6 +44,7 @@ PREVIEW_PX = 300
 COLUMNS = 4
 FROM_FILE = "tell from the file"
 NOTHING = "no-data"
+CORNER = ("Left", "Top", "Side of a pixel")
 LOOK_AGAIN_S = 0.2
 
 
@@ -50,6 +61,48 @@ def keep(kind: str, upload: UploadedFile | None) -> Path | None:
         st.session_state[key] = (upload.file_id, path)
     path = st.session_state[key][1]
     return path if isinstance(path, Path) else None
+
+
+def place(path: Path, like: Path | None = None) -> None:
+    """Ask where a raster lies that does not say it; the page stops until it is known.
+
+    Args:
+        path: the session's copy, which gets its place.
+        like: a raster that it may cover exactly.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return
+    with told():
+        lack = st.session_state.setdefault(f"lack_{path.parent.name}", find_lack(path))
+        if not lack:
+            return
+        st.warning(f"{path.name} does not say where it lies: tell it.", icon=":material/place:")
+        key = f"like_{path.parent.name}"
+        if like is None or not covers_like(path, like):
+            ask_place(path, lack)
+        elif st.toggle(f"It covers what {like.name} covers", value=True, key=key):
+            crs, transform = cover(path, like)
+            give_place(path, crs=crs, transform=transform)
+        else:
+            ask_place(path, lack)
+
+
+def ask_place(path: Path, lack: Lack) -> None:
+    """Draw fields for what a raster lacks, and write it into it."""
+    columns = st.columns(4)
+    named = columns[0].text_input(
+        "Coordinate reference system", placeholder=EXAMPLE_CRS, key=f"crs_{path.parent.name}",
+        help="The code of the projection, such as that of the scene's UTM zone",
+    )  # fmt: skip
+    corners = {
+        name: column.number_input(name, value=None, format="%g", key=f"{name} {path.parent.name}")
+        for name, column in zip(CORNER, columns[1:], strict=True)
+        if lack.transform
+    }
+    given = [value for value in corners.values() if value is not None]
+    if not named.strip() or len(given) < len(corners):
+        st.stop()
+    give_place(path, crs=parse_crs(named), transform=corner(*given) if corners else None)
 
 
 def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
@@ -181,11 +234,13 @@ def main() -> None:
             icon=":material/lightbulb:",
         )
         return
+    place(image)
     sensor, read = choose_image(image)
     meaning = None
     if truth is not None:
         with st.container(border=True):
             st.markdown(f"**Reference** {truth.name}")
+            place(truth, image)
             meaning = choose_classes(truth)
     with st.expander("Model and options"):
         options = mask_form("import")

@@ -206,7 +206,10 @@ export class Controls {
 
   private mover(panel: Entry[], entry: Entry, layer: LayerData, by: 1 | -1): HTMLButtonElement {
     const word = by > 0 ? "up" : "down";
+    const next = panel.indexOf(entry) + by;
+    const last = next < 0 || next >= panel.length;
     const button = this.button(by > 0 ? "↑" : "↓", `${layer.title} ${word}`, () => {
+      if (last) return;
       const at = panel.indexOf(entry);
       panel.splice(at, 1);
       panel.splice(at + by, 0, entry);
@@ -214,8 +217,8 @@ export class Controls {
     });
     button.setAttribute("aria-label", `Move ${layer.title} ${word}`);
     button.setAttribute("name", `${word} ${entry.id}`);
-    const next = panel.indexOf(entry) + by;
-    button.disabled = next < 0 || next >= panel.length;
+    // Not `disabled`: that would take the focus from who moves a layer to the end by keyboard.
+    button.setAttribute("aria-disabled", String(last));
     return button;
   }
 

@@ -16,6 +16,9 @@ const NEXT: Record<Layout, Layout> = { "1": "2", swipe: "2", "2": "3", "3": "4",
 const OPACITY_STEP = 0.1;
 const DIVIDER_STEP = 0.02;
 
+/** Tells when the page's address changes; browsers that lack it keep the state in the session. */
+const navigation = () => (window as { navigation?: EventTarget }).navigation;
+
 class CloudMap {
   private readonly root = document.createElement("div");
   private readonly stage = document.createElement("div");
@@ -67,6 +70,8 @@ class CloudMap {
     this.show(true);
     this.look();
     this.panels.view.on("change", () => this.later());
+    // Streamlit writes the page's address anew for each choice on it, without what stands after #.
+    navigation()?.addEventListener("currententrychange", this.moved);
     // For tests, and for whoever looks at the page with the browser's tools.
     Object.assign(this.root, {
       cloudmask: {
@@ -85,6 +90,7 @@ class CloudMap {
     clearTimeout(this.gone);
     this.tell = tell;
     const before = this.data;
+    if (!window.location.hash) this.later();
     if (JSON.stringify(before) === JSON.stringify(data)) return;
     this.data = data;
     if (before.key !== data.key) this.state = this.restore(data);
@@ -101,10 +107,15 @@ class CloudMap {
   leave(): void {
     this.gone = window.setTimeout(() => {
       this.resized.disconnect();
+      navigation()?.removeEventListener("currententrychange", this.moved);
       this.panels.close();
       this.root.remove();
     }, 1000);
   }
+
+  private readonly moved = (): void => {
+    if (!window.location.hash) this.later();
+  };
 
   private restore(data: MapData): State {
     const kept = read(data.key, window.location.hash) ?? read(data.key, this.stored(data.key));

@@ -282,6 +282,9 @@ export class Panels {
     this.root.append(box);
     const map = new OlMap({
       target: box,
+      // In a shadow root OpenLayers would listen at its host: arrow keys for a slider of the list
+      // would move every panel's map instead.
+      keyboardEventTarget: box,
       view: this.view,
       controls: controls({ attribution: false, rotate: false, zoom: false }).extend([
         new ScaleLine({ minWidth: 70 }),
