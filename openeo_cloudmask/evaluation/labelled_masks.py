@@ -67,12 +67,16 @@ class ModelMasks:
         mask: NDArray[np.uint8] = masker.mask(cube)[0]
         return mask
 
+    def probabilities(self, scene: LabelledScene, style: OutputStyle) -> NDArray[np.float32]:
+        """Return (class, y, x) float32, what it says of a style's classes, NaN where no-data."""
+        masker, cube = self._open(scene)
+        return style_probabilities(masker.predict(cube), masker.detector.scheme, style)
+
     def cloud_probability(self, scene: LabelledScene) -> NDArray[np.float32]:
         """Return (y, x) float32, the probability of cloud 0-1, NaN where no-data."""
-        masker, cube = self._open(scene)
-        native = masker.detector.scheme
-        styled = style_probabilities(masker.predict(cube), native, OutputStyle.CLOUD_NONCLOUD)
-        cloud: NDArray[np.float32] = np.clip(styled[1], 0, 1)
+        cloud: NDArray[np.float32] = np.clip(
+            self.probabilities(scene, OutputStyle.CLOUD_NONCLOUD)[1], 0, 1
+        )
         return cloud
 
     def _open(self, scene: LabelledScene) -> tuple[Masker, NDArray[np.float32]]:

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from openeo_cloudmask.classes import FOUR_CLASS, OutputStyle
+from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
+from openeo_cloudmask.evaluation.labelled import read_labelled
+from openeo_cloudmask.evaluation.labelled_masks import ModelMasks
 from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.training.scenes import ASK_TEACHER, PLANE_COUNT, UNSEEN, SceneStore
 
@@ -132,16 +136,9 @@ def teach(path: Path, teacher: str, folder: Path, *, labelled: bool = True) -> N
     """
     kept = folder / f"{teacher}-{path.stem}.npy"
     if not kept.exists():
-        from openeo_cloudmask.classes import FOUR_CLASS, OutputStyle, style_probabilities
-        from openeo_cloudmask.evaluation.labelled import read_labelled
-        from openeo_cloudmask.inference import predict
-        from openeo_cloudmask.models import load_detector
-
+        model = ModelMasks(model=ComparedModel(id=teacher))
         scene = read_labelled(path, labelled=labelled)
-        detector = load_detector(teacher, sensor=scene.sensor, bands=scene.bands)
-        cube = scene.cube[[scene.bands.index(name) for name in detector.band_names]]
-        answer = predict(np.ascontiguousarray(cube), detector)
-        share = np.nan_to_num(style_probabilities(answer, detector.scheme, OutputStyle.FOUR_CLASS))
+        share = np.nan_to_num(model.probabilities(scene, OutputStyle.FOUR_CLASS))
         thick, thin, shadow = (
             share[FOUR_CLASS.index(name)] for name in ("thick-cloud", "thin-cloud", "cloud-shadow")
         )

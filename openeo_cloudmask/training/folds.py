@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.evaluation.compare_scenes import ComparedModel
 from openeo_cloudmask.evaluation.labelled import read_labelled
+from openeo_cloudmask.evaluation.labelled_masks import ModelMasks
 from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.training.mini import Report, train_mini
 from openeo_cloudmask.training.options import Scenes, TrainOptions
@@ -63,25 +64,8 @@ def cross_validate(
             workers=workers,
         )
         masks.mkdir(exist_ok=True)
+        trained = ModelMasks(model=ComparedModel(id="mini", weights=weights, precision="fp32"))
         for path in held_out:
             with publish_file(masks / f"{path.stem}.npy") as part, part.open("wb") as file:
-                np.save(file, mask_scene(path, weights))
+                np.save(file, trained.mask(read_labelled(path)))
     return masks
-
-
-def mask_scene(path: Path, weights: Path) -> NDArray[np.uint8]:
-    """Return the (y, x) uint8 mask of a labelled scene, in the four classes, 255 where no-data."""
-    from openeo_cloudmask.classes import OutputStyle, apply_style
-    from openeo_cloudmask.inference import predict
-    from openeo_cloudmask.models import load_detector
-
-    scene = read_labelled(path)
-    detector = load_detector(
-        "mini", sensor=scene.sensor, bands=scene.bands, weights=weights, precision="fp32"
-    )
-    cube = scene.cube[[scene.bands.index(name) for name in detector.band_names]]
-    answer = predict(np.ascontiguousarray(cube), detector)
-    mask: NDArray[np.uint8] = apply_style(
-        answer, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True
-    )[0]
-    return mask

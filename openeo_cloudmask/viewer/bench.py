@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from openeo_cloudmask.viewer.class_spectra import ClassSpectrum, class_spectra
 from openeo_cloudmask.viewer.comparison import Comparison
 from openeo_cloudmask.viewer.layers import STORE, Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.places import Ring
+from openeo_cloudmask.viewer.probabilities import PixelSourceFile, Probabilities, probabilities_at
 from openeo_cloudmask.viewer.trial import (
     Percentages,
     Trial,
@@ -30,6 +33,12 @@ from openeo_cloudmask.viewer.trial import (
 
 MOST_KEPT = 20
 Labels = tuple[NDArray[np.uint8], Grid, ClassScheme]
+Made = tuple[str, int]
+"""Model and stride."""
+Point = tuple[float, float]
+"""Longitude and latitude, degrees."""
+_WORKERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="viewer-pixel")
+"""Several, so that one session does not wait for another's model to load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +63,9 @@ class Bench:
     )
     _spectra: OrderedDict[tuple[object, ...], tuple[ClassSpectrum, ...]] = field(
         default_factory=OrderedDict
+    )
+    _asked: OrderedDict[tuple[Path, Made, Point], tuple[Future[Probabilities], threading.Event]] = (
+        field(default_factory=OrderedDict)
     )
     _kept: tuple[Path, Percentages] | None = None
     _tried: Tried | None = None
@@ -92,6 +104,27 @@ class Bench:
             while len(self._spectra) > MOST_KEPT:
                 self._spectra.popitem(last=False)
         return self._spectra[key]
+
+    def ask_probabilities(
+        self, source: PixelSourceFile, made: Made, point: Point
+    ) -> Future[Probabilities]:
+        """Return what will hold the probabilities of a pixel of a scene.
+
+        What was asked of other pixels is stopped, as it is no longer shown.
+        """
+        key = (source.path, made, point)
+        for other, (waiting, stop) in list(self._asked.items()):
+            if other[2] != point and not waiting.done():
+                stop.set()
+                waiting.cancel()
+                del self._asked[other]
+        if key not in self._asked:
+            stop = threading.Event()
+            future = _WORKERS.submit(probabilities_at, source, *made, *point, stop=stop)
+            self._asked[key] = (future, stop)
+            while len(self._asked) > MOST_KEPT:
+                self._asked.popitem(last=False)
+        return self._asked[key][0]
 
     def try_mask(self, percentages: Path, trial: Trial, folder: Callable[[], Path]) -> Tried:
         """Return a mask with other thresholds and a buffer, and its layer; the last one is kept.

@@ -46,6 +46,10 @@ class ClassProbability:
     """0-1."""
 
 
+Probabilities = tuple[ClassProbability, ...] | None
+"""Class by class; None outside the scene."""
+
+
 def how_made(path: Path) -> tuple[str, int] | None:
     """Return model and stride by which a mask was made, from its tags, or None if it says neither.
 
@@ -78,7 +82,7 @@ def values_at(path: Path, longitude: float, latitude: float) -> tuple[int, ...] 
 
 def kept_probabilities(
     path: Path, scheme: ClassScheme, longitude: float, latitude: float
-) -> tuple[ClassProbability, ...] | None:
+) -> Probabilities:
     """Return the percentages of a pixel that were kept beside a mask, or None where it has none.
 
     Args:
@@ -112,7 +116,7 @@ def probabilities_at(
     latitude: float,
     *,
     stop: threading.Event | None = None,
-) -> tuple[ClassProbability, ...] | None:
+) -> Probabilities:
     """Return the probabilities of the pixel at a place, or None outside the scene.
 
     They are those a mask of the whole scene is made of, bit for bit: all windows that touch the

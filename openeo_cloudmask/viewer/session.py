@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from openeo_cloudmask.classes import NODATA, ClassScheme
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.cases import Case, CaseResult
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
-from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.evaluation.grids import read_mask
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products import ReadOptions
@@ -36,6 +32,7 @@ from openeo_cloudmask.viewer.comparison import (
     shown_scheme,
     write_reference_map,
 )
+from openeo_cloudmask.viewer.entries import MaskEntry, ReferenceEntry, SceneEntry
 from openeo_cloudmask.viewer.explorer import write_cells
 from openeo_cloudmask.viewer.job_results import JobMask
 from openeo_cloudmask.viewer.labeller import Labeller, mask_on_grid, start_labeller
@@ -43,18 +40,8 @@ from openeo_cloudmask.viewer.layers import Layer, class_colors, open_layer
 from openeo_cloudmask.viewer.live import LiveMask, fast_live
 from openeo_cloudmask.viewer.local import Task
 from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
-from openeo_cloudmask.viewer.probabilities import (
-    ClassProbability,
-    PixelSourceFile,
-    probabilities_at,
-)
-from openeo_cloudmask.viewer.scenes import (
-    Picture,
-    Report,
-    draw_picture,
-    open_scene,
-    pixel_at,
-)
+from openeo_cloudmask.viewer.probabilities import PixelSourceFile, Probabilities
+from openeo_cloudmask.viewer.scenes import Report, draw_picture, open_scene
 from openeo_cloudmask.viewer.series import Series
 
 if TYPE_CHECKING:
@@ -66,78 +53,8 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 2 * 24 * 3600
 """Folders of sessions older than this are removed when a new session begins."""
 
-MAX_SESSIONS = 500
-MAX_ASKED = 20
-Probabilities = tuple[ClassProbability, ...] | None
-_WORKERS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="viewer-pixel")
-"""Several, so that one session does not wait for another's model to load."""
-MIN_KEY_LENGTH = 20
-
 DEMO_SIZE_PX = 1024
 DEMO_SEED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneEntry:
-    """A scene that was opened."""
-
-    title: str
-    path: Path
-    picture: Picture
-    layers: dict[str, Layer]
-    """Composite -> layer."""
-    read: ReadOptions | None = None
-    """What the file did not say of itself."""
-    day: str | None = None
-    """When it was taken (``2024-05-01``), where that is known."""
-    series: str | None = None
-    """Title of the series it is a date of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskEntry:
-    """A mask that was made or opened."""
-
-    title: str
-    path: Path
-    layer: Layer
-    scheme: ClassScheme
-    scene: str | None = None
-    """Title of the scene it was made from, where that is known."""
-    day: str | None = None
-    """Of what day it is a mask, where the file says it."""
-    percentages: Path | None = None
-    """The percentages its classes were chosen from, where they were kept."""
-    item: Mapping[str, Any] | None = field(default=None, hash=False)
-    """Its STAC item, where a back end gave one."""
-    series: str | None = None
-    """Title of the series it is a date of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceEntry:
-    """A reference that was opened."""
-
-    title: str
-    path: Path
-    reference: Reference
-    layer: Layer
-    day: str | None = None
-    """Of what day it is, where that is known."""
-
-    def mean_confidence(self) -> float | None:
-        """Return how sure the reference is of the pixels it judges, 0-1, where it says."""
-        seen = self.reference.labels != NODATA
-        if self.reference.confidence is None or not seen.any():
-            return None
-        return float(self.reference.confidence[seen].mean()) / 255
-
-    def confidence_at(self, longitude: float, latitude: float) -> float | None:
-        """Return how sure the reference is of the pixel at a place, 0-1, where it says."""
-        place = pixel_at(self.reference.grid, longitude, latitude)
-        if self.reference.confidence is None or place is None:
-            return None
-        return float(self.reference.confidence[place]) / 255
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,10 +75,6 @@ class Session:
     """Title of the scene or series that was opened last."""
     comparisons: dict[tuple[str, str], Comparison] = field(default_factory=dict)
     """(Title of the mask, title of what it was compared with) -> result."""
-    _asked: OrderedDict[
-        tuple[Path, tuple[str, int], tuple[float, float]],
-        tuple[Future[Probabilities], threading.Event],
-    ] = field(default_factory=OrderedDict)
     _cell_layers: dict[tuple[str, str, Case], Layer] = field(default_factory=dict)
     _error_layers: dict[tuple[str, str], Layer] = field(default_factory=dict)
     labellers: dict[str, Labeller] = field(default_factory=dict)
@@ -391,27 +304,9 @@ class Session:
     def ask_probabilities(
         self, scene: SceneEntry, made: tuple[str, int], longitude: float, latitude: float
     ) -> Future[Probabilities]:
-        """Return what will hold the probabilities of a pixel by a model with a stride.
-
-        What this session asked of other pixels is stopped, as it is no longer shown.
-        """
-        point = (longitude, latitude)
-        key = (scene.path, made, point)
-        for other, (waiting, stop) in list(self._asked.items()):
-            if other[2] != point and not waiting.done():
-                stop.set()
-                waiting.cancel()
-                del self._asked[other]
-        if key not in self._asked:
-            source = PixelSourceFile(
-                path=scene.path, sensor=scene.picture.sensor_id, read=scene.read
-            )
-            stop = threading.Event()
-            future = _WORKERS.submit(probabilities_at, source, *made, *point, stop=stop)
-            self._asked[key] = (future, stop)
-            while len(self._asked) > MAX_ASKED:
-                self._asked.popitem(last=False)
-        return self._asked[key][0]
+        """Return what will hold the probabilities of a pixel by a model with a stride."""
+        source = PixelSourceFile(path=scene.path, sensor=scene.picture.sensor_id, read=scene.read)
+        return self.bench.ask_probabilities(source, made, (longitude, latitude))
 
     def make_demo(self, *, seed: int = DEMO_SEED, report: Report | None = None) -> SceneEntry:
         """Simulate a Sentinel-2 scene with its reference and open both; takes seconds."""
@@ -528,28 +423,3 @@ def begin_session(data: Path) -> Session:
     own = root / secrets.token_urlsafe(16)
     own.mkdir(mode=0o700)
     return Session(folder=own)
-
-
-class SessionStore:
-    """Sessions by the cookie of their browser, so that a reload of the page finds them again."""
-
-    def __init__(self, capacity: int = MAX_SESSIONS) -> None:
-        self._capacity = capacity
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, key: str | None, begin: Callable[[], Session]) -> Session:
-        """Return the session of that cookie, or a new one; without a cookie it is not kept."""
-        if key is None or len(key) < MIN_KEY_LENGTH:
-            return begin()
-        with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = begin()
-            self._sessions.move_to_end(key)
-            while len(self._sessions) > self._capacity:
-                self._sessions.popitem(last=False)
-            return self._sessions[key]
-
-
-SESSIONS = SessionStore()
-"""The sessions of this process; in memory only."""

@@ -26,7 +26,8 @@ from openeo_cloudmask.viewer.names import (
     CATALOG_VARIABLE,
     LOGIN_VARIABLE,
 )
-from openeo_cloudmask.viewer.session import SESSIONS, Session, begin_session
+from openeo_cloudmask.viewer.session import Session, begin_session
+from openeo_cloudmask.viewer.session_store import SESSIONS
 from openeo_cloudmask.viewer.speeds import data_folder
 
 if TYPE_CHECKING:

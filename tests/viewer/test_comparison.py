@@ -13,7 +13,7 @@ from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.inference import Window, predict
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import mask_product, open_product
-from openeo_cloudmask.viewer import charts, probabilities, session
+from openeo_cloudmask.viewer import bench, charts, probabilities, session
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre
 from openeo_cloudmask.viewer.probabilities import PixelSourceFile, how_made, probabilities_at
 
@@ -134,7 +134,7 @@ def test_pixels_nobody_looks_at_any_longer_are_not_computed(opened, monkeypatch)
         go_on.wait(30)
         return ()
 
-    monkeypatch.setattr(session, "probabilities_at", slow)
+    monkeypatch.setattr(bench, "probabilities_at", slow)
     entry = next(iter(opened.scenes.values()))
     first = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
     assert opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0) is first
@@ -152,7 +152,7 @@ def test_one_session_does_not_wait_for_another(opened, tmp_path, monkeypatch):
         assert not stop.is_set()
         return go_on.wait(30) if longitude == 1.0 else ()
 
-    monkeypatch.setattr(session, "probabilities_at", wait)
+    monkeypatch.setattr(bench, "probabilities_at", wait)
     entry = next(iter(opened.scenes.values()))
     busy = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
     other = session.begin_session(tmp_path)

@@ -10,7 +10,8 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from openeo_cloudmask.viewer.cookies import COOKIE, build_middleware, find_name, new_name
-from openeo_cloudmask.viewer.session import KEEP_SECONDS, SessionStore, begin_session
+from openeo_cloudmask.viewer.session import KEEP_SECONDS, begin_session
+from openeo_cloudmask.viewer.session_store import SessionStore
 
 
 def test_sessions_have_folders_of_their_own(tmp_path):

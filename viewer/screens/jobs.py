@@ -10,12 +10,12 @@ from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.grid import Bounds
 from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.backends import JobRow
+from openeo_cloudmask.viewer.entries import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.job_results import JobMask, job_folder, list_masks
 from openeo_cloudmask.viewer.layers import read_bounds
 from openeo_cloudmask.viewer.local import State, Task
 from openeo_cloudmask.viewer.meaning import read_tags
 from openeo_cloudmask.viewer.names import BACKEND_DATA_VARIABLE, BACKEND_VARIABLE
-from openeo_cloudmask.viewer.session import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.web import (
     connect_form,
     download_task,

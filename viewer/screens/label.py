@@ -8,6 +8,7 @@ import streamlit as st
 from openeo_cloudmask.alcd.features import choose_pixel_m, pixel_sizes
 from openeo_cloudmask.alcd.labelling import ROUND_MARKS, STILL_ROUNDS, is_settled, movement
 from openeo_cloudmask.viewer.drawing import read_events
+from openeo_cloudmask.viewer.entries import SceneEntry
 from openeo_cloudmask.viewer.labeller import (
     LABEL_SCHEME,
     Labeller,
@@ -22,7 +23,6 @@ from openeo_cloudmask.viewer.panels import (
     image_data,
     map_data,
 )
-from openeo_cloudmask.viewer.session import SceneEntry
 from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
 
 PAGE = {"title": "Label", "icon": ":material/draw:", "place": 8}

@@ -20,12 +20,12 @@ from openeo_cloudmask.viewer.atlas import (
     world_map,
     wrs_centre,
 )
+from openeo_cloudmask.viewer.entries import ReferenceEntry
 from openeo_cloudmask.viewer.fetching import models_for, start_fetch
 from openeo_cloudmask.viewer.local import State
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
 from openeo_cloudmask.viewer.meaning import EXAMPLE
 from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE
-from openeo_cloudmask.viewer.session import ReferenceEntry
 from openeo_cloudmask.viewer.uploads import save_upload
 from openeo_cloudmask.viewer.web import follow_tasks, make_demo, session, told
 

@@ -9,9 +9,9 @@ import streamlit as st
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.grid import overlap
 from openeo_cloudmask.viewer.comparison import Comparison, differing_days
+from openeo_cloudmask.viewer.entries import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.judging.series import choose_date
 from openeo_cloudmask.viewer.layers import Layer
-from openeo_cloudmask.viewer.session import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.web import session
 
 NOTHING = "nothing"

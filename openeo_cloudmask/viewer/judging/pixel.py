@@ -12,9 +12,9 @@ from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.viewer.charts import draw_probabilities, draw_spectrum, pixel_text
 from openeo_cloudmask.viewer.comparison import class_at, title_at
-from openeo_cloudmask.viewer.probabilities import how_made, kept_probabilities
+from openeo_cloudmask.viewer.entries import SceneEntry
+from openeo_cloudmask.viewer.probabilities import Probabilities, how_made, kept_probabilities
 from openeo_cloudmask.viewer.scenes import open_scene, read_spectrum
-from openeo_cloudmask.viewer.session import Probabilities, SceneEntry
 from openeo_cloudmask.viewer.web import rerun_here, session, told
 
 if TYPE_CHECKING:
