@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'server'")
 pytest.importorskip("distributed", reason="needs the extra 'server'")
 
+import argon2
 import psutil
 import rasterio
 import requests
@@ -157,6 +159,15 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENEO_CLOUDMASK_CANCEL_GRACE_S": "2",
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_passwords() -> Iterator[None]:
+    """Hash passwords with the least work: every server made in this process hashes one."""
+    least = partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argon2, "PasswordHasher", least)
+        yield
 
 
 @pytest.fixture
