@@ -254,7 +254,7 @@ def validate_catalog(folder: Path, *, schemas: Path | None = None, fetch: bool =
     """
     from pystac.validation import validate_dict
 
-    from openeo_cloudmask.stac.reader import read_model_item
+    from openeo_cloudmask.stac.reader import read_valid_item
     from openeo_cloudmask.stac.schemas import SchemaValidator
 
     validator = SchemaValidator(schemas, fetch=fetch)
@@ -267,7 +267,10 @@ def validate_catalog(folder: Path, *, schemas: Path | None = None, fetch: bool =
         except (pystac.STACError, pystac.STACValidationError, ValueError) as err:
             raise CatalogError(str(err)) from err
         if content["type"] == "Feature":
-            _read_or_name(path, content, read_model_item)
+            try:
+                read_valid_item(content)
+            except CatalogError as err:
+                raise CatalogError(f"{path}: {err}") from err
         for href in _hrefs(content):
             if not is_absolute(href) and not (path.parent / href).is_file():
                 raise CatalogError(f"{path}: {href} leads nowhere")
@@ -280,13 +283,6 @@ def _declared(folder: Path) -> set[str]:
         return {uri for _, item in walk_catalog(folder) for uri in item.get("stac_extensions", ())}
     except CatalogError:
         return set()  # errors are reported with their place when objects are checked
-
-
-def _read_or_name(path: Path, content: dict[str, Any], read: Any) -> None:  # noqa: ANN401
-    try:
-        read(content)
-    except CatalogError as err:
-        raise CatalogError(f"{path}: {err}") from err
 
 
 def walk_catalog(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -51,8 +51,17 @@ def read_model_item(source: Path | Json | pystac.Item) -> ModelEntry:
     """
     item = _as_json(source)
     _check_schema(item)
-    properties = item["properties"]
+    return read_valid_item(item)
+
+
+def read_valid_item(item: Json) -> ModelEntry:
+    """Return the model of an item that was held against STAC and the extensions it declares.
+
+    Raises:
+        CatalogError: as ``read_model_item``.
+    """
     _check_declared(item)
+    properties = item["properties"]
     scheme_name = _check_classes(properties)
     inputs, alternatives = _read_inputs(properties)
     _check_model_input(item, inputs)
@@ -195,7 +204,7 @@ def _check_schema(item: dict[str, Any]) -> None:
 
 def _check_declared(item: Json) -> None:
     for uri, name in ((ext.SCHEMA_URI, "cloudmask"), (_MLM, "MLM 1.x")):
-        if not any(given.startswith(uri) for given in item["stac_extensions"]):
+        if not any(given.startswith(uri) for given in item.get("stac_extensions", ())):
             raise CatalogError(
                 f"stac_extensions does not name the {name} extension ({uri}); "
                 "expected the item of a cloud-mask model"
