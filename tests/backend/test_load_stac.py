@@ -140,6 +140,7 @@ def test_an_asset_that_is_a_vrt_is_refused(catalog: str, tmp_path: Path, *, stat
     assert not answer.files
 
 
+@pytest.mark.slow  # a worker process; drivers are held to the same list in tests/products
 def test_workers_have_no_driver_that_reads_other_files() -> None:
     from openeo_cloudmask.backend.jobs.cluster import Cluster
     from openeo_cloudmask.backend.settings import Settings

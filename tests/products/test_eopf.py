@@ -32,6 +32,7 @@ def write_product(
     zarr_format: int,
     *,
     bands: Mapping[str, NDArray[Any]] | None = None,
+    left: float = ULX,
     **root: Any,
 ) -> Path:
     """Write a product as EOPF lays it out: groups by pixel size, attributes per array.
@@ -53,7 +54,7 @@ def write_product(
     } | root
     for resolution, names in GROUPS.items():
         group = store.require_group(f"measurements/reflectance/r{resolution}m")
-        for dim, first, step in (("x", ULX, resolution), ("y", ULY, -resolution)):
+        for dim, first, step in (("x", left, resolution), ("y", ULY, -resolution)):
             centres = first + step * (np.arange(SIZE_M // resolution) + 0.5)
             _write(group, dim, centres, (dim,), zarr_format)
         for seed, band in enumerate(names):

@@ -34,7 +34,7 @@ SIZE = 160
 def few_trees():
     """Forests that are there at once; what they learn is plain here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("openeo_cloudmask.alcd.forest.TREES", 15)
+        patch.setattr("openeo_cloudmask.alcd.forest.TREES", 6)
         yield
 
 
