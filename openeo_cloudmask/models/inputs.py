@@ -90,15 +90,20 @@ def _is_complete(sensor: Sensor, labels: Sequence[str]) -> bool:
 
 
 def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]) -> ModelInput:
-    """The sensor that knows the most labels; a smaller set of bands only where no full one is."""
+    """The sensor that knows the most labels; a smaller set of bands only where no full one is.
+
+    A set with a band that the full one has not comes last.
+    """
     sensors = [SENSORS[name] for name in entry.inputs] if named is None else [named]
     # Sorting is stable: sensors that know as many labels stay in the entry's order.
     sensors.sort(key=lambda item: -_known(item, labels))
     full = [(item, entry.inputs[item.id]) for item in sensors]
-    smaller = [(item, names) for item in sensors for names in entry.alternatives.get(item.id, ())]
+    others = [(item, names) for item in sensors for names in entry.alternatives.get(item.id, ())]
+    smaller = [(item, names) for item, names in others if set(names) <= set(entry.inputs[item.id])]
+    swapped = [each for each in others if each not in smaller]
     first_error: BandError | None = None
     tiers: list[list[_Fit]] = []
-    for tier in (full, smaller):
+    for tier in (full, smaller, swapped):
         fits: list[_Fit] = []
         for item, names in tier:
             if any(fit.sensor is item for fit, _ in fits):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from openeo_cloudmask.errors import BandError
@@ -66,6 +66,9 @@ class CommonBands:
     """Processing levels it was made for."""
     first: str | None = None
     """The sensor that is named first, if it is not the first of the tables."""
+    seconds: tuple[str, ...] = ()
+    """Of which common names a sensor's second band does where the first is missing: of ``nir``, it
+    is B8A of Sentinel-2."""
 
     @property
     def inputs(self) -> dict[str, tuple[str, ...]]:
@@ -74,7 +77,7 @@ class CommonBands:
 
     @property
     def alternatives(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Sensor id -> smaller sets of bands it can do with, best first."""
+        """Sensor id -> other sets of bands it can do with, best first."""
         return {name: sets[1:] for name, sets in self._sets().items() if sets[1:]}
 
     @property
@@ -119,17 +122,23 @@ class CommonBands:
         sensors = sorted(SENSORS.values(), key=lambda sensor: sensor.id != self.first)
         found = {}
         for sensor in sensors:
-            bands = self._resolve(sensor)
+            bands = _resolve(sensor, sensor.band_names)
             if sensor.level in self.levels and all(name in bands for name in self.takes):
-                more = [tuple(name for name in self.optional[0] if name in bands)]
-                more += [names for names in self.optional[1:] if all(n in bands for n in names)]
-                found[sensor.id] = tuple(
-                    tuple(bands[name] for name in (*self.takes, *names))
-                    for names in dict.fromkeys(more)
-                )
+                others = [name for name in sensor.band_names if name not in bands.values()]
+                second = _resolve(sensor, others)
+                sets = self._sets_of(bands)
+                if swapped := {name: second[name] for name in self.seconds if name in second}:
+                    sets += self._sets_of(bands | swapped)
+                found[sensor.id] = tuple(sets)
         return found
 
-    @staticmethod
-    def _resolve(sensor: Sensor) -> dict[str, str]:
-        names = sensor.band_names
-        return {common: names[place] for common, place in find_common(sensor, names).items()}
+    def _sets_of(self, bands: Mapping[str, str]) -> list[tuple[str, ...]]:
+        more = [tuple(name for name in self.optional[0] if name in bands)]
+        more += [names for names in self.optional[1:] if all(name in bands for name in names)]
+        return [
+            tuple(bands[name] for name in (*self.takes, *names)) for names in dict.fromkeys(more)
+        ]
+
+
+def _resolve(sensor: Sensor, names: Sequence[str]) -> dict[str, str]:
+    return {common: names[place] for common, place in find_common(sensor, names).items()}

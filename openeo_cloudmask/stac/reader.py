@@ -259,13 +259,14 @@ def _read_inputs(
             _check_band(band, sensor, f"{place}.bands[{number}]")
         names = tuple(band["name"] for band in given["bands"])
         inputs[sensor.id] = names
-        if smaller := given.get("alternatives"):
-            for number, subset in enumerate(smaller):
-                if not set(subset) <= set(names):
+        if others := given.get("alternatives"):
+            for number, subset in enumerate(others):
+                if not set(subset) <= set(sensor.band_names):
                     raise CatalogError(
-                        f"{place}.alternatives[{number}] is {subset}; expected some of {names}"
+                        f"{place}.alternatives[{number}] is {subset}; expected some of "
+                        f"{sensor.band_names}"
                     )
-            alternatives[sensor.id] = tuple(tuple(subset) for subset in smaller)
+            alternatives[sensor.id] = tuple(tuple(subset) for subset in others)
     if properties[ext.SENSORS_FIELD] != list(inputs):
         raise CatalogError(
             f"properties.{ext.SENSORS_FIELD} is {properties[ext.SENSORS_FIELD]}; expected the "

@@ -177,7 +177,7 @@ def test_a_clear_error_names_the_field(name: str, item_of: ItemOf) -> None:
 
 def test_alternatives_have_to_be_bands_of_the_input(item_of: ItemOf) -> None:
     content = item_of("ukis-csmask")
-    content["properties"]["cloudmask:inputs"][0]["alternatives"][0].append("B01")
+    content["properties"]["cloudmask:inputs"][0]["alternatives"][0].append("B99")
     with pytest.raises(CatalogError, match=r"inputs\[0\]\.alternatives\[0\] is"):
         read_model_item(content)
 

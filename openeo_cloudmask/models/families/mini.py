@@ -20,6 +20,7 @@ _BANDS = CommonBands(
     takes=("blue", "green", "red", "nir"),
     optional=(("cirrus", "swir16", "swir22"), ("swir16", "swir22"), ("cirrus",), ("swir16",), ()),
     levels=("L1C", "L2A", "L1"),
+    seconds=("nir",),
 )
 
 

@@ -23,8 +23,8 @@ from openeo_cloudmask.models.networks.edgenext import (
 from openeo_cloudmask.models.networks.fused_conv import FusedConv, fuse
 from openeo_cloudmask.models.networks.per_shape import PerShape
 
-_TILE_PX = 4096
-"""Pixels whose widened features are in memory at once: they stay in the processor's cache."""
+_TILE_VALUES = 1 << 21
+"""Widened features in memory at once: more would leave the cache, fewer cost calls."""
 _SHORTEST = 1e-12
 """torch's own least length of a vector that is normalised."""
 
@@ -91,8 +91,7 @@ class _FastMlp(nn.Module):
         )
 
     def forward(self, y: Tensor, add: Tensor) -> Tensor:
-        y = self.normalise(y)
-        rows = max(1, _TILE_PX // y.shape[3])
+        rows = max(1, _TILE_VALUES // (len(self.widen.bias) * y.shape[3]))
         if rows >= y.shape[2]:
             return self._pixels(y, add)
         out = torch.empty_like(add)
@@ -103,7 +102,7 @@ class _FastMlp(nn.Module):
 
     def _pixels(self, y: Tensor, add: Tensor) -> Tensor:
         kind = torch.channels_last
-        wide = self.widen(y.contiguous(memory_format=kind))
+        wide = self.widen(self.normalise(y).contiguous(memory_format=kind))
         out: Tensor = self.narrow(wide, add.contiguous(memory_format=kind))
         return out
 
@@ -193,7 +192,7 @@ class _FastAttention(nn.Module):
         blocks = products.view(-1, *split, *split)  # between heads, too
         own = blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
         lengths = [
-            torch.linalg.vector_norm(each, dim=1).clamp_(min=_SHORTEST).view(-1, *split)
+            each.square().sum(dim=1).sqrt_().clamp_(min=_SHORTEST).view(-1, *split)
             for each in (queries, keys)
         ]
         cosines = own / (lengths[0][..., None] * lengths[1][:, :, None])

@@ -50,15 +50,19 @@ class FusedConv(nn.Module):
         activation: Activation,
         *,
         stride: int = 1,
-        padding: int = 1,
+        padding: int | tuple[int, int] = 1,
         groups: int = 1,
     ) -> None:
-        """Take ``weight`` (out, in, y, x), in the type it is to run in; ``bias`` (out), fp32."""
+        """Take ``weight`` (out, in, y, x), in the type it is to run in; ``bias`` (out), fp32.
+
+        ``padding`` is that of rows and of columns.
+        """
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         # The bias stays in fp32: sums are formed there, and it is rounded with them.
         self.bias = nn.Parameter(bias, requires_grad=False)
-        self.stride, self.padding, self.groups = stride, padding, groups
+        self.stride, self.groups = stride, groups
+        self.padding = (padding, padding) if isinstance(padding, int) else padding
         self.activation: Activation = activation
         self._arranged = PerShape[Tensor]()
 
@@ -74,7 +78,7 @@ class FusedConv(nn.Module):
         return _activate(out, self.activation)
 
     def _fused(self, x: Tensor, add: Tensor | None) -> Tensor:
-        shape = ([self.padding] * 2, [self.stride] * 2, [1, 1], self.groups)
+        shape = (list(self.padding), [self.stride] * 2, [1, 1], self.groups)
         reorder = torch.ops.mkldnn._reorder_convolution_weight  # noqa: SLF001
         weight = self._arranged.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         operator = torch.ops.mkldnn._convolution_pointwise  # noqa: SLF001
@@ -104,25 +108,33 @@ def fuse(conv: nn.Conv2d, activation: Activation) -> FusedConv:
 
 
 class FusedUpConv(nn.Module):
-    """A transposed convolution that doubles the resolution: kernel 4, stride 2, padding 1."""
+    """A transposed convolution that doubles the resolution: kernel 4, stride 2, padding 1.
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation) -> None:
+    With ``inner_rows``, the rows at the image's edges lie inside of a larger image's: the first and
+    the last of ``x`` only make the edges of the others' pixels.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, activation: Activation, *, inner_rows: bool = False
+    ) -> None:
         """Take ``weight`` (in, out, 4, 4), in the type it is to run in; ``bias`` (out), fp32."""
         super().__init__()
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.activation: Activation = activation
+        self.padding = (3, 1) if inner_rows else (1, 1)
         self._arranged = PerShape[Tensor]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, in, y, x) -> (n, out, 2 y, 2 x)."""
+        """(n, in, y, x) -> (n, out, 2 y, 2 x), or (n, out, 2 y - 4, 2 x)."""
         if FUSED and x.device.type == "cpu":
             return self._fused(x)
-        out = F.conv_transpose2d(x, self.weight, self.bias.to(x.dtype), stride=2, padding=1)
+        bias = self.bias.to(x.dtype)
+        out = F.conv_transpose2d(x, self.weight, bias, stride=2, padding=self.padding)
         return _activate(out, self.activation)
 
     def _fused(self, x: Tensor) -> Tensor:
-        shape = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
+        shape = (list(self.padding), [0, 0], [2, 2], [1, 1], 1)
         reorder = torch.ops.mkldnn._reorder_convolution_transpose_weight  # noqa: SLF001
         weight = self._arranged.find(x.shape, lambda: reorder(self.weight, *shape, list(x.shape)))
         out: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(  # noqa: SLF001

@@ -66,11 +66,15 @@ def normalise(x: Tensor) -> Tensor:
     """
     seen = x != 0
     count = seen.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    mean = x.sum(dim=(2, 3), keepdim=True, dtype=torch.float64) / count
+    mean = _total(x) / count
     centred = torch.where(seen, x - mean.float(), 0)
-    square = (centred**2).sum(dim=(2, 3), keepdim=True, dtype=torch.float64) / count
-    deviation = square.sqrt().float()
+    deviation = (_total(centred.square()) / count).sqrt().float()
     return centred / torch.where(deviation == 0, 1, deviation)
+
+
+def _total(x: Tensor) -> Tensor:
+    """(n, band, y, x) -> (n, band, 1, 1): of each row in fp32, and of all rows in fp64."""
+    return x.sum(dim=3, keepdim=True).sum(dim=2, keepdim=True, dtype=torch.float64)
 
 
 class UNet(nn.Module):

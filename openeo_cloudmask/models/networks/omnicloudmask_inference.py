@@ -6,9 +6,9 @@
   is written.
 * **No doubled and no joined tensor** in the decoder, as in `unet_inference`. Where the finer map
   has a row or a column more or less than twice as many, its edge is computed anew.
-* **The last block in strips of rows**: at full resolution a tensor of a patch of 1000 pixels takes
-  64 MB, a strip's stays in the processor's cache. Halos of rows make the strips' pixels those of
-  the whole.
+* **The last two blocks and the head a few rows at a time**: at full resolution a tensor of a patch
+  of 1000 pixels takes 64 MB, a few of its rows stay in the processor's cache. Each layer keeps its
+  last two rows for the next strip, so that none is computed twice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from openeo_cloudmask.models.networks.edgenext import EdgeNeXt
 from openeo_cloudmask.models.networks.edgenext_inference import FastEdgeNeXt
+from openeo_cloudmask.models.networks.fused_conv import FusedConv, FusedUpConv
 from openeo_cloudmask.models.networks.prepare import fold_batch_norms
 from openeo_cloudmask.models.networks.regnet_inference import FastRegNetY
 from openeo_cloudmask.models.networks.stored_conv import (
@@ -31,11 +33,13 @@ from openeo_cloudmask.models.networks.stored_conv import (
     StoredConv,
     StoredHead,
     StoredUpConv,
+    doubling_weights,
 )
 
 _STRIP_ROWS = 32
-_HALO_ROWS = 2
-"""Of the last block's input, whose rows are half as many: three convolutions see 3 rows."""
+"""Of the logits at a time."""
+_ROLLED = 2
+"""Blocks that are computed in strips: those whose tensors are larger than the cache."""
 
 
 class FastEnsemble(nn.Module):
@@ -49,11 +53,11 @@ class FastEnsemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The mean logits; see the class."""
         x = self.normalise(x).contiguous(memory_format=torch.channels_last)
-        first, *others = (member(x) for member in self.members)
+        first, *others = self.members
+        total: Tensor = first(x)
         for other in others:
-            first += other
-        mean: Tensor = first.div_(len(self.members))
-        return mean
+            total += other(x)
+        return total.div_(len(self.members))
 
 
 class FastUNet(nn.Module):
@@ -66,30 +70,43 @@ class FastUNet(nn.Module):
         fast = FastEdgeNeXt if isinstance(encoder, EdgeNeXt) else FastRegNetY
         self.encoder = fast(encoder)
         self.blocks = nn.ModuleList()
+        self.rolled = nn.ModuleList()
         deep = plain.deep_channels
-        for block in plain.decoder.blocks:
-            self.blocks.append(_Block(block.conv1[0], block.conv2[0], deep))
+        for index, block in enumerate(plain.decoder.blocks, -len(plain.decoder.blocks)):
+            parts = (block.conv1[0], block.conv2[0], deep)
+            self.blocks.append(_Block(*parts))
+            if index >= -_ROLLED:
+                self.rolled.append(_Rows(*parts))
             deep = block.conv2[0].out_channels
-        self.head = StoredHead(plain.segmentation_head[0], _plain(deep), torch.float32)
+        head = plain.segmentation_head[0]
+        self.head = StoredHead(head, _plain(deep), torch.float32)
+        self.head_rows = StoredHead(head, _plain(deep), torch.float32, row_padding=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits; see the class."""
         height, width = x.shape[2:]
         *finer, y = self.encoder(x)
-        *blocks, last = self.blocks
         skips: list[Tensor | None] = [*reversed(finer)]
         sizes = [skip.shape[2:] for skip in reversed(finer)]
-        if len(skips) < len(blocks):  # no map at half the resolution
+        if len(skips) < len(self.blocks) - 1:  # no map at half the resolution
             skips.append(None)
             sizes.append(torch.Size((height // 2, width // 2)))
-        for block, size, skip in zip(blocks, sizes, skips, strict=True):
+        sizes.append(x.shape[2:])
+        steps = list(zip(self.blocks, sizes, [*skips, None], strict=True))
+        whole = len(steps) - _doubled(sizes)
+        for block, size, skip in steps[:whole]:
             y = block(y, size, skip)
-        if height % 2 or width % 2:
-            return self._uneven_head(last(y, x.shape[2:], None))
-        logits: Tensor = y.new_empty((len(y), self.head.bias.numel(), height, width))
-        for rows, kept, part in _strips(y):
-            size = torch.Size((2 * part.shape[2], width))
-            logits[:, :, rows] = self.head(last(part, size, None))[:, :, kept]
+        if whole == len(steps):
+            return self._uneven_head(y)
+        rows = iter(y.split(_STRIP_ROWS >> (len(steps) - whole), dim=2))
+        for index, (_, _, skip) in enumerate(steps[whole:], whole - len(steps)):
+            rows = self.rolled[index](rows, skip)
+        logits: Tensor = x.new_empty((len(x), self.head.bias.numel(), height, width))
+        end = 0
+        for strip in _joined(rows):
+            part = self.head_rows(strip)
+            first, end = end, end + part.shape[2]
+            logits[:, :, first:end] = part
         return logits
 
     def _uneven_head(self, x: Tensor) -> Tensor:
@@ -100,14 +117,40 @@ class FastUNet(nn.Module):
         return logits[:, :, :height, :width]
 
 
-def _strips(x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield rows at twice the resolution, which of a part's they are, and the part of ``x``."""
-    height = x.shape[2]
-    for top in range(0, height, _STRIP_ROWS):
-        bottom = min(top + _STRIP_ROWS, height)
-        first, last = max(top - _HALO_ROWS, 0), min(bottom + _HALO_ROWS, height)
-        part = x[:, :, first:last].contiguous(memory_format=torch.channels_last)
-        yield slice(2 * top, 2 * bottom), slice(2 * (top - first), 2 * (bottom - first)), part
+def _doubled(sizes: Sequence[torch.Size]) -> int:
+    """How many of the last steps from size to size double it, so that strips can go through."""
+    found = 0
+    for small, large in reversed(list(pairwise(sizes))):
+        if found == _ROLLED or large != (2 * small[0], 2 * small[1]):
+            break
+        found += 1
+    return found
+
+
+def _joined(strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield each strip after the last two rows of that before, the image between rows of 0."""
+    strip = next(strips)
+    edge = before = torch.zeros_like(strip[:, :, :1])
+    for following in strips:
+        joined = _stack(before, strip)
+        before, strip = joined[:, :, -2:], following
+        yield joined
+    yield _stack(before, strip, edge)
+
+
+def _stack(*parts: Tensor) -> Tensor:
+    """Rows below rows; as pixels with their channels, which are copied as they lie in memory."""
+    pixels = torch.cat([part.permute(0, 2, 3, 1) for part in parts], dim=1)
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _around(image: Tensor, first: int, end: int) -> Tensor:
+    """Rows ``first`` to ``end`` and one on either side, of 0 outside of the image."""
+    part = image[:, :, max(first - 1, 0) : end + 1]
+    edges = (int(first == 0), int(end == image.shape[2]))
+    if any(edges):
+        part = F.pad(part, (0, 0, *edges))
+    return part.contiguous(memory_format=torch.channels_last)
 
 
 def _plain(channels: int) -> Between:
@@ -161,6 +204,39 @@ class _Block(nn.Module):
             pair = x[:, :, :, columns[[0, 1] if left else [-2, -1]]][:, :, rows]
             out[..., edge] = F.conv2d(F.pad(pair, (*ends, 1, 1)), weight)[..., 0]
         return out
+
+
+class _Rows(nn.Module):
+    """A block of the decoder in strips of rows, each of which goes through once."""
+
+    def __init__(self, first: nn.Conv2d, second: nn.Conv2d, deep: int) -> None:
+        super().__init__()
+        weight, bias = first.weight.detach(), _bias(first)
+        doubling = doubling_weights(weight[:, :deep], _plain(deep), torch.float32)
+        beside = first.in_channels > deep
+        self.deep = FusedUpConv(doubling, bias, "none" if beside else "relu", inner_rows=True)
+        self.skip = None
+        if beside:
+            self.skip = FusedConv(weight[:, deep:], torch.zeros(len(bias)), "relu", padding=(0, 1))
+        self.second = FusedConv(second.weight.detach(), _bias(second), "relu", padding=(0, 1))
+
+    def forward(self, strips: Iterator[Tensor], skip: Tensor | None) -> Iterator[Tensor]:
+        """Yield strips of the output of those of the input, at twice the resolution."""
+        for strip in _joined(self._doubled(strips, skip)):
+            yield self.second(strip)
+
+    def _doubled(self, strips: Iterator[Tensor], skip: Tensor | None) -> Iterator[Tensor]:
+        end = 0
+        for strip in _joined(strips):
+            y = self.deep(strip)
+            first, end = end, end + y.shape[2]
+            if self.skip is not None and skip is not None:
+                y = self.skip(_around(skip, first, end), y)
+            yield y
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    return cast("Tensor", conv.bias).detach()
 
 
 @lru_cache

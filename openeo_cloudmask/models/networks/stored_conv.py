@@ -31,7 +31,7 @@ class Between(NamedTuple):
         return round_to_bf16(weight, self.moments)
 
 
-def _doubling_weights(weight: Tensor, before: Between, dtype: torch.dtype) -> Tensor:
+def doubling_weights(weight: Tensor, before: Between, dtype: torch.dtype) -> Tensor:
     """(out, in, 3, 3) on a doubled image -> (in, out, 4, 4) of a transposed convolution."""
     for axis in (2, 3):
         first, here, last = weight.unbind(axis)
@@ -142,7 +142,7 @@ class StoredUpConv(_Stored):
         super().__init__(conv, torch.cat((deep.centre, skip.centre)), after.centre, dtype)
         weight, split = conv.weight.detach(), len(deep.centre)
         activation: Activation = "none" if self.centred else "relu"
-        doubling = _doubling_weights(weight[:, :split], deep, dtype)
+        doubling = doubling_weights(weight[:, :split], deep, dtype)
         self.skip = None
         if len(skip.centre):
             # The skip's convolution takes a bias of its own type; the other one takes the rest.
@@ -165,21 +165,23 @@ class StoredUpConv(_Stored):
 class StoredHead(_Stored):
     """The last convolution; its output is as it is, in fp32."""
 
-    def __init__(self, conv: nn.Conv2d, before: Between, dtype: torch.dtype) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, before: Between, dtype: torch.dtype, *, row_padding: int = 1
+    ) -> None:
         super().__init__(conv, before.centre, torch.zeros(conv.out_channels), torch.float32)
         weight = -conv.weight.detach() if self.centred else conv.weight.detach()
         packed = _four_pixel_weights(before.round(weight, dtype))
         # The bias is added to the fp32 logits: it would cost the small ones their bits.
-        self.conv = FusedConv(packed, torch.zeros(len(packed)), "none", stride=2)
+        padding = (row_padding, 1)
+        self.conv = FusedConv(packed, torch.zeros(len(packed)), "none", stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channel, y, x) stored -> (n, class, y, x) float32."""
-        n, _, height, width = x.shape
+        """(n, channel, y, x) stored -> (n, class, y, x) float32; y - 2 rows without padding."""
         packed = self.conv(x.to(self.conv.weight.dtype)).permute(0, 2, 3, 1).contiguous()
         # Two pixels side by side move as one number.
         pair = torch.int32 if packed.dtype == torch.bfloat16 else torch.int64
         pairs = packed.view(pair).unflatten(-1, (-1, 2)).permute(0, 3, 1, 4, 2).contiguous()
-        planes = pairs.view(packed.dtype).view(n, -1, height, width)
+        planes = pairs.view(packed.dtype).view(len(x), -1, 2 * packed.shape[1], x.shape[3])
         logits: Tensor = planes + self.bias.view(-1, 1, 1)  # in fp32
         if self.centred:
             self.fix_border(logits.permute(0, 2, 3, 1), 1)
