@@ -32,7 +32,7 @@ def run(
             metavar="INPUT...",
             help="Sentinel-2 SAFE (folder or zip), Landsat Level-1 (folder or tar), a folder of "
             "bands, GeoTIFF, COG, NetCDF or Zarr; one or several. Also the https:// or s3:// "
-            "address of a raster, or the s3:// address of a folder.",
+            "address of a raster, zip or tar, or the s3:// address of a folder.",
         ),
     ] = None,
     output: Annotated[

@@ -203,7 +203,7 @@ class ModelEntry:
     alternatives: Mapping[str, tuple[tuple[str, ...], ...]] = field(
         default_factory=dict, hash=False
     )
-    """Sensor id -> other sets of bands it can do with, best first; sets of other bands come last."""
+    """Sensor id -> other sets of bands it can do with, best first; those with other bands last."""
     sensor_independent: bool = False
     """True where any bands of any described sensor will do; ``inputs`` are then examples."""
     min_bands: int = 1

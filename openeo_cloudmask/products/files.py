@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from openeo_cloudmask.errors import MissingExtraError, ProductError
 from openeo_cloudmask.products.addresses import S3_HINT, Address, Source
+from openeo_cloudmask.products.ranges import open_web_file
 
 METADATA_BYTES = 64 * 2**20
 """Metadata files larger than this are not read; real ones have less than 1 MB."""
@@ -20,6 +22,8 @@ FILES = 10_000
 """A product has some hundred files; a folder with more than this is something else."""
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+COMPRESSED_TARS = (".tar.gz", ".tgz")
+"""Archives that have to be read from their beginning on."""
 
 
 class ProductFiles(Protocol):
@@ -64,21 +68,24 @@ class FolderFiles:
 
 
 class ArchiveFiles:
-    """A zip or tar; GDAL reads rasters in it without unpacking."""
+    """A zip or tar; GDAL reads rasters in it without unpacking, and of an address only parts."""
 
-    def __init__(self, where: Path) -> None:
+    def __init__(self, where: Source) -> None:
         self.where = where
-        self._zip = zipfile.is_zipfile(where)
         try:
-            if self._zip:
-                with zipfile.ZipFile(where) as archive:
-                    found = [item.filename for item in archive.infolist() if not item.is_dir()]
-            else:
-                with tarfile.open(where) as tar:
-                    found = [item.name for item in tar.getmembers() if item.isfile()]
+            with self._stream() as stream:
+                self._zip = zipfile.is_zipfile(stream)
+                stream.seek(0)
+                if self._zip:
+                    with zipfile.ZipFile(stream) as archive:
+                        found = [item.filename for item in archive.infolist() if not item.is_dir()]
+                else:
+                    with tarfile.open(fileobj=stream) as tar:
+                        found = [item.name for item in tar.getmembers() if item.isfile()]
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
             raise ProductError(
-                f"cannot read the archive {where}: {err}. It may be incomplete; download it again"
+                f"cannot read the archive {where}: {_said(err)}. It may be incomplete; download "
+                "it again"
             ) from err
         # Some tars name their files ./name; GDAL leaves that out as well.
         self._stored = {name.removeprefix("./"): name for name in found}
@@ -88,25 +95,41 @@ class ArchiveFiles:
         """Return the content of a small file."""
         stored = self._stored[name]
         try:
-            if self._zip:
-                with zipfile.ZipFile(self.where) as archive:
-                    check_size(archive.getinfo(stored).file_size, name)
-                    # A directory may lie: no more is unpacked at a time than it may be.
-                    with archive.open(stored) as packed:
-                        return packed.read(METADATA_BYTES)
-            with tarfile.open(self.where) as tar:
-                member = tar.getmember(stored)
-                check_size(member.size, name)
-                stream = tar.extractfile(member)
-                return b"" if stream is None else stream.read()
+            with self._stream() as file:
+                if self._zip:
+                    with zipfile.ZipFile(file) as archive:
+                        check_size(archive.getinfo(stored).file_size, name)
+                        # A directory may lie: no more is unpacked at a time than it may be.
+                        with archive.open(stored) as packed:
+                            return packed.read(METADATA_BYTES)
+                with tarfile.open(fileobj=file) as tar:
+                    member = tar.getmember(stored)
+                    check_size(member.size, name)
+                    stream = tar.extractfile(member)
+                    return b"" if stream is None else stream.read()
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
-            raise ProductError(f"cannot read {name} in {self.where}: {err}") from err
+            raise ProductError(f"cannot read {name} in {self.where}: {_said(err)}") from err
 
     def gdal_path(self, name: str) -> str:
         """Return what GDAL opens."""
         scheme = "vsizip" if self._zip else "vsitar"
+        where = self.where
+        archive = where.gdal_path if isinstance(where, Address) else where.resolve()
         # Braces: GDAL then knows where the archive's name ends, whatever its suffix.
-        return f"/{scheme}/{{{self.where.resolve()}}}/{name}"
+        return f"/{scheme}/{{{archive}}}/{name}"
+
+    def _stream(self) -> IO[bytes]:
+        if not isinstance(self.where, Address):
+            return self.where.open("rb")
+        if self.where.in_bucket:
+            bucket = _open_buckets(self.where)
+            return _reading(self.where, lambda: bucket.open(self.where.url))  # type: ignore[union-attr,no-any-return]
+        return open_web_file(self.where)
+
+
+def _said(err: Exception) -> str:
+    """Return an error's words without the queries of addresses, which hold keys."""
+    return re.sub(r"\?\S+", "", str(err))
 
 
 class BucketFiles:

@@ -11,6 +11,8 @@ from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.eopf import is_eopf, open_eopf_scene
 from openeo_cloudmask.products.files import (
     ARCHIVE_SUFFIXES,
+    COMPRESSED_TARS,
+    ArchiveFiles,
     BucketFiles,
     ProductFiles,
     open_files,
@@ -91,16 +93,18 @@ def open_product(
 
 
 def _open_elsewhere(where: Address) -> ProductFiles | None:
-    """Return the files of a folder of a bucket, or None where the address is that of a raster."""
+    """Return the files of an archive or of a folder of a bucket, or None for a raster's address."""
     name = where.name.lower()
-    whole = name.endswith((*NETCDF_SUFFIXES, *ARCHIVE_SUFFIXES))
+    whole = name.endswith((*NETCDF_SUFFIXES, *COMPRESSED_TARS))
+    if name.endswith(ARCHIVE_SUFFIXES) and not whole:
+        return ArchiveFiles(where)
     folder = str(where).endswith("/") or name.endswith(".safe")
     folder = folder or (where.in_bucket and not where.suffix)
     if whole or (folder and not where.in_bucket):
-        kind = "NetCDF, Zarr and archives are" if whole else "a folder of a web server is"
+        kind = "NetCDF, Zarr and .tar.gz are" if whole else "a folder of a web server is"
         raise ProductError(
             f"{where}: {kind} not read from elsewhere; expected the address of a GeoTIFF or JPEG "
-            "2000, or of a folder of a bucket (s3://), or a download of it"
+            "2000, of a zip or tar, or of a folder of a bucket (s3://), or a download of it"
         )
     return BucketFiles(where) if folder else None
 

@@ -124,11 +124,6 @@ def test_labels_tell_the_sensor(model: str, labels: list[str], sensor: str, firs
         ("coastal blue green red nir08 swir16 swir22", "landsat-8-9-l1", "B2 B3 B4 B5 B6 B7"),
         ("B02 B03 B04 B8A", "sentinel-2-l1c", "B02 B03 B04 B8A"),
         ("B02 B03 B04 B08 B8A", "sentinel-2-l1c", "B02 B03 B04 B08"),
-        (
-            "B01 B02 B03 B04 B05 B06 B07 B8A B09 B11 B12",  # of HLS S30, all but its B08
-            "sentinel-2-l2a",
-            "B02 B03 B04 B8A B11 B12",
-        ),
     ],
 )
 def test_names_of_providers_are_known(labels: str, sensor: str, band_names: str) -> None:

@@ -1,0 +1,84 @@
+"""Files elsewhere, of which only the bytes that are asked for travel."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.addresses import Address
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_BUFFER_BYTES = 64 * 1024
+_SECONDS = (15, 120)
+"""To connect, and until something comes."""
+
+
+def open_web_file(where: Address) -> io.BufferedReader:
+    """Return a file of a web server, to read and seek in.
+
+    Raises:
+        ProductError: the server does not send parts of files.
+        OSError: it cannot be read.
+    """
+    return io.BufferedReader(_WebFile(where), _BUFFER_BYTES)
+
+
+class _WebFile(io.RawIOBase):
+    def __init__(self, where: Address) -> None:
+        import requests
+
+        self._where, self._at = where, 0
+        self._session = requests.Session()
+        # Addresses may be signed for GET alone, so no HEAD.
+        answer = self._get(0, 1)
+        length = re.fullmatch(r"bytes 0-0/(\d+)", answer.headers.get("Content-Range", ""))
+        if length is None:
+            self.close()
+            raise ProductError(
+                f"{where}: the server does not send parts of files; expected one that does "
+                "(Range), or a download of it"
+            )
+        self._size = int(length[1])
+
+    def _get(self, first: int, end: int) -> Any:  # noqa: ANN401
+        """Return the answer with the bytes from ``first`` to before ``end``."""
+        headers = {"Range": f"bytes={first}-{end - 1}", "Accept-Encoding": "identity"}
+        with self._session.get(
+            self._where.url, headers=headers, timeout=_SECONDS, stream=True
+        ) as answer:
+            answer.raise_for_status()
+            if answer.status_code == 206:
+                answer.content  # noqa: B018 - reads it
+            return answer
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._at + len(view), self._size)
+        if end <= self._at:
+            return 0
+        content = cast("bytes", self._get(self._at, end).content)
+        if len(content) != end - self._at:
+            raise OSError(f"{self._where} sent {len(content)} bytes of {end - self._at}")
+        view[: len(content)] = content
+        self._at = end
+        return len(content)
+
+    def close(self) -> None:
+        self._session.close()
+        super().close()
