@@ -2,11 +2,13 @@
 
     python benchmarks/int8.py mini --scenes FOLDER     # the shipped weights; labelled scenes (.npz)
     python benchmarks/int8.py cloudsen12               # a U-Net trained here on simulated scenes
+    python benchmarks/int8.py senseiv2 --window-px 256 # weights of the golden vectors
 
 The network is exported in fp32 and in int8, as ``cloudmask export --precision int8`` does: blocks
 stay in fp32 until next to no class changes. A second file has all blocks in int8, to show what
 that would win. Each is run by onnxruntime and by OpenVINO on one core; what counts is the
-processor's own time, the least of some calls. Classes are compared on scenes that neither the
+processor's own time, the least of some calls; of the U-Net and SEnSeIv2 the published arithmetic
+and ours in torch, fp32, are run too. Classes are compared on scenes that neither the
 calibration nor the choice of blocks has seen. ``--json FILE`` keeps the figures.
 """
 
@@ -38,7 +40,7 @@ from openeo_cloudmask.sensors import ANY_SENSOR, get_sensor
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.training import int8
 
-TRAINING_SEEDS = range(3000, 3012)
+TRAINING_SEEDS = range(3000, 3024)
 HELD_OUT_SEEDS = range(900, 904)
 SENSOR = "sentinel-2-l1c"
 _SCENE_PX, _CROP_PX, _BATCH = 256, 96, 4
@@ -107,7 +109,8 @@ def compare(
 ) -> list[Any]:
     """Rows of file, runtime, milliseconds, ratio to fp32 by the same runtime, equal classes."""
     card = read_card(exact)
-    feeds = [int8.feed_of(card, window) for window in windows]
+    names = [item.name for item in open_plain(exact).get_inputs()]
+    feeds = [int8.pick(int8.feed_of(card, window), names) for window in windows]
     rows: list[dict[str, Any]] = []
     for runtime, make in (("onnxruntime", open_plain), ("OpenVINO", OpenVinoSession)):
         wanted, first = [], 0.0
@@ -126,16 +129,66 @@ def compare(
     return rows
 
 
+def run_torch(model: str, weights: Path, windows: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Rows of the published arithmetic and of ours in torch, as ``compare`` has them."""
+    import torch
+
+    torch.set_num_threads(1)
+    if model == "senseiv2":
+        from sensei import make_network, make_rows
+
+        network = make_network()
+        forms = make_rows(network, "cpu", compiled=False)
+        published, ours = forms["published fp32"], forms["ours fp32"]
+    else:
+        from unet import detector
+
+        from openeo_cloudmask.models import build_network
+
+        network = build_network("unet-mobilenet-v2", {"bands": 13, "classes": 4}).eval()
+        network.load_state_dict(torch.load(weights, weights_only=True))
+        fast = detector(network, "fp32")
+
+        def published(pixels: torch.Tensor) -> torch.Tensor:
+            return network(pixels).softmax(1)
+
+        def ours(pixels: torch.Tensor) -> torch.Tensor:
+            seen = np.ones((len(pixels), *pixels.shape[2:]), bool)
+            return torch.from_numpy(fast.predict_windows(pixels.numpy(), seen))
+
+    rows: list[dict[str, Any]] = []
+    wanted: list[torch.Tensor] = []
+    with torch.inference_mode():
+        for name, form in (("fp32, published", published), ("fp32, ours", ours)):
+            classes = [form(torch.from_numpy(window[None])).argmax(1) for window in windows]
+            spent = []
+            for _ in range(4):
+                start = time.process_time()
+                form(torch.from_numpy(windows[0][None]))
+                spent.append(1e3 * (time.process_time() - start))
+            wanted = wanted or classes
+            equal = np.mean(
+                [(a == b).float().mean().item() for a, b in zip(classes, wanted, strict=True)]
+            )
+            first = rows[0]["ms"] if rows else min(spent)
+            rows.append(
+                {"runtime": "torch", "file": name, "ms": min(spent), "ratio": first / min(spent),
+                 "equal": float(equal)}
+            )  # fmt: skip
+            print(f"torch       {name:16}{min(spent):8.1f} ms, {equal:.2%} of classes equal")
+    return rows
+
+
 def open_plain(path: Path) -> Any:  # noqa: ANN401
     return open_session(path, "cpu", threads=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=["mini", "cloudsen12"])
+    parser.add_argument("model", choices=["mini", "cloudsen12", "senseiv2"])
     parser.add_argument("--weights", type=Path, help="of the U-Net; else it is trained here")
     parser.add_argument("--train", type=Path, help="write weights trained here, and stop")
-    parser.add_argument("--steps", type=int, default=500, help="of training")
+    parser.add_argument("--steps", type=int, default=2000, help="of training: about 20 minutes")
     parser.add_argument("--window-px", type=int, help="the model's own, if not given")
     parser.add_argument("--scenes", type=Path, help="labelled scenes to compare classes on")
     parser.add_argument("--calls", type=int, default=5)
@@ -150,6 +203,12 @@ def main() -> None:
         if options.model == "cloudsen12" and weights is None:
             weights = folder / "weights.pt"
             train_unet(weights, options.steps)
+        if options.model == "senseiv2":
+            import torch
+            from sensei import make_network
+
+            weights = folder / "weights.pt"
+            torch.save(make_network().state_dict(), weights)
         digest = sha256_of(weights or packaged_weights(get_model(options.model)))
         sensor = ANY_SENSOR if options.model == "mini" else SENSOR
         exact, guarded, every = (folder / f"{n}.onnx" for n in ("exact", "guarded", "every"))
@@ -165,7 +224,8 @@ def main() -> None:
             )
         windows = read_windows(options.scenes, card)
         files = {"int8": guarded, "int8, all": every}
-        rows = compare(exact, files, windows, options.calls)
+        rows = [] if options.model == "mini" else run_torch(options.model, weights, windows)
+        rows += compare(exact, files, windows, options.calls)
     if options.json:
         found = {
             "model": options.model,

@@ -133,6 +133,7 @@ def int8_section(results: list[dict[str, Any]]) -> list[str]:
             f"| {row['ms']:.0f} | {row['ratio']:.2f} | {row['equal']:.2%} |"
             for row in result["rows"]
         ]
+    lines += ["", *(text for result in results for text in against_torch(result))]
     for result in results:
         lines += [
             f"\nWhat a block of `{result['model']}` changes where it is the only one in int8:\n",
@@ -145,6 +146,31 @@ def int8_section(results: list[dict[str, Any]]) -> list[str]:
             ),
         ]
     return [*lines, ""]
+
+
+def against_torch(result: dict[str, Any]) -> list[str]:
+    """Say how the file in int8 compares with torch, where that was measured."""
+    torch = {row["file"]: row["ms"] for row in result["rows"] if row["runtime"] == "torch"}
+    if not torch:
+        return []
+    best = min((row for row in result["rows"] if row["file"] == "int8"), key=lambda row: row["ms"])
+    fp32 = next(
+        row["ms"]
+        for row in result["rows"]
+        if row["file"] == "fp32" and row["runtime"] == best["runtime"]
+    )
+    of_ours = torch["fp32, ours"] / best["ms"]
+    of_published = torch["fp32, published"] / best["ms"]
+    return [
+        f"`{result['model']}` in int8 by {best['runtime']} is {of_ours:.2f} times as fast as ours "
+        f"in fp32 by torch, and {of_published:.1f} times as fast as the published arithmetic."
+        + (
+            f" The same runtime takes {fp32:.0f} ms for the exported file in fp32: products of "
+            "convolutions are a small part of that, and ours by torch has another form."
+            if of_ours < 1
+            else ""
+        )
+    ]
 
 
 def gpu_section(result: dict[str, Any] | None) -> list[str]:

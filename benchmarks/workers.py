@@ -4,6 +4,7 @@
     python benchmarks/workers.py --scenes 1000      # many small scenes, one after the other
     python benchmarks/workers.py --sparse 40000     # one large file that is mostly empty
     python benchmarks/workers.py --sparse 40000 --windows 1060      # its first tenth
+    python benchmarks/workers.py --wide 40000       # two rows of windows of a scene so wide, full
 
 The counts follow the strips that the back end hands out and the windows that each strip computes.
 The speed-up is that of the windows alone: all of them over those of the busiest worker. Moved are
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
@@ -37,6 +39,7 @@ WORKERS = (1, 2, 4, 8)
 BANDS = ("B02", "B03", "B04", "B08", "B10", "B11", "B12")
 OPTIONS = MaskOptions(sensor="sentinel-2-l1c")
 _SMALL_PX = 64
+_WIDE_ROWS = 1100
 
 
 def count_shared(size: int, workers: int) -> dict[str, float]:
@@ -78,19 +81,22 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def write_scene(path: Path, size: int, *, sparse: bool = False) -> None:
+def write_scene(path: Path, size: int, *, sparse: bool = False, rows: int | None = None) -> None:
     """Write counts; a sparse file has pixels in its upper left corner alone."""
     rng = np.random.default_rng(0)
+    height = rows or size
     with rasterio.open(
-        path, "w", driver="GTiff", width=size, height=size, count=len(BANDS), dtype="uint16",
+        path, "w", driver="GTiff", width=size, height=height, count=len(BANDS), dtype="uint16",
         crs="EPSG:32632", transform=from_origin(499980, 5300040, 10, 10), tiled=True,
         blockxsize=512, blockysize=512, compress="deflate", nodata=0, bigtiff="YES",
         SPARSE_OK=True,
     ) as dataset:  # fmt: skip
         dataset.descriptions = BANDS
         side = min(size, 1024 if sparse else size)
-        part = rng.integers(500, 4000, (len(BANDS), side, side)).astype(np.uint16)
-        dataset.write(part, window=RasterWindow(0, 0, side, side))
+        deep = min(height, side)
+        for band in range(1, len(BANDS) + 1):
+            part = rng.integers(500, 4000, (deep, side), dtype=np.uint16)
+            dataset.write(part, band, window=RasterWindow(0, 0, side, deep))
 
 
 class EnoughError(Exception):
@@ -125,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, help="so many small scenes")
     parser.add_argument("--sparse", type=int, help="pixels per side of one large file")
+    parser.add_argument("--wide", type=int, help="columns of a full scene of some rows")
     parser.add_argument("--windows", type=int, help="of the large file, the first so many")
     parser.add_argument("--json", type=Path, help="where to write the counts")
     options = parser.parse_args()
@@ -151,7 +158,20 @@ def main() -> None:
                     f"{size} x {size} px, {done} of {total} windows: peak {peak_mb():5.0f} MB, ms "
                     f"of the processor per window in each tenth from the second: {', '.join(costs)}"
                 )
-    if options.scenes or options.sparse:
+        if options.wide:
+            # By another process: what writing takes is not counted.
+            of_rows = {"rows": _WIDE_ROWS}
+            writer = multiprocessing.Process(
+                target=write_scene, args=(path, options.wide), kwargs=of_rows
+            )
+            writer.start()
+            writer.join()
+            done, total, _ = mask(path, options.windows or 2 * (options.wide // 384 + 2))
+            print(
+                f"{options.wide} x {_WIDE_ROWS} px, {done} of {total} windows: peak "
+                f"{peak_mb():5.0f} MB"
+            )
+    if options.scenes or options.sparse or options.wide:
         return
     rows = [count_shared(size, workers) for size in SIZES_PX for workers in WORKERS]
     for row in rows:

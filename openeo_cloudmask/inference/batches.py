@@ -20,7 +20,10 @@ DN_MEDIAN_LIMIT = 3.0
 
 
 class Cube(Protocol):
-    """Pixels that can be read in parts: a NumPy array, a dask array, or a lazy reader."""
+    """Pixels that can be read in parts: a NumPy array, a dask array, or a lazy reader.
+
+    One whose rows are better read piece by piece has ``piece_px``, the columns of a piece.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,12 +68,13 @@ def start_batches(
     for index, start in enumerate(rows.starts):
         top, bottom = max(start, 0), min(start + size, height)
         final = bottom if index + 1 == len(rows.starts) else min(rows.starts[index + 1], height)
-        block, valid = reader.read(top, bottom)
+        block, valid = reader.turn_to(top, bottom)
         left = list(columns.starts)
         while left:
             # Asked for anew: a detector that loads on first use knows its device only then.
             count = batch_size or network.detector.window.batch
             taken, left = left[:count], left[count:]
+            reader.read_until(taken[-1] + size if left else cube.shape[2])
             batch = network.start(block, valid, start, taken)
             done = 0 if left else max(final - top, 0)
             yield batch._replace(complete=valid[:done].copy())
@@ -159,7 +163,11 @@ class Network:
 
 
 class _RowReader:
-    """Reads rows of a cube from top to bottom, each once, keeping those still needed."""
+    """Reads rows of a cube from top to bottom, each once, keeping those still needed.
+
+    They are read from left to right, when windows need them: of a wide scene pieces alone are
+    held twice, and the network has work after the first.
+    """
 
     def __init__(self, cube: Cube, first: int, most_rows: int, images: list[bool]) -> None:
         """Read ``cube`` from row ``first``; ``images`` says which bands are no quality layers."""
@@ -167,29 +175,44 @@ class _RowReader:
         rows = min(most_rows, height)
         self._cube, self._images = cube, images
         self._first, self._end = first, first
+        self._piece: int = getattr(cube, "piece_px", width)
         self._pixels = np.empty((bands, rows, width), np.float32)
         self._valid = np.empty((rows, width), bool)
+        self._gone, self._kept, self._new = 0, 0, slice(first, first)
+        self._column = 0
 
-    def read(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def turn_to(self, top: int, bottom: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return rows ``top`` to ``bottom`` as (band, y, x) float32 and (y, x) bool.
 
-        They are views, good until the next call.
+        They are views, good until the next call, and as far to the right as ``read_until`` says.
         """
-        gone, kept = top - self._first, self._end - top
-        if gone:
+        self._gone, self._kept = top - self._first, self._end - top
+        self._new = slice(self._end, max(bottom, self._end))
+        self._first, self._end, self._column = top, self._new.stop, 0
+        return self._pixels[:, : bottom - top], self._valid[: bottom - top]
+
+    def read_until(self, column: int) -> None:
+        """Make sure that the rows are there as far as ``column``."""
+        width = self._cube.shape[2]
+        while self._column < min(column, width):
+            columns = slice(self._column, min(self._column + self._piece, width))
+            self._read(columns)
+            self._column = columns.stop
+
+    def _read(self, columns: slice) -> None:
+        kept = self._kept
+        if self._gone:
             for plane in (*self._pixels, self._valid):
-                plane[:kept] = plane[gone : gone + kept]
-        if bottom > self._end:
-            bands, _, width = self._cube.shape
-            new = np.asarray(self._cube[:, self._end : bottom, 0:width])
-            new = _check_pixels(new, (bands, bottom - self._end, width), self._images)
-            self._pixels[:, kept : bottom - top] = new
-            valid = self._valid[kept : bottom - top]
+                plane[:kept, columns] = plane[self._gone : self._gone + kept, columns]
+        if count := self._new.stop - self._new.start:
+            shape = (len(self._pixels), count, columns.stop - columns.start)
+            new = np.asarray(self._cube[:, self._new, columns])
+            new = _check_pixels(new, shape, self._images)
+            self._pixels[:, kept : kept + count, columns] = new
+            valid = self._valid[kept : kept + count, columns]
             valid[:] = True
             for plane in new:
                 valid &= np.isfinite(plane)
-        self._first, self._end = top, max(bottom, self._end)
-        return self._pixels[:, : bottom - top], self._valid[: bottom - top]
 
 
 def _check_pixels(

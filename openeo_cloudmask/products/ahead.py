@@ -1,4 +1,4 @@
-"""Reading the next rows while the detector looks at these."""
+"""Reading the next pixels while the detector looks at these."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openeo_cloudmask.products.scene import Floats, SceneCube
 
 
 class ReadAhead:
-    """A cube that is read from top to bottom in whole rows, one step ahead in a thread.
+    """A cube that is read from top to bottom, one piece of a step of rows ahead in a thread.
 
     Decoding JPEG 2000 takes longer than a GPU takes to mask what is decoded. Costs the memory of
     one step more. Use it in a ``with`` statement, inside that of the scene.
@@ -21,7 +21,7 @@ class ReadAhead:
         self._cube = cube
         self._step = step_px
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._rows = slice(0, 0)
+        self._place = slice(0, 0), slice(0, 0)
         self._next: Future[Floats] | None = None
 
     @property
@@ -34,22 +34,28 @@ class ReadAhead:
         """Why -> pixels read so far that are no-data but not declared so."""
         return self._cube.fills
 
+    @property
+    def piece_px(self) -> int:
+        """Columns that are read in one go."""
+        return self._cube.piece_px
+
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, NaN where no-data."""
         _, height, width = self.shape
-        bands, columns = slice(None), slice(0, width)
-        rows = slice(*key[1].indices(height))
-        whole = key[0] == bands and slice(*key[2].indices(width)) == slice(0, width, 1)
-        if not whole:
+        rows, columns = slice(*key[1].indices(height)), slice(*key[2].indices(width))
+        if key[0] != slice(None):
             return self._cube[key]
-        if self._next is not None and rows == self._rows:
+        if self._next is not None and self._place == (rows, columns):
             pixels = self._next.result()
         else:
-            pixels = self._cube[bands, rows, columns]
-        self._rows = slice(rows.stop, min(rows.stop + self._step, height), 1)
+            pixels = self._cube[key]
+        left = columns.stop
+        if left >= width:
+            rows, left = slice(rows.stop, min(rows.stop + self._step, height), 1), 0
+        self._place = rows, slice(left, min(left + self.piece_px, width), 1)
         self._next = None
-        if self._rows.start < height:
-            self._next = self._pool.submit(self._cube.__getitem__, (bands, self._rows, columns))
+        if rows.start < height:
+            self._next = self._pool.submit(self._cube.__getitem__, (slice(None), *self._place))
         return pixels
 
     def __enter__(self) -> Self:

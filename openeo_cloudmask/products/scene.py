@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,15 @@ class PixelSource(Protocol):
         """Close the files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@runtime_checkable
+class Tiled(Protocol):
+    """A source that may lie in tiles, so that parts of a row can be read by themselves."""
+
+    def piece_px(self, planes: Sequence[int]) -> int | None:
+        """Return the columns to read in one go; None for whole rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneCube:
     """Chosen bands of a scene, read when they are indexed: ``cube[:, y0:y1, x0:x1]``."""
 
@@ -52,6 +61,14 @@ class SceneCube:
     def fills(self) -> Mapping[str, int]:
         """Why -> pixels read so far that are no-data but not declared so."""
         return self.source.fills
+
+    @cached_property
+    def piece_px(self) -> int:
+        """Columns to read in one go: whole rows, unless the source is laid out in tiles."""
+        piece: int | None = None
+        if isinstance(self.source, Tiled):
+            piece = self.source.piece_px(self.planes)
+        return piece or self.shape_yx[1]
 
     @property
     def ndim(self) -> int:

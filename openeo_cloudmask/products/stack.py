@@ -24,6 +24,8 @@ from openeo_cloudmask.sensors import BandDecoder, Decoder, mark_declared
 CACHE_BYTES = 512 * 2**20
 """Decoded blocks that are kept: a row of JPEG 2000 tiles of all 13 bands of Sentinel-2 is 170 MB,
 and is read several times."""
+PIECE_PX = 4096
+"""Columns that are read in one go where a file lies in tiles: memory for more grows with width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,19 @@ class RasterStack:
             out[:, ~seen] = np.nan
         return self._decoder.decode(out, planes)
 
+    def piece_px(self, planes: Sequence[int]) -> int | None:
+        """Return the columns to read in one go; None for whole rows, where files lie in rows.
+
+        Raises:
+            ProductError: a file cannot be opened.
+        """
+        with self._lock, rasterio.Env(**_settings()):
+            for path in {self._planes[number].path for number in planes}:
+                width, block = self._guard(path, lambda file: (file.width, file.block_shapes[0][1]))
+                if block >= width:
+                    return None
+        return PIECE_PX
+
     def close(self) -> None:
         """Close the files."""
         with self._lock:
@@ -114,12 +129,16 @@ class RasterStack:
         """Read bands of one file in one go: bands that lie pixel by pixel are decoded once."""
         plane = group[0][1]
         indexes = [item.index for _, item in group]
-        if plane.rows.whole and plane.columns.whole:
+        whole = plane.rows.whole and plane.columns.whole
+        if whole:
             top = rows.start + round(plane.rows.shift)
             left = columns.start + round(plane.columns.shift)
             height, width = out.shape[1:]
             window = Window(left, top, width, height)
-            blocks = self._read(plane.path, indexes, window)
+            first = group[0][0]
+            side_by_side = group[-1][0] - first + 1 == len(group)
+            room = out[first : first + len(group)] if side_by_side else None
+            blocks = self._read(plane.path, indexes, window, room)
         else:
             across = plan_taps(plane.columns, columns.start, columns.stop)
             down = plan_taps(plane.rows, rows.start, rows.stop)
@@ -129,9 +148,8 @@ class RasterStack:
             blocks = self._read(plane.path, indexes, window)
         for (place, item), block in zip(group, blocks, strict=True):
             mark_declared(block, (item.nodata, self._open[item.path].nodatavals[item.index - 1]))
-            out[place] = (
-                block if plane.rows.whole and plane.columns.whole else resample(block, down, across)
-            )
+            if not np.shares_memory(block, out[place]):
+                out[place] = block if whole else resample(block, down, across)
 
     def _read_seen(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
         window = Window(
@@ -144,9 +162,13 @@ class RasterStack:
             seen &= self._guard(path, lambda dataset: dataset.read(1, window=window)) & 1 == 0
         return seen
 
-    def _read(self, path: str, indexes: list[int], window: Window) -> Floats:
+    def _read(
+        self, path: str, indexes: list[int], window: Window, room: Floats | None = None
+    ) -> Floats:
+        """Return bands as (band, y, x), in ``room`` where that is given."""
+        given: dict[str, Any] = {"out_dtype": "float32"} if room is None else {"out": room}
         blocks: Floats = self._guard(
-            path, lambda dataset: dataset.read(indexes, window=window, out_dtype="float32")
+            path, lambda dataset: dataset.read(indexes, window=window, **given)
         )
         return blocks
 

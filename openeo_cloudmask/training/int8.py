@@ -226,9 +226,11 @@ class _Work:
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
         from onnxruntime.quantization.calibrate import create_calibrator
 
+        names = [item.name for item in self._model.graph.input]
+
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def __init__(self) -> None:
-                self._left = iter(windows)
+                self._left = (pick(window, names) for window in windows)
 
             def get_next(self) -> Feed | None:
                 return next(self._left, None)
@@ -269,7 +271,8 @@ class _Work:
         from openeo_cloudmask.models.onnx_session import open_session
 
         session = open_session(path, "cpu")
-        return [session.run(None, dict(feed))[0].argmax(axis=1) for feed in windows]
+        names = [item.name for item in session.get_inputs()]
+        return [session.run(None, pick(feed, names))[0].argmax(axis=1) for feed in windows]
 
     def changed(
         self, nodes: Sequence[str], guard: Sequence[Feed], wanted: list[NDArray[np.intp]]
@@ -303,9 +306,17 @@ def _windows(card: OnnxCard, seeds: Sequence[int]) -> Iterator[Feed]:
 
 
 def feed_of(card: OnnxCard, pixels: NDArray[np.float32]) -> Feed:
-    """Return what a session of the file takes for one window, (band, y, x) reflectance."""
+    """Return what a session of the file may take for one window, (band, y, x) reflectance."""
     given = np.asarray(pixels.any(axis=(1, 2)))
-    feed: dict[str, NDArray[Any]] = {"windows": pixels[np.newaxis]}
+    feed: dict[str, NDArray[Any]] = {
+        "windows": pixels[np.newaxis],
+        "valid": np.asarray(pixels.any(axis=0))[np.newaxis],
+    }
     if card.optional:
         feed["present"] = given[np.newaxis].astype(np.float32)
     return feed
+
+
+def pick(feed: Feed, names: Sequence[str]) -> Feed:
+    """Return the inputs of these names: not every network takes what is valid."""
+    return {name: feed[name] for name in names}

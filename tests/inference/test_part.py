@@ -97,3 +97,31 @@ def _count(cube: Any, **where: Any) -> int:
         pass
     (total,) = totals
     return int(total)
+
+
+class _InPieces(_Watched):
+    """Is to be read some columns at a time."""
+
+    piece_px = 50
+
+    def __init__(self, pixels: NDArray[np.float32]) -> None:
+        super().__init__(pixels)
+        self.widest = self.read = 0
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        part = super().__getitem__(key)
+        self.widest = max(self.widest, part.shape[2])
+        self.read += part[0].size
+        return part
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_pieces_of_rows_give_the_whole_and_are_each_read_once(
+    pixels: NDArray[np.float32], batch_size: int
+) -> None:
+    whole = predict(pixels, _Net(), stride=48, origin_yx=(3, 5))
+    cube = _InPieces(pixels)
+    found = predict(cube, _Net(), stride=48, origin_yx=(3, 5), batch_size=batch_size)
+    assert np.array_equal(found, whole, equal_nan=True)
+    assert cube.widest == 50
+    assert cube.read == pixels[0].size

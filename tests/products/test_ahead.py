@@ -22,6 +22,12 @@ class Source:
         pass
 
 
+class TiledSource(Source):
+    def piece_px(self, planes):
+        assert planes == (1, 0)
+        return 13
+
+
 @pytest.fixture
 def pixels():
     return np.random.default_rng(0).random((2, 50, 30), np.float32)
@@ -37,6 +43,19 @@ def test_rows_from_top_to_bottom_are_each_read_once(pixels):
         parts = [cube[:, top:bottom, 0:30] for top, bottom in ((0, 9), (9, 25), (25, 41), (41, 50))]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), pixels[::-1])
     assert source.reads == [(0, 9), (9, 25), (25, 41), (41, 50)]
+
+
+def test_rows_in_tiles_are_read_piece_by_piece(pixels):
+    source = TiledSource(pixels)
+    with ReadAhead(_cube(source), 16) as cube:
+        assert cube.piece_px == 13
+        columns = (slice(0, 13), slice(13, 26), slice(26, 30))
+        rows = [
+            np.concatenate([cube[:, top:bottom, part] for part in columns], axis=2)
+            for top, bottom in ((0, 16), (16, 32), (32, 48), (48, 50))
+        ]
+    np.testing.assert_array_equal(np.concatenate(rows, axis=1), pixels[::-1])
+    assert len(source.reads) == 12
 
 
 def test_any_other_order_gives_the_pixels_asked_for(pixels):

@@ -145,6 +145,16 @@ def test_dataarray_has_the_dimensions_and_coordinates_of_a_datacube(write_raster
     np.testing.assert_allclose(eager.to_numpy()[0, 0], counts[1] * 1e-4, rtol=1e-6)
 
 
+def test_wide_files_are_read_in_pieces_where_they_lie_in_tiles(write_raster, digits):
+    pixels = digits(32, 5000)
+    tiles = write_raster(pixels, "tiles.tif", tiled=True, blockxsize=16, blockysize=16)
+    rows = write_raster(pixels, "rows.tif")
+    with open_product(tiles) as scene, open_product(rows) as other:
+        assert (scene.cube().piece_px, other.cube().piece_px) == (4096, 5000)
+        np.testing.assert_array_equal(scene.cube()[:, 0:32, 4096:5000],
+                                      other.cube()[:, 0:32, 0:5000][..., 4096:])  # fmt: skip
+
+
 def test_what_is_no_raster_is_refused(tmp_path, write_raster, digits):
     text = tmp_path / "notes.tif"
     text.write_text("no pixels here")

@@ -52,6 +52,15 @@ def files(tmp_path_factory):
     return exact, folder / "dtacs4bands.int8.onnx", blocks
 
 
+def test_a_network_gets_the_inputs_that_it_takes(files):
+    pixels = np.ones((4, SIDE, SIDE), np.float32)
+    pixels[:, :3] = 0
+    feed = int8.pick(int8.feed_of(read_card(files[0]), pixels), ["windows", "valid"])
+    assert list(feed) == ["windows", "valid"]
+    assert feed["valid"].shape == (1, SIDE, SIDE)
+    assert np.count_nonzero(feed["valid"]) == SIDE * (SIDE - 3)
+
+
 def test_the_card_says_what_the_file_is(files):
     exact, quantised, blocks = files
     card, before = read_card(quantised), read_card(exact)
