@@ -72,7 +72,8 @@ BY_NAME: dict[str, Any] = {
     "version": None, "wavelengths": None, "x": 0.5, "y": 0.25, "method": "near",
     "align": "lower-left", "repeat_count": 1, "accept": 1, "reject": 2,
 }  # fmt: skip
-"""Arguments by the names of parameters, where the process needs nothing special."""
+"""Arguments by the names of parameters, where the process needs nothing special. What is not here
+takes its default, or what the examples of its description say."""
 NUMBERS = [3, 1, 2]
 SPECIAL: dict[str, dict[str, Any]] = {
     "add_dimension": {"label": "a", "type": "other"},
@@ -173,9 +174,21 @@ def arguments_of(process_id: str) -> dict[str, Any]:
             found[name] = CUBE if process_id in ON_CUBES else NUMBERS
         elif process_id == "cloud_mask":
             found[name] = parameter["default"]
-        else:
+        elif name in BY_NAME:
             found[name] = BY_NAME[name]
+        else:
+            found[name] = _told(process_id, parameter)
     return found
+
+
+def _told(process_id: str, parameter: dict[str, Any]) -> Any:
+    """Return a parameter's default, or the argument of the process's own example."""
+    if parameter.get("optional"):
+        return parameter.get("default")
+    examples = predefined_specs()[process_id].get("examples", ())
+    given = [one["arguments"][parameter["name"]] for one in examples if "arguments" in one]
+    assert given, f"{process_id}: give an argument for {parameter['name']} in its examples"
+    return given[0]
 
 
 @pytest.fixture(scope="module")
