@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 TREES = 60
+LEAF = 3
+"""Pixels of a leaf at least: single ones are noise."""
 MAX_SAMPLES = 4000
 """Pixels a forest learns from at most, so that it is there within about a second."""
 
@@ -86,8 +88,9 @@ def train_forest(features: Features, samples: Samples, *, seed: int = 0) -> Rand
         raise MissingExtraError.for_extra("viewer", "making a reference") from err
     # One thread: scikit-learn's own reset the warning filters of the process under each other.
     forest = RandomForestClassifier(
-        TREES, class_weight="balanced", max_features="sqrt", n_jobs=1, random_state=seed
-    )
+        TREES, class_weight="balanced", max_features="sqrt", min_samples_leaf=LEAF, n_jobs=1,
+        random_state=seed,
+    )  # fmt: skip
     forest.fit(features.values[samples.places], samples.codes)
     return forest
 

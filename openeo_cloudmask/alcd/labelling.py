@@ -23,7 +23,7 @@ from openeo_cloudmask.alcd.forest import (
     train_forest,
 )
 from openeo_cloudmask.alcd.marks import Mark
-from openeo_cloudmask.alcd.places import Place, find_places
+from openeo_cloudmask.alcd.places import Place, Votes, find_places
 from openeo_cloudmask.alcd.types import SAMPLE_LAYERS, AlcdParameters, AlcdScene, KFold
 from openeo_cloudmask.alcd.types import Samples as SampleLayer
 from openeo_cloudmask.alcd.writer import draw_contours
@@ -36,6 +36,8 @@ DRAFT_PIXELS = 360_000
 """Pixels that a forest classifies between two marks."""
 PART_PX = 200_000
 """Pixels classified at a time, so that the votes of a large scene are not held all at once."""
+AROUND_PX = 1.0
+"""Sigma of the Gauss that the votes of a pixel's neighbours count with."""
 ROUND_MARKS = 10
 """Marks between two times that the 10-fold figures are computed."""
 STILL_ROUNDS = 3
@@ -44,6 +46,7 @@ STILL_SHARE = 0.01
 _WATCHED = ("accuracy", "f1_score")
 
 Classes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +57,9 @@ class Answer:
     labels: Classes
     """(y, x) uint8, codes of ``ALCD``; 0 is no-data."""
     confidence: Classes
-    """(y, x) uint8, 0-255, share of the trees that voted for the class; 0 is no-data too."""
+    """(y, x) uint8, 0-255, share of the votes around a pixel for the class; 0 is no-data too."""
     places: tuple[Place, ...]
-    """Where to look next, the most doubtful first."""
+    """Where to look next, the first first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,10 +95,15 @@ def learn(
     """
     samples = gather_samples(marks, features, seed=seed)
     forest = train_forest(features, samples, seed=seed)
-    labels, confidence = _classify(features, forest, draft_step(features) if draft else 1)
+    shares = _share_out(features, forest, draft_step(features) if draft else 1)
+    votes = Votes(codes=tuple(int(code) for code in forest.classes_), shares=shares)
     # Another seed after each mark: other candidates are looked at.
     rng = np.random.default_rng((seed, len(marks)))
-    places = find_places(features, samples, forest, rng, models=models or {})
+    places = find_places(features, samples, votes, rng, turn=len(marks), models=models or {})
+    labels = np.zeros(features.seen.shape, np.uint8)
+    confidence = np.zeros(features.seen.shape, np.uint8)
+    labels[features.seen] = forest.classes_[shares.argmax(axis=1)]
+    confidence[features.seen] = np.rint(255 * shares.max(axis=1))
     return Answer(samples=samples, labels=labels, confidence=confidence, places=places)
 
 
@@ -104,10 +112,11 @@ def draft_step(features: Features) -> int:
     return math.ceil(math.sqrt(len(features.values) / DRAFT_PIXELS))
 
 
-def _classify(
-    features: Features, forest: RandomForestClassifier, step: int
-) -> tuple[Classes, Classes]:
-    """Return labels and confidence, as of ``Answer``, of one pixel in a square of ``step``."""
+def _share_out(features: Features, forest: RandomForestClassifier, step: int) -> Floats:
+    """Return (pixel, class) float32, the trees' votes around each pixel, 0-1.
+
+    One pixel in a square of ``step`` is classified and stands for those beside it.
+    """
     height, width = features.seen.shape
     rows, columns = np.divmod(features.positions, width)
     first = square = np.arange(len(rows))
@@ -115,18 +124,25 @@ def _classify(
         # A square is answered for by the first of its pixels that has data.
         squares = rows // step * (width // step + 1) + columns // step
         _, first, square = np.unique(squares, return_index=True, return_inverse=True)
-    labels = np.zeros((height, width), np.uint8)
-    confidence = np.zeros((height, width), np.uint8)
-    found = np.empty(len(first), np.uint8)
-    sure = np.empty(len(first), np.uint8)
+    shares = np.empty((len(first), len(forest.classes_)), np.float32)
     for start in range(0, len(first), PART_PX):
         part = slice(start, start + PART_PX)
-        shares = predict_shares(forest, features.values[first[part]])
-        found[part] = forest.classes_[shares.argmax(axis=1)]
-        sure[part] = np.rint(255 * shares.max(axis=1))
-    labels[features.seen] = found[square]
-    confidence[features.seen] = sure[square]
-    return labels, confidence
+        shares[part] = predict_shares(forest, features.values[first[part]])
+    shares = shares[square]
+    plane, weight = np.zeros((2, height, width), np.float32)
+    weight[features.seen] = 1
+    around = _blur(weight)[features.seen]
+    for share in shares.T:
+        plane[features.seen] = share
+        share[:] = _blur(plane)[features.seen] / around
+    return shares
+
+
+def _blur(plane: Floats) -> Floats:
+    from scipy.ndimage import gaussian_filter
+
+    blurred: Floats = gaussian_filter(plane, AROUND_PX, mode="constant", truncate=2.5)
+    return blurred
 
 
 def is_settled(rounds: Sequence[Round]) -> bool:

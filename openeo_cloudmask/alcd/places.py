@@ -5,19 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.alcd.features import Features
-from openeo_cloudmask.alcd.forest import Samples, predict_shares
+from openeo_cloudmask.alcd.forest import Samples
 from openeo_cloudmask.classes import ALCD, FOUR_CLASS, NODATA, mapping
 
 Floats = NDArray[np.float32]
-if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestClassifier
-
 Doubles = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
@@ -27,6 +23,8 @@ KIND_SAMPLE = 1500
 FIRST_KINDS, ALL_KINDS = 12, 30
 """Kinds of pixels that the first places are typical of, and those that are all to be marked."""
 PLACES = 8
+KINDS_FIRST, KINDS_EVERY = 8, 3
+"""So many marks are made on kinds of pixels that no mark is like; of later ones, one in so many."""
 APART_PX = 4
 """Places nearer to a mark than this tell a forest little more than the mark."""
 
@@ -41,6 +39,16 @@ class Place:
     """How unsure its class is: 0 the trees agree, 1 two classes have as many votes; more where
     models contradict."""
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Votes:
+    """What a forest thinks of a scene."""
+
+    codes: tuple[int, ...]
+    """Of ``ALCD``, one for each class."""
+    shares: Floats
+    """(pixel, class) float32, 0-1, of each row of ``Features.values``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,53 +112,58 @@ def _typical(features: Features, kinds: Kinds, kind: int) -> Place:
 def find_places(
     features: Features,
     samples: Samples,
-    forest: RandomForestClassifier,
+    votes: Votes,
     rng: np.random.Generator,
     *,
+    turn: int,
     models: Mapping[str, NDArray[np.uint8]],
 ) -> tuple[Place, ...]:
-    """Return places where the forest is least sure, or the models contradict it, the worst first.
+    """Return places where the forest is least sure, or the models contradict it; the next first.
 
     Each class the forest finds has its turn, so that a rare one is not forgotten over the doubts
-    of a common one. Before them comes the commonest kind of pixels that no mark is like: a forest
-    is often sure of what it never saw.
+    of a common one. At first, and every so often, the commonest kind of pixels that no mark is
+    like comes before them: a forest is often sure of what it never saw.
 
     Args:
         features: of the scene.
         samples: what the forest learned.
-        forest: that learned them.
+        votes: what it thinks.
         rng: draws the candidates.
+        turn: number of marks there are.
         models: name -> (y, x) uint8, masks in the four classes on the features' grid.
     """
     rows = _draw(len(features.values), CANDIDATES, rng)
     rows = rows[_apart(features, samples, rows)]
-    shares = predict_shares(forest, features.values[rows])
-    codes = tuple(int(code) for code in forest.classes_)
-    votes = np.sort(shares, axis=1)
+    shares = votes.shares[rows]
     found = shares.argmax(axis=1)
-    doubt = 1 - (votes[:, -1] - votes[:, -2])
+    best = np.sort(shares, axis=1)
     masks = {name: mask[features.seen][rows] for name, mask in models.items()}
-    doubt = doubt + _against(masks, np.asarray(codes)[found])
-    chosen: list[int] = []
-    while len(chosen) < PLACES:
-        left = len(chosen)
-        for kind in rng.permutation(len(codes)):
-            free = (found == kind) & ~np.isin(np.arange(len(rows)), chosen)
-            if free.any():
-                chosen.append(int(np.where(free, doubt, -1).argmax()))
-        if len(chosen) == left:
-            break
-    first = sorted(chosen[: len(codes)], key=lambda at: -doubt[at])
-    rest = sorted(chosen[len(codes) :], key=lambda at: -doubt[at])
+    doubt = 1 - (best[:, -1] - best[:, -2]) + _against(masks, np.asarray(votes.codes)[found])
+    places = []
     kinds = find_kinds(features, ALL_KINDS)
     marked = np.unique(kinds.of(features.values[samples.places]))
     strange = [kind for kind in range(len(kinds.share)) if kind not in marked]
-    places = [_typical(features, kinds, kind) for kind in strange[:1]]
-    for at in [*first, *rest][:PLACES]:
+    if turn < KINDS_FIRST or turn % KINDS_EVERY == 0:
+        places += [_typical(features, kinds, kind) for kind in strange[:1]]
+    for at in _in_turn(found, doubt, turn)[: PLACES - len(places)]:
         row, column = _pixel(features, int(rows[at]))
-        why = _explain(shares[at], codes, {name: int(mask[at]) for name, mask in masks.items()})
+        told = {name: int(mask[at]) for name, mask in masks.items()}
+        why = _explain(shares[at], votes.codes, told)
         places.append(Place(row=row, column=column, doubt=float(doubt[at]), why=why))
-    return tuple(places[:PLACES])
+    return tuple(places)
+
+
+def _in_turn(found: Rows, doubt: Floats, turn: int) -> list[int]:
+    """Return ``PLACES`` candidates, the most doubtful of each class in turn."""
+    classes = np.unique(found)
+    chosen: list[int] = []
+    free = np.ones(len(found), bool)
+    for count in range(turn, turn + PLACES * len(classes)):
+        own = free & (found == classes[count % len(classes)])
+        if own.any() and len(chosen) < PLACES:
+            chosen.append(int(np.where(own, doubt, -1).argmax()))
+            free[chosen[-1]] = False
+    return chosen
 
 
 def _draw(count: int, wanted: int, rng: np.random.Generator) -> Rows:

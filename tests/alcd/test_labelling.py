@@ -7,10 +7,10 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from openeo_cloudmask.alcd import labelling
+from openeo_cloudmask.alcd import labelling, places
 from openeo_cloudmask.alcd.archive import AlcdArchive
 from openeo_cloudmask.alcd.features import choose_pixel_m, make_features, read_features
-from openeo_cloudmask.alcd.forest import MAX_SAMPLES, fold_samples, gather_samples
+from openeo_cloudmask.alcd.forest import MAX_SAMPLES, fold_samples, gather_samples, train_forest
 from openeo_cloudmask.alcd.labelling import Round, is_settled, learn, make_scene, validate
 from openeo_cloudmask.alcd.marks import Mark
 from openeo_cloudmask.alcd.places import APART_PX, first_places
@@ -170,14 +170,48 @@ def test_a_draft_classifies_one_pixel_in_a_square(world, marks, answer, monkeypa
     monkeypatch.setattr(labelling, "DRAFT_PIXELS", 64 * 64 // 9)
     monkeypatch.setattr(labelling, "PART_PX", 100)
     assert labelling.draft_step(features) == 3
+    asked = []
+    predict = labelling.predict_shares
+    monkeypatch.setattr(
+        labelling, "predict_shares", lambda forest, values: asked.append(len(values)) or predict(
+            forest, values
+        )
+    )  # fmt: skip
     draft = learn(features, marks)
-    assert draft.places == answer.places, "places are chosen among all pixels"
+    assert sum(asked) <= 22 * 22, "one pixel in a square is classified"
+    assert max(asked) <= 100
     whole = learn(features, marks, draft=False)
     assert np.array_equal(whole.labels, answer.labels)
     assert np.array_equal(draft.labels == 0, ~features.seen)
-    square = draft.labels[30:33, 30:33]
-    assert (square == answer.labels[30, 30]).all()
     assert (draft.labels == truth)[features.seen].mean() > 0.9
+
+
+def test_votes_around_a_pixel_sum_to_one_beside_no_data_too(world, marks):
+    features, _ = world
+    samples = gather_samples(marks, features)
+    shares = labelling._share_out(features, train_forest(features, samples), 1)
+    assert shares.shape == (len(features.values), len(SPECTRA))
+    assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_lone_pixel_is_outvoted_by_those_around_it(world, marks, monkeypatch):
+    features, truth = world
+    lone = np.flatnonzero(features.positions == 8 * 64 + 8)[0]
+    predict = labelling.predict_shares
+
+    def one_wrong(forest, values):
+        shares = predict(forest, values)
+        shares[lone] = np.eye(len(SPECTRA), dtype=np.float32)[-1]
+        return shares
+
+    monkeypatch.setattr(labelling, "predict_shares", one_wrong)
+    assert learn(features, marks).labels[8, 8] == truth[8, 8]
+
+
+def test_each_class_has_its_turn():
+    found, doubt = np.array([0, 0, 1, 1]), np.array([0.1, 0.9, 0.2, 0.3], np.float32)
+    assert places._in_turn(found, doubt, 0) == [1, 3, 0, 2]
+    assert places._in_turn(found, doubt, 1) == [3, 1, 2, 0]
 
 
 def test_one_class_is_not_enough(world, marks):

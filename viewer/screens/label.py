@@ -111,6 +111,11 @@ def draw_progress(work: Labeller) -> None:
     else:
         number = f"{work.at + 1} of {len(work.places)}"
         st.write(f"Place {number}, the white circle. {place.why[0].upper()}{place.why[1:]}.")
+        if work.layer is not None:
+            st.caption(
+                "If the forest's map is wrong in view, mark the middle of the largest wrong patch "
+                "first: that teaches more than the place."
+            )
     counts = count_marks(work.marks)
     st.caption(f"{len(work.marks)} marks. A class with none is not in the map.")
     st.dataframe(
