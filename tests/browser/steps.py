@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 AXE = Path(__file__).resolve().parents[2] / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
@@ -79,6 +80,30 @@ def wait_for_map(page) -> None:
             )
 
 
+def wait_until(page, good: Callable[[], bool]) -> None:
+    """Wait until something holds.
+
+    Raises:
+        AssertionError: it never does; says what the map looks like.
+    """
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not good():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {WAIT_MS / 1000:.0f} s: {read_map(page)}")
+        page.wait_for_timeout(100)
+
+
+def wait_for_rest(page, before: object) -> None:
+    """Wait until the map, which was at ``before``, is somewhere else and glides no more."""
+    seen = [before]
+
+    def rests() -> bool:
+        seen.append(read_map(page)["place"])
+        return seen[-1] != before and seen[-CALM_LOOKS:] == [seen[-1]] * CALM_LOOKS
+
+    wait_until(page, rests)
+
+
 def place_on_screen(page, latitude: float, longitude: float, panel: int = 0) -> tuple[float, float]:
     """Return x and y in the page of a place on a panel of the map."""
     x, y = page.locator(MAP).evaluate(
@@ -100,10 +125,11 @@ def set_layers(page, shown: dict[str, int], panel: int = 0) -> None:
     chooser = page.get_by_label("Panel whose layers are listed")
     if chooser.count():
         chooser.select_option(str(panel))
-    for entry in page.locator(f"{MAP} .entry").all():
-        name = entry.get_attribute("data-layer")
-        wanted = next((value for start, value in shown.items() if name.startswith(start)), None)
-        entry.get_by_role("checkbox").set_checked(wanted is not None)
+    # By name: a list that is drawn again has its entries elsewhere.
+    names = page.locator(f"{MAP} .entry").evaluate_all("all => all.map(one => one.dataset.layer)")
+    for name in names:
+        entry = page.locator(f'{MAP} .entry[data-layer="{name}"]')
+        entry.get_by_role("checkbox").set_checked(name.startswith(tuple(shown)))
     for start, opacity in shown.items():
         entry = page.locator(f'{MAP} .entry[data-layer^="{start}"]')
         entry.locator('input[name^="opacity"]').fill(str(opacity))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,12 +81,15 @@ def check_area(page) -> None:
     wait_for_shapes(page, 1)
     page.locator(".pen").get_by_role("button", name="No area").click()
     wait_for_shapes(page, 0)
-    steps.press(page, "g Enter ArrowRight")
-    page.wait_for_timeout(700)  # the map glides
-    steps.press(page, "Enter ArrowDown")
-    page.wait_for_timeout(700)
-    steps.press(page, "Enter Backspace Enter")
-    assert read_pen(page)["corners"] == 3
+    steps.press(page, "g Enter")
+    for number, key in enumerate(("ArrowRight", "ArrowDown"), start=1):
+        steps.wait_until(page, lambda wanted=number: read_pen(page)["corners"] == wanted)
+        before = steps.read_map(page)["place"]
+        steps.press(page, key)
+        steps.wait_for_rest(page, before)
+        steps.press(page, "Enter")
+    steps.press(page, "Backspace Enter")
+    steps.wait_until(page, lambda: read_pen(page)["corners"] == 3)
     steps.press(page, "c")
     wait_for_shapes(page, 1)
     steps.press(page, "a")
@@ -101,15 +105,14 @@ def check_live(page, keep) -> None:
     page.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else 0)
     assert not asked
     steps.set_layers(page, {"live hollstein": 100})
+    before = steps.read_map(page)["place"]
     steps.press(page, "+ +")
-    page.wait_for_timeout(700)
+    steps.wait_for_rest(page, before)
+    steps.wait_until(page, lambda: len(asked) > 0)
     steps.wait_for_map(page)
-    assert asked
     assert len(set(asked)) == len(asked)
-    picture = np.asarray(Image.open(keep(page, "live-mask")).convert("RGB")).reshape(-1, 3)
-    colors = {item.rgba[:3] for item in FOUR_CLASS.classes}
-    drawn = sum(int((picture == color).all(axis=1).sum()) for color in colors)
-    assert drawn > 50_000, "the tiles in view are drawn in the colours of the classes"
+    # The tiles in view are drawn in the colours of the classes.
+    steps.wait_until(page, lambda: count_drawn(keep(page, "live-mask")) > 50_000)
     before = len(asked)
     page.mouse.move(*spot(page, 0.5, 0.5))
     page.mouse.down()
@@ -125,10 +128,15 @@ def check_live(page, keep) -> None:
     assert len(set(asked)) == len(asked), "tiles that are there are not asked for again"
 
 
+def count_drawn(path: Path) -> int:
+    """Return how many pixels of a picture have the colour of a class."""
+    picture = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    return sum(int((picture == item.rgba[:3]).all(axis=1).sum()) for item in FOUR_CLASS.classes)
+
+
 def press_button(page, name: str) -> None:
     """Press a button with the keyboard."""
-    page.get_by_role("button", name=name).focus()
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name=name).press("Enter")
 
 
 def paint(page, number: int) -> None:
@@ -148,8 +156,8 @@ def check_marks(page) -> None:
     before = steps.read_map(page)["place"]
     steps.press(page, "n")
     page.get_by_text(re.compile("^Place 1 of")).wait_for()
+    steps.wait_for_rest(page, before)
     steps.wait_for_map(page)
-    assert not np.allclose(steps.read_map(page)["place"], before, atol=1e-5)
     steps.press(page, "4 Enter")  # a dot in the middle, without a mouse
     wait_for_shapes(page, 4)
     steps.press(page, "z")
@@ -209,11 +217,11 @@ def test_areas_live_masks_and_a_reference(new_page, viewer, keep):
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
         page.locator("h1").scroll_into_view_if_needed()
-        page.wait_for_timeout(500)
+        fits = "() => document.scrollingElement.scrollWidth <= window.innerWidth"
+        page.wait_for_function(fits)
         steps.wait_for_map(page)
         keep(page, f"label-{width}")
-        right = page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
-        assert right <= 0, f"the page is wider than {width} pixels"
+        assert page.evaluate(fits), f"the page is wider than {width} pixels"
     check_loaded(page, marks)
     assert watch.foreign == []
     assert watch.errors == []
