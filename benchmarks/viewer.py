@@ -2,6 +2,7 @@
 
     python benchmarks/viewer.py --size 10980
 
+It prints how long opening such a scene takes, too, which is most of what it does.
 Simulates nothing: the scene is a mosaic of one simulated scene, large enough to measure with. Needs
 the extra ``viewer``, Playwright's package and Chromium.
 """
@@ -27,6 +28,10 @@ TILES = 60
 INTERACTIONS = 200
 PAN_STEPS = 120
 CALM_LOOKS = 3
+CLICK_LOOKS = 100
+ACTS = ("click", "ArrowRight", "+", "click", "h", "p", "p", "-", "ArrowLeft", "o", "h", "click",
+        "p", "p", "p", "o", "2", "2", "f", "s", "s")  # fmt: skip
+"""Of the measurement of memory; keys are those of the map, and a round of them changes nothing."""
 MAP = ".cloudmask-map"
 SOURCE_PX = 1024
 
@@ -206,6 +211,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
             changes = change_opacity(page, process.pid)
             pan = measure_pan(page)
             click = measure_click(page)
+            memory = measure_memory(page, process.pid)
             browser.close()
     finally:
         process.terminate()
@@ -216,6 +222,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
         **changes,
         "six_panels_pan_fps": pan,
         "click_to_table_s": click,
+        "memory_over_interactions": memory,
     }
 
 
@@ -237,6 +244,47 @@ def change_opacity(page: object, pid: int) -> dict[str, object]:
         "messages_to_python": count_messages(page) - sent,
         "server_rss_mib": [round(value) for value in memory],
     }
+
+
+def measure_memory(page: object, pid: int) -> dict[str, list[int]]:
+    """Return what server and browser hold at the start and after each quarter of interactions.
+
+    They are clicks, of which each runs Python, moves, zooms, panels and layers in turn.
+    """
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable")
+    found: dict[str, list[int]] = {"server_rss_mib": [], "browser_heap_mib": [], "dom_nodes": []}
+
+    def look() -> None:
+        devtools.send("HeapProfiler.collectGarbage")
+        metrics = {
+            item["name"]: item["value"]
+            for item in devtools.send("Performance.getMetrics")["metrics"]
+        }
+        found["server_rss_mib"].append(round(resident_mib(pid)))
+        found["browser_heap_mib"].append(round(metrics["JSHeapUsedSize"] / 2**20))
+        found["dom_nodes"].append(int(metrics["Nodes"]))
+
+    panel = page.locator(f"{MAP} .panel").first
+    for step in range(INTERACTIONS):
+        if step % (INTERACTIONS // 4) == 0:
+            look()
+        kind = ACTS[step % len(ACTS)]
+        if kind == "click":
+            box = panel.bounding_box()
+            share = 0.2 + 0.6 * (step * 0.618 % 1)
+            before = page.get_by_text("(latitude, longitude)").inner_text()
+            page.mouse.click(box["x"] + share * box["width"], box["y"] + share * box["height"])
+            for _ in range(CLICK_LOOKS):
+                if page.get_by_text("(latitude, longitude)").inner_text() != before:
+                    break
+                page.wait_for_timeout(50)
+        else:
+            panel.focus()
+            page.keyboard.press(kind)
+        wait_for_map(page)
+    look()
+    return found
 
 
 def wait_for_map(page: object) -> None:

@@ -27,6 +27,10 @@ st.html(
     "{white-space: normal !important; overflow-wrap: anywhere !important; font-size: .86rem} "
     ".stTable :is(th, td) {padding: .35rem .3rem !important} "
     ".stMainBlockContainer {padding: 4.2rem 2.5rem 3rem} "
+    "@media (max-width: 1100px) {.st-key-look > * > .stHorizontalBlock, "
+    ".st-key-look > .stHorizontalBlock {flex-wrap: wrap} "
+    ".st-key-look > * > .stHorizontalBlock > .stColumn, "
+    ".st-key-look > .stHorizontalBlock > .stColumn {min-width: 100%}} "
     "h1 {font-size: 2rem !important; padding: 0 0 .6rem !important} "
     "h2 {font-size: 1.45rem !important} h3 {font-size: 1.2rem !important}</style>"
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 THERMAL_FROM_NM = 3000
 CELL_PX = 64
+LEGEND_PX = 280
 SHADES = ((0xEF, 0xF4, 0xFA), (0x0B, 0x4F, 0x8A))
 """Colours of a confusion matrix's cells, of the share 0 and 1."""
 DARK_INK, LIGHT_INK, LIGHT_INK_FROM = "#000000", "#ffffff", 0.74
@@ -86,7 +87,7 @@ def draw_probabilities(found: Sequence[ClassProbability]) -> alt.LayerChart:
     ]
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=False)),
-        x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.15]), axis=None),
+        x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.3]), axis=None),
     )
     bars = base.mark_bar(stroke="#555555", strokeWidth=0.5).encode(
         color=alt.Color("color:N", scale=None)
@@ -224,7 +225,7 @@ def draw_class_spectra(rows: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
     base = alt.Chart(pd.DataFrame(rows)).encode(
         x=alt.X("wavelength, nm:Q", scale=alt.Scale(zero=False)),
         color=alt.Color(
-            "class:N", title=None, sort=None,
+            "class:N", title=None, sort=None, legend=alt.Legend(labelLimit=LEGEND_PX),
             scale=alt.Scale(domain=list(colors), range=list(colors.values())),
         ),
         tooltip=["class:N", "band:N", alt.Tooltip("reflectance:Q", format=".3f")],

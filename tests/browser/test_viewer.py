@@ -29,6 +29,8 @@ ALONE_PX = 15
 """Pixels of this much around a place have its class, so that no edge is near on the screen."""
 
 COLOR_TRIES = 60
+NARROW_PX = 1100
+"""On narrower screens the pixel that was clicked is below the map."""
 NUMBER_UP_PX = 7
 """So far above the middle of a cell of the matrix is its number."""
 LAG_MS = 1500
@@ -405,6 +407,9 @@ def test_own_image_and_reference_come_to_a_score_in_three_steps(new_page, viewer
         page.locator("h1").scroll_into_view_if_needed()
         steps.wait_for_map(page)
         keep(page, f"compare-{width}")
+        drawn = page.locator(steps.PANEL).first.bounding_box()
+        beside = page.get_by_role("heading", name="Pixel", exact=True).bounding_box()
+        assert (beside["y"] >= drawn["y"] + drawn["height"]) is (width < NARROW_PX)
     assert watch.foreign == []
     assert watch.errors == []
 

@@ -208,7 +208,9 @@ export class Panels {
     if (there.length === wanted.length && wanted.every((layer, at) => there[at] === layer)) return;
     panel.map.setLayers(wanted);
     for (const [key, layer] of panel.layers) {
-      if (!wanted.includes(layer)) panel.layers.delete(key);
+      if (wanted.includes(layer)) continue;
+      panel.layers.delete(key);
+      layer.dispose(); // its source lives on, and would keep it
     }
   }
 
@@ -310,9 +312,16 @@ export class Panels {
 
   private drop(): void {
     const panel = this.panels.pop();
-    panel?.map.setTarget(undefined);
-    panel?.map.dispose();
-    panel?.box.remove();
+    if (!panel) return;
+    // View and sources are shared, and would keep what still listens to them.
+    panel.map.setLayers([]);
+    panel.map.setView(null);
+    for (const layer of [...panel.layers.values(), panel.point, panel.coast, panel.streets]) {
+      layer?.dispose();
+    }
+    panel.map.setTarget(undefined);
+    panel.map.dispose();
+    panel.box.remove();
   }
 }
 

@@ -37,7 +37,8 @@ def look(chosen: Chosen, errors: list[str]) -> None:
     layers = collect(chosen, errors)
     if not layers:
         return
-    left, right = st.columns([3.1, 1])
+    # On a narrow screen the pixel comes below the map: see the style of the viewer's frame.
+    left, right = st.container(key="look").columns([3.1, 1])
     with left:
         wish = Look(point=st.session_state.get("point"), go=st.session_state.get("go"))
         pen = area_pen(st.session_state, chosen.key)
