@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,7 +28,8 @@ def bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     scene = cm.simulate(3, size=96)
     (tmp_path / "one").mkdir()
     write_geotiff(scene, tmp_path / "one" / "scene.tif")
-    write_product(scene, tmp_path)
+    safe = write_product(scene, tmp_path)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, safe.name)
     for path in tmp_path.rglob("*"):
         if path.is_file():
             s3.client.upload_file(str(path), "mine", path.relative_to(tmp_path).as_posix())
@@ -42,9 +44,9 @@ def bucket(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         s3.client.delete_object(Bucket="mine", Key=name)
 
 
-def test_a_file_and_a_product_of_a_bucket(bucket: Path) -> None:
+def test_a_file_a_product_and_an_archive_of_a_bucket(bucket: Path) -> None:
     (safe,) = bucket.glob("*.SAFE")
-    for name in ("one/scene.tif", safe.name):
+    for name in ("one/scene.tif", safe.name, "packed.zip"):
         there = cm.mask(f"s3://mine/{name}", model="hollstein")
         assert there.identical(cm.mask(bucket / name, model="hollstein"))
         assert len(np.unique(there)) > 1
@@ -57,6 +59,6 @@ def test_without_keys_it_is_said_how_they_are_given(
 ) -> None:
     (safe,) = bucket.glob("*.SAFE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    for name in ("one/other.tif", safe.name):
+    for name in ("one/other.tif", safe.name, "packed.zip"):
         with pytest.raises(ProductError, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
             cm.mask(f"s3://mine/{name}", model="hollstein")
