@@ -76,7 +76,7 @@ class ModelCard:
         for sensor, bands in self.bands:
             common = {band.name: band.common_name or band.name for band in bands}
             sets = [tuple(common), *self.smaller.get(sensor, ())]
-            if any(_covers(given, {common[name] for name in names}) for names in sets):
+            if any(_covers(given, {common.get(name, name) for name in names}) for names in sets):
                 return True
             there = [name for name in common.values() if _covers(given, {name})]
             any_will_do = self.sensor_independent and sensor not in self.smaller
