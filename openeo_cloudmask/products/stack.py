@@ -167,10 +167,21 @@ class RasterStack:
     ) -> Floats:
         """Return bands as (band, y, x), in ``room`` where that is given."""
         given: dict[str, Any] = {"out_dtype": "float32"} if room is None else {"out": room}
-        blocks: Floats = self._guard(
-            path, lambda dataset: dataset.read(indexes, window=window, **given)
-        )
-        return blocks
+
+        def read(dataset: Any) -> Floats:  # noqa: ANN401
+            (top, bottom), (left, right) = window.toranges()
+            # What lies beyond the edge would be made up: rasterio stretches the rest over ``out``.
+            if min(top, left) < 0 or bottom > dataset.height or right > dataset.width:
+                raise ProductError(
+                    f"{shown(path)} has {dataset.height} x {dataset.width} pixels; expected rows "
+                    f"{top} to {bottom} and columns {left} to {right} there: it is smaller than "
+                    "what describes it says"
+                )
+            blocks: Floats = dataset.read(indexes, window=window, **given)
+            return blocks
+
+        found: Floats = self._guard(path, read)
+        return found
 
     def _guard(self, path: str, work: Callable[[Any], Any]) -> Any:  # noqa: ANN401
         try:

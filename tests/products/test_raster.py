@@ -7,7 +7,9 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import BandError, OptionError, ProductError
 from openeo_cloudmask.products import open_product
-from openeo_cloudmask.sensors import SENSORS
+from openeo_cloudmask.products.resample import AxisMap
+from openeo_cloudmask.products.stack import Plane, RasterStack
+from openeo_cloudmask.sensors import SENSORS, band_decoder
 
 RGBN = ("B02", "B03", "B04", "B08")
 
@@ -153,6 +155,18 @@ def test_wide_files_are_read_in_pieces_where_they_lie_in_tiles(write_raster, dig
         assert (scene.cube().piece_px, other.cube().piece_px) == (4096, 5000)
         np.testing.assert_array_equal(scene.cube()[:, 0:32, 4096:5000],
                                       other.cube()[:, 0:32, 0:5000][..., 4096:])  # fmt: skip
+
+
+def test_a_file_smaller_than_it_is_said_to_be_is_not_stretched(write_raster, digits):
+    axis = AxisMap(step=1.0, length=20)
+    decode = band_decoder(None, 1.0, 0.0)
+    path = str(write_raster(digits(10, 10)))
+    stack = RasterStack([Plane(path=path, decode=decode, rows=axis, columns=axis)])
+    assert stack.read([0], slice(0, 10), slice(0, 10)).shape == (1, 10, 10)
+    for rows, columns in ((slice(0, 5), slice(5, 15)), (slice(5, 15), slice(0, 5))):
+        with pytest.raises(ProductError, match=r"10 x 10 pixels.*smaller than what describes it"):
+            stack.read([0], rows, columns)
+    stack.close()
 
 
 def test_what_is_no_raster_is_refused(tmp_path, write_raster, digits):
