@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import IO, Any, Protocol
 
 from openeo_cloudmask.errors import MissingExtraError, ProductError
 from openeo_cloudmask.products.addresses import S3_HINT, Address, Source
+from openeo_cloudmask.products.drivers import shown
 from openeo_cloudmask.products.ranges import open_web_file
 
 METADATA_BYTES = 64 * 2**20
@@ -84,7 +84,7 @@ class ArchiveFiles:
                         found = [item.name for item in tar.getmembers() if item.isfile()]
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
             raise ProductError(
-                f"cannot read the archive {where}: {_said(err)}. It may be incomplete; download "
+                f"cannot read the archive {where}: {shown(err)}. It may be incomplete; download "
                 "it again"
             ) from err
         # Some tars name their files ./name; GDAL leaves that out as well.
@@ -108,7 +108,7 @@ class ArchiveFiles:
                     stream = tar.extractfile(member)
                     return b"" if stream is None else stream.read()
         except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
-            raise ProductError(f"cannot read {name} in {self.where}: {_said(err)}") from err
+            raise ProductError(f"cannot read {name} in {self.where}: {shown(err)}") from err
 
     def gdal_path(self, name: str) -> str:
         """Return what GDAL opens."""
@@ -125,11 +125,6 @@ class ArchiveFiles:
             bucket = _open_buckets(self.where)
             return _reading(self.where, lambda: bucket.open(self.where.url))  # type: ignore[union-attr,no-any-return]
         return open_web_file(self.where)
-
-
-def _said(err: Exception) -> str:
-    """Return an error's words without the queries of addresses, which hold keys."""
-    return re.sub(r"\?\S+", "", str(err))
 
 
 class BucketFiles:
