@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,8 +111,11 @@ def read_codes(path: Path) -> tuple[NDArray[np.uint8], int | None]:
             if values.dtype != np.uint8:
                 values = _whole(values, own, path.name)
             codes[window.toslices()] = values
-    kept = own is not None and 0 <= own <= NODATA and own == int(own)
-    return codes, int(own) if kept else None
+    return codes, int(own) if _is_code(own) else None
+
+
+def _is_code(own: float | None) -> TypeGuard[float]:
+    return own is not None and 0 <= own <= NODATA and float(own).is_integer()
 
 
 def _whole(values: NDArray[Any], own: float | None, name: str) -> NDArray[np.uint8]:
@@ -129,7 +132,7 @@ def _whole(values: NDArray[Any], own: float | None, name: str) -> NDArray[np.uin
         )
     # The file's own no-data stays as it is where it can: somebody may have a class for it.
     whole = np.full(values.shape, NODATA, np.uint8)
-    fits = ~gone if own is None or not 0 <= own <= NODATA else ~np.isnan(values)
+    fits = ~gone | (values == own) if _is_code(own) else ~gone
     whole[fits] = values[fits].astype(np.uint8)
     return whole
 

@@ -85,7 +85,9 @@ def test_codes_are_listed_with_their_shares(write_classes):
     assert guesses == ["clear", "thick-cloud", "cloud-shadow", None, None]
 
 
-@pytest.mark.parametrize(("dtype", "gone"), [("float32", np.nan), ("int16", -9999), ("int32", 7)])
+@pytest.mark.parametrize(
+    ("dtype", "gone"), [("float32", np.nan), ("float32", 0.5), ("int16", -9999), ("int32", 7)]
+)
 def test_codes_of_any_type_are_taken(tmp_path, write_image, dtype, gone):
     values = np.array([[0, 1, 3, gone]], np.float64).astype(dtype)[np.newaxis]
     path = write_image(values, nodata=gone)

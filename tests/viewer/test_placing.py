@@ -1,12 +1,15 @@
 """Rasters that do not say where they lie are asked about, and then used as any other."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
 
 from openeo_cloudmask.errors import OptionError, ProductError
-from openeo_cloudmask.simulator.products import write_geotiff
+from openeo_cloudmask.simulator.products import write_geotiff, write_product
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer import placing
 from tests.viewer.conftest import ROOT, TRANSFORM
@@ -19,8 +22,8 @@ def write_bare(tmp_path):
     def write(values: np.ndarray, name: str = "bare.tif", **place):
         path = tmp_path / name
         with rasterio.open(
-            path, "w", driver="GTiff", height=values.shape[1], width=values.shape[2],
-            count=len(values), dtype=values.dtype, **place,
+            path, "w", height=values.shape[1], width=values.shape[2],
+            count=len(values), dtype=values.dtype, **{"driver": "GTiff"} | place,
         ) as out:  # fmt: skip
             out.write(values)
         return path
@@ -41,6 +44,15 @@ def test_what_is_lacking_is_found_and_given(write_bare):
         assert found.crs.to_epsg() == 32631
         assert found.transform == Affine(20, 0, 5e5, 0, -20, 5e6)
         assert np.array_equal(found.read(), values)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_cog_gets_its_place_too(write_bare):
+    path = write_bare(np.ones((1, 600, 600), np.uint8), driver="COG")
+    placing.give_place(path, crs=placing.parse_crs("EPSG:32631"), transform=TRANSFORM)
+    with rasterio.open(path) as found:
+        assert found.transform == TRANSFORM
+        assert found.read().min() == 1
 
 
 def test_where_only_the_projection_is_lacking_the_corner_stays(write_bare):
@@ -97,3 +109,19 @@ def test_import_asks_for_the_place(no_backend, write_bare, tmp_path):
     assert page.toggle[0].label == "It covers what mine.tif covers"
     assert [button.label for button in page.button] == ["Mask and score"]
     assert not page.exception
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_reference_without_place_beside_a_product(no_backend, write_bare, tmp_path):
+    from streamlit.testing.v1 import AppTest
+
+    safe = write_product(simulate_scene(5, size=96), tmp_path)
+    image = Path(shutil.make_archive(str(tmp_path / "product"), "zip", tmp_path, safe.name))
+    truth = write_bare(np.ones((1, 96, 96), np.uint8), "truth.tif")
+    page = AppTest.from_file(str(ROOT / "viewer" / "app.py"), default_timeout=120).run()
+    page.switch_page("screens/import_own.py").run()
+    page.file_uploader[0].set_value(("product.zip", image.read_bytes(), "application/zip"))
+    page.file_uploader[1].set_value(("truth.tif", truth.read_bytes(), "image/tiff")).run()
+    assert "truth.tif does not say where it lies" in page.warning[0].value
+    assert not page.error
+    assert page.text_input[0].label == "Coordinate reference system"

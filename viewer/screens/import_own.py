@@ -45,6 +45,7 @@ COLUMNS = 4
 FROM_FILE = "tell from the file"
 NOTHING = "no-data"
 CORNER = ("Left", "Top", "Side of a pixel")
+GEOTIFFS = (".tif", ".tiff")
 LOOK_AGAIN_S = 0.2
 
 
@@ -68,9 +69,9 @@ def place(path: Path, like: Path | None = None) -> None:
 
     Args:
         path: the session's copy, which gets its place.
-        like: a raster that it may cover exactly.
+        like: what it may cover exactly, if that is a GeoTIFF.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() not in GEOTIFFS:
         return
     with told():
         lack = st.session_state.setdefault(f"lack_{path.parent.name}", find_lack(path))
@@ -78,6 +79,8 @@ def place(path: Path, like: Path | None = None) -> None:
             return
         st.warning(f"{path.name} does not say where it lies: tell it.", icon=":material/place:")
         key = f"like_{path.parent.name}"
+        if like is not None and like.suffix.lower() not in GEOTIFFS:
+            like = None
         if like is None or not covers_like(path, like):
             ask_place(path, lack)
         elif st.toggle(f"It covers what {like.name} covers", value=True, key=key):
@@ -107,7 +110,7 @@ def ask_place(path: Path, lack: Lack) -> None:
 
 def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
     """Draw what a raster seems to be; return sensor and how it is read, as the user left it."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() not in GEOTIFFS:
         st.caption("What it is, this file says itself.")
         return None, ReadOptions()
     with told():
