@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,22 +167,6 @@ def open_tab(page, name: str) -> None:
 INSIDE_TABS = "() => document.activeElement.closest('[role=tabpanel]') !== null"
 
 
-def wait_until(page, good: Callable[[], bool]) -> None:
-    """Wait until something holds.
-
-    Raises:
-        AssertionError: it never does.
-    """
-    for _ in range(LOOKS):
-        if good():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"not so after {LOOKS} looks: {steps.read_map(page)}")
-
-
-LOOKS = 300
-
-
 def place_of(page) -> tuple[float, float, float]:
     """Return longitude, latitude and zoom of the map."""
     longitude, latitude, zoom = steps.read_map(page)["place"]
@@ -196,11 +179,11 @@ def move_map_by_keyboard(page) -> None:
     steps.check_focus_is_seen(page)
     longitude, latitude, zoom = place_of(page)
     page.keyboard.press("ArrowRight")
-    wait_until(page, lambda: place_of(page)[0] > longitude)
+    steps.wait_until(page, lambda: place_of(page)[0] > longitude)
     page.keyboard.press("ArrowUp")
-    wait_until(page, lambda: place_of(page)[1] > latitude)
+    steps.wait_until(page, lambda: place_of(page)[1] > latitude)
     page.keyboard.press("+")
-    wait_until(page, lambda: place_of(page)[2] > zoom)
+    steps.wait_until(page, lambda: place_of(page)[2] > zoom)
     page.keyboard.press("Enter")
     page.get_by_text("(latitude, longitude)").wait_for()
     page.get_by_text("Kept when the mask was made").wait_for()
@@ -219,27 +202,27 @@ def change_layers_by_keyboard(page) -> None:
     steps.tab_to(page, "hollstein on", "input")
     steps.check_focus_is_seen(page)
     page.keyboard.press("Space")
-    wait_until(page, lambda: top()["on"] is False)
+    steps.wait_until(page, lambda: top()["on"] is False)
     page.keyboard.press("Space")
-    wait_until(page, lambda: top()["on"] is True)
+    steps.wait_until(page, lambda: top()["on"] is True)
     steps.tab_to(page, "Opacity, % of hollstein", "input")
     steps.check_focus_is_seen(page)
     place = place_of(page)
     page.keyboard.press("ArrowRight")
-    wait_until(page, lambda: top()["opacity"] > before["opacity"])
+    steps.wait_until(page, lambda: top()["opacity"] > before["opacity"])
     assert place_of(page) == place  # what has the focus is the slider, not the map
     steps.tab_to(page, "Move hollstein", "button", back=True)
     steps.check_focus_is_seen(page)
     page.keyboard.press("Enter")
-    wait_until(page, lambda: top()["id"] != before["id"])
+    steps.wait_until(page, lambda: top()["id"] != before["id"])
     steps.tab_to(page, "Move hollstein", "button", back=True)
     page.keyboard.press("Enter")
-    wait_until(page, lambda: top()["id"] == before["id"])
+    steps.wait_until(page, lambda: top()["id"] == before["id"])
     page.keyboard.press("s")
     steps.tab_to(page, "Divider", "slider", back=True)
     steps.check_focus_is_seen(page)
     page.keyboard.press("ArrowLeft")
-    wait_until(page, lambda: steps.read_map(page)["state"]["divider"] < 0.5)
+    steps.wait_until(page, lambda: steps.read_map(page)["state"]["divider"] < 0.5)
     page.keyboard.press("s")
 
 
@@ -264,7 +247,7 @@ def jump_by_keyboard(page, keep) -> None:
     steps.check_focus_is_seen(page)
     page.keyboard.press("Enter")
     page.get_by_text(re.compile("^1 of [0-9]+: (omission|commission)")).wait_for()
-    wait_until(page, lambda: place_of(page) != before)
+    steps.wait_until(page, lambda: place_of(page) != before)
     keep(page, "judge-keyboard")
 
 

@@ -150,7 +150,28 @@ def test_the_store_forgets_the_layer_unused_for_longest(write_classes):
     assert store.get(third.token) is third
 
 
-def test_a_tile_of_a_picture_reads_the_bands_it_draws_alone(tmp_path):
+def test_a_pixel_is_drawn_where_one_of_the_drawn_bands_was_seen(tmp_path, store, client):
+    values = np.full((4, 256, 256), 50, np.uint8)
+    values[:2, :, :128] = 0  # of the bands that are drawn
+    values[2:, :, 128:] = 0  # of the others
+    path = tmp_path / "image.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=256, width=256, count=4, dtype="uint8",
+        crs="EPSG:32631", transform=TRANSFORM, nodata=0, photometric="MINISBLACK",
+    ) as out:  # fmt: skip
+        out.write(values)
+    left = open_layer(path, title="left", indexes=(1, 2, 1), store=store)
+    both = open_layer(path, title="both", indexes=(1, 2, 3), store=store)
+    z, x, y = tile_at(left.bounds, 10)
+    shares = []
+    for layer in (left, both):
+        answer = client.get(layer.tile_url.format(z=z, x=x, y=y))
+        alpha = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGBA"))[..., 3]
+        shares.append((alpha > 0).sum())
+    assert 0.4 < shares[0] / shares[1] < 0.6
+
+
+def test_a_picture_lies_band_by_band_in_blocks_of_a_tile(tmp_path):
     size = 1100
     values = np.random.default_rng(0).uniform(0, 1, (13, size, size)).astype(np.float32)
     path = tmp_path / "scene.tif"
