@@ -186,6 +186,16 @@ def test_rasters_are_opened_in_one_place():
                 assert writes, f"{path}:{node.lineno}: use products.drivers"
 
 
+def test_reference_systems_of_users_are_parsed_in_one_place():
+    trusted = {"products/crs.py", "simulator/products.py", "cli/demo_run.py", "stac/examples.py",
+               "evaluation/compare_scenes.py"}  # fmt: skip
+    for path in {*MODULES, *VIEWER} - {PACKAGE / name for name in trusted}:
+        for node in nodes(path):
+            name = dotted(node.func) if isinstance(node, ast.Call) else ""
+            opens = name.endswith(("CRS.from_user_input", "CRS.from_string"))
+            assert not opens, f"{path}:{node.lineno}: use products.crs, GDAL opens what it names"
+
+
 def test_importing_the_package_is_light():
     code = (
         "import sys; before = set(sys.modules); import openeo_cloudmask; "

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openeo_cloudmask.errors import BandError, MissingExtraError, ProductError
+from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
 from openeo_cloudmask.grid import Grid, grid_of_axes, parse_axis
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Scene
@@ -211,16 +212,13 @@ def _tell_sensor(path: Path, about: Mapping[str, Any], properties: Mapping[str, 
 
 
 def _read_crs(path: Path, properties: Mapping[str, Any], group: xr.Dataset) -> CRS:
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
     arrays = [array.attrs for array in group.variables.values()]
     for attributes in (properties, group.attrs, *arrays):
         for key in ("proj:code", "proj:epsg", "proj:wkt2", "crs_wkt", "spatial_ref"):
             if isinstance(value := attributes.get(key), str | int):
                 try:
-                    return CRS.from_user_input(value)
-                except CRSError as err:
+                    return parse_crs(value)
+                except OptionError as err:
                     raise ProductError(f"{path}: {key} is {value!r}: {err}") from err
     raise ProductError(
         f"{path} does not say its coordinate reference system (proj:code, proj:epsg)"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import RasterioError
 
 from openeo_cloudmask.errors import OptionError, ProductError
 from openeo_cloudmask.grid import Grid
@@ -44,20 +44,6 @@ def find_lack(path: Path) -> Lack:
     """
     grid = _grid_of(path)
     return Lack(crs=grid.crs is None, transform=grid.transform is None)
-
-
-def parse_crs(text: str) -> CRS:
-    """Return the coordinate reference system called ``text``.
-
-    Raises:
-        OptionError: no system has that name.
-    """
-    try:
-        return CRS.from_user_input(text.strip())
-    except CRSError as err:
-        raise OptionError(
-            f"{text!r} is no coordinate reference system; expected its code, such as {EXAMPLE_CRS}"
-        ) from err
 
 
 def corner(left: float, top: float, side: float) -> Affine:

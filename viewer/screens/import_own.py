@@ -13,6 +13,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import ReadOptions
+from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer.charts import swatches
 from openeo_cloudmask.viewer.guess import (
@@ -33,7 +34,6 @@ from openeo_cloudmask.viewer.placing import (
     covers_like,
     find_lack,
     give_place,
-    parse_crs,
 )
 from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
 from openeo_cloudmask.viewer.web import mask_form, session, told
