@@ -170,6 +170,7 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
 
     from openeo_cloudmask import assets
     from openeo_cloudmask.cli.children import free_port, wait_until_up
+    from openeo_cloudmask.viewer.launch import LaunchPlan, viewer_environment
 
     root = assets.path("viewer")
     app = folder / "app.py"
@@ -182,10 +183,9 @@ def measure_browser(folder: Path, files: tuple[Path, Path, Path]) -> dict[str, o
     ))  # fmt: skip
     port = free_port()
     scene, mask, reference = map(str, files)
-    env = os.environ | {
+    plan = LaunchPlan(data=folder / "data", embedded=False)
+    env = viewer_environment(plan, backend_url=None) | {
         "SCENE": scene, "MASK": mask, "REFERENCE": reference, "APP": str(folder / "main.py"),
-        "OPENEO_CLOUDMASK_VIEWER_DATA": str(folder / "data"),
-        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false", "STREAMLIT_SERVER_HEADLESS": "true",
     }  # fmt: skip
     command = [sys.executable, "-m", "streamlit", "run", str(server)]
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
@@ -246,10 +246,11 @@ def change_opacity(page: object, pid: int) -> dict[str, object]:
     }
 
 
-def measure_memory(page: object, pid: int) -> dict[str, list[int]]:
+def measure_memory(page: object, pid: int) -> dict[str, dict[str, object]]:
     """Return what server and browser hold at the start and after each quarter of interactions.
 
-    They are clicks, of which each runs Python, moves, zooms, panels and layers in turn.
+    They are clicks, of which each runs Python, moves, zooms, panels and layers in turn. In their
+    first half caches are filled; what grows in the second half would grow on.
     """
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable")
@@ -284,7 +285,10 @@ def measure_memory(page: object, pid: int) -> dict[str, list[int]]:
             page.keyboard.press(kind)
         wait_for_map(page)
     look()
-    return found
+    return {
+        name: {"values": values, "growth_in_second_half": values[-1] - values[len(values) // 2]}
+        for name, values in found.items()
+    }
 
 
 def wait_for_map(page: object) -> None:

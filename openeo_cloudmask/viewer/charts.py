@@ -55,7 +55,11 @@ def _hex(color: str) -> str:
 
 
 def draw_spectrum(spectrum: Spectrum) -> alt.LayerChart | None:
-    """Return reflectance over wavelength, or None where nothing was seen."""
+    """Return reflectance over wavelength, or None where nothing was seen.
+
+    The points have a key, as marks of all charts that often get new data have: without one, the
+    browser makes new ones for each pixel, and keeps thousands of the old.
+    """
     import altair as alt
     import pandas as pd
 
@@ -71,7 +75,8 @@ def draw_spectrum(spectrum: Spectrum) -> alt.LayerChart | None:
         y=alt.Y("reflectance:Q", scale=alt.Scale(zero=True)),
         tooltip=["band:N", "wavelength, nm:Q", alt.Tooltip("reflectance:Q", format=".3f")],
     )
-    marks = base.mark_line(color="#0072B2") + base.mark_point(color="#0072B2", filled=True, size=45)
+    points = base.mark_point(color="#0072B2", filled=True, size=45).encode(key="band:N")
+    marks = base.mark_line(color="#0072B2") + points
     chart: alt.LayerChart = marks.properties(height=170)
     return chart
 
@@ -88,6 +93,7 @@ def draw_probabilities(found: Sequence[ClassProbability]) -> alt.LayerChart:
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(labelOverlap=False)),
         x=alt.X("probability:Q", scale=alt.Scale(domain=[0, 1.3]), axis=None),
+        key="class:N",
     )
     bars = base.mark_bar(stroke="#555555", strokeWidth=0.5).encode(
         color=alt.Color("color:N", scale=None)
@@ -176,6 +182,7 @@ def draw_dates(covers: Mapping[str, float | None], chosen: str) -> alt.Chart:
             y2="to:Q",
             color=alt.Color("color:N", scale=None),
             tooltip=["label:N", alt.Tooltip("cloud:Q", format=".1%")],
+            key="label:N",
         )
         .add_params(alt.selection_point("date", fields=["label"]))
         .properties(height=130)

@@ -29,6 +29,9 @@ from openeo_cloudmask.viewer.names import (
 
 LOCAL_USER = "viewer"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ARENAS_VARIABLE, ARENAS = "MALLOC_ARENA_MAX", "2"
+"""The C library's default is eight heaps a core: each run of a page is a thread, and in the end
+every heap would hold on to the memory of the greatest read of a scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,7 @@ def viewer_environment(
         ALLOW_PATHS_VARIABLE: "1" if plan.allow_paths else None,
         ALLOWED_HOSTS_VARIABLE: " ".join(plan.allowed_hosts),
         SKIP_VARIABLE: skipped_drivers(),
+        ARENAS_VARIABLE: os.environ.get(ARENAS_VARIABLE, ARENAS),
         # Streamlit finds .streamlit/config.toml beside the script only from some releases on.
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "STREAMLIT_SERVER_HEADLESS": "true",

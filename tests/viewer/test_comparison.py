@@ -173,10 +173,13 @@ def test_charts_hold_the_numbers(opened, centre):
     entry = next(iter(opened.scenes.values()))
     with open_scene(entry.path, sensor="sentinel-2-l1c") as scene:
         spectrum = read_spectrum(scene, *centre)
-    assert charts.draw_spectrum(spectrum) is not None
+    line, points = charts.draw_spectrum(spectrum).to_dict()["layer"]
+    assert points["encoding"]["key"]["field"] == "band"  # else each click leaves nodes in the page
+    assert "key" not in line["encoding"]  # it would be a line for each band
     source = PixelSourceFile(path=entry.path, sensor="sentinel-2-l1c")
     found = probabilities_at(source, MODEL, 384, *centre)
-    assert charts.draw_probabilities(found).to_dict()["layer"]
+    layers = charts.draw_probabilities(found).to_dict()["layer"]
+    assert {layer["encoding"]["key"]["field"] for layer in layers} == {"class"}
     title = next(iter(opened.references))
     comparison = opened.compare("mask", title)
     result = comparison.case(OutputStyle.VALID_INVALID, dilated=False)

@@ -38,6 +38,15 @@ def test_the_pages_are_told_how_the_viewer_was_started(tmp_path, monkeypatch):
     assert env["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] == "false"
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, launch.ARENAS), ("8", "8")])
+def test_the_pages_have_few_heaps_unless_told_otherwise(tmp_path, monkeypatch, given, expected):
+    monkeypatch.delenv(launch.ARENAS_VARIABLE, raising=False)
+    if given:
+        monkeypatch.setenv(launch.ARENAS_VARIABLE, given)
+    env = launch.viewer_environment(LaunchPlan(data=tmp_path), backend_url=None)
+    assert env[launch.ARENAS_VARIABLE] == expected
+
+
 @pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("0.0.0.0", False)])
 def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host, alone):
     login = tmp_path / "login"

@@ -24,7 +24,8 @@ export class Pen {
   private draw: DrawData | null = null;
   private points: Coordinate[] = [];
   private readonly paper = new PenPaper();
-  private readonly hands = new Map<OlMap, Hand>();
+  /** Maps that can be drawn on, and what takes the paper off each. */
+  private readonly maps = new Map<OlMap, () => void>();
   /** Events that Python has not answered yet; all of them are sent each time, so none is lost. */
   private waiting: PenEvent[] = [];
   private number = 0;
@@ -56,15 +57,15 @@ export class Pen {
 
   /** Makes the maps that there are now ready to be drawn on. */
   attach(maps: OlMap[]): void {
-    for (const map of [...this.hands.keys()]) {
-      if (!maps.includes(map)) this.hands.delete(map);
+    for (const [map, takeOff] of this.maps) {
+      if (maps.includes(map)) continue;
+      takeOff();
+      this.maps.delete(map);
     }
     for (const map of maps) {
-      if (this.hands.has(map)) continue;
-      const hand = new Hand(this);
-      map.addInteraction(hand);
-      this.paper.layOn(map);
-      this.hands.set(map, hand);
+      if (this.maps.has(map)) continue;
+      map.addInteraction(new Hand(this));
+      this.maps.set(map, this.paper.layOn(map));
     }
     this.show();
   }
@@ -156,7 +157,7 @@ export class Pen {
   }
 
   private get resolution(): number {
-    return [...this.hands.keys()][0]?.getView().getResolution() ?? 0;
+    return [...this.maps.keys()][0]?.getView().getResolution() ?? 0;
   }
 
   private take(tool: Tool | null): void {
@@ -207,7 +208,7 @@ export class Pen {
       points: points.length ? points : this.points, color, tool: this.tool,
       width_px: WIDTHS[this.width],
     });
-    for (const map of this.hands.keys()) {
+    for (const map of this.maps.keys()) {
       map.getTargetElement()?.classList.toggle("drawing", this.active);
     }
   }

@@ -39,11 +39,20 @@ export class PenPaper {
   private readonly sketch = new VectorSource();
   private shown = "";
 
-  /** Lays both on a map, above the layers it has now and later. */
-  layOn(map: OlMap): void {
-    for (const source of [this.finished, this.sketch]) {
-      new VectorLayer({ source, map, zIndex: PEN_Z, updateWhileInteracting: true });
-    }
+  /**
+   * Lays both on a map, above the layers it has now and later; returns what takes them off. Both
+   * sources live on, and would keep layers that are not taken off, with their map.
+   */
+  layOn(map: OlMap): () => void {
+    const layers = [this.finished, this.sketch].map(
+      (source) => new VectorLayer({ source, map, zIndex: PEN_Z, updateWhileInteracting: true }),
+    );
+    return () => {
+      for (const layer of layers) {
+        layer.setMap(null);
+        layer.dispose();
+      }
+    };
   }
 
   show(shapes: Drawn[], sketch: Sketch): void {
