@@ -170,7 +170,7 @@ class RasterStack:
 
         def read(dataset: Any) -> Floats:  # noqa: ANN401
             (top, bottom), (left, right) = window.toranges()
-            # What lies beyond the edge would be made up: rasterio stretches the rest over ``out``.
+            # Beyond the edge rasterio would stretch the rest over ``out``.
             if min(top, left) < 0 or bottom > dataset.height or right > dataset.width:
                 raise ProductError(
                     f"{shown(path)} has {dataset.height} x {dataset.width} pixels; expected rows "
