@@ -93,8 +93,8 @@ def wait_until(page, good: Callable[[], bool]) -> None:
         page.wait_for_timeout(100)
 
 
-def wait_for_rest(page, before: object) -> None:
-    """Wait until the map, which was at ``before``, is somewhere else and glides no more."""
+def wait_for_rest(page, before: object = None) -> None:
+    """Wait until the map glides no more, and is not at ``before``, where that is given."""
     seen = [before]
 
     def rests() -> bool:

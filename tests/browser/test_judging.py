@@ -157,10 +157,11 @@ def open_tab(page, name: str) -> None:
     names = page.get_by_role("tab").all_inner_texts()
     steps.check_focus_is_seen(page)
     for _ in names:
-        if page.get_by_role("tab", name=name, exact=True).get_attribute("aria-selected") == "true":
+        chosen = page.get_by_role("tab", selected=True).inner_text()
+        if chosen == name:
             return
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(200)
+        page.get_by_role("tab", name=names[names.index(chosen) + 1], selected=True).wait_for()
     raise AssertionError(f"{name!r} is not reached by arrow keys: {names}")
 
 
@@ -207,6 +208,7 @@ def change_layers_by_keyboard(page) -> None:
     steps.wait_until(page, lambda: top()["on"] is True)
     steps.tab_to(page, "Opacity, % of hollstein", "input")
     steps.check_focus_is_seen(page)
+    steps.wait_for_rest(page)
     place = place_of(page)
     page.keyboard.press("ArrowRight")
     steps.wait_until(page, lambda: top()["opacity"] > before["opacity"])
@@ -232,9 +234,10 @@ def light_up_by_keyboard(page) -> None:
     page.get_by_text("pixels compared").wait_for()
     steps.tab_to(page, "Light up on the map", "combobox")
     steps.check_focus_is_seen(page)
-    for key in ("ArrowDown", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
-        page.wait_for_timeout(500)
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     page.locator(f'{steps.MAP} .entry[data-layer="cells"]').wait_for()
 
 
