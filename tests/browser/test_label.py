@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
@@ -170,15 +169,14 @@ def check_marks(page) -> None:
 
 def check_saved(page) -> dict[str, object]:
     """The marks and the reference are saved; returns the file of the marks."""
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save the marks").click()
-    marks = json.loads(download.value.path().read_text(encoding="utf-8"))
+    path = steps.download(page, page.get_by_role("button", name="Save the marks").click)
+    marks = json.loads(path.read_text(encoding="utf-8"))
     assert len(marks["features"]) == 10
     press_button(page, "Save the reference")
     page.get_by_text("is open as a reference").wait_for()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download it (ALCD's layout)").click()
-    names = zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())).namelist()
+    button = page.get_by_role("button", name="Download it (ALCD's layout)")
+    with zipfile.ZipFile(steps.download(page, button.click)) as archive:
+        names = archive.namelist()
     assert "Demo-scene-3/Statistics/k_fold_summary.json" in names
     return marks
 
