@@ -59,6 +59,7 @@ def main() -> int:
             except RuntimeError as err:
                 print(f"FAILS     {err}")
                 return 1
+            shutil.rmtree(clone, ignore_errors=True)
             if not ran[page] and any(lines(page)):
                 silent.append(page)
     print(f"nothing to run at the start of: {', '.join(silent)}")

@@ -169,7 +169,7 @@ class PostgreSQL:
         self._data.mkdir(mode=0o700)
         if self._as_user:
             shutil.chown(self._data, "postgres")
-        self._run("initdb", "-U", "test", "-A", "trust", "-N")
+        self._run("initdb", "-U", "test", "-A", "trust", "-N", "--wal-segsize=1")
 
     def start(self) -> None:
         """Start serving and wait until it does."""
