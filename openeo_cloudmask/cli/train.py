@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from openeo_cloudmask.cli.field_options import with_fields
+from openeo_cloudmask.training.options import Scenes, TrainOptions
+
+if TYPE_CHECKING:
+    from openeo_cloudmask.training.mini import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +23,7 @@ def register(app: typer.Typer) -> None:
         help="Train mini on simulated and real scenes, or the patch CNN on references.",
         no_args_is_help=True,
     )
-    group.command("mini")(mini)
+    group.command("mini")(with_fields(mini, TrainOptions))
     group.command("kristollari-cnn")(kristollari_cnn)
     app.add_typer(group, name="train")
 
@@ -29,9 +37,6 @@ def mini(
     unlabelled: Annotated[
         Path | None, typer.Option(help="Folder of real scenes (.npz) that the teacher masks.")
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Model that says what labels of real scenes leave open.")
-    ] = None,
     folds: Annotated[
         int,
         typer.Option(help="Train once for each fold, leaving its scenes out, and mask those."),
@@ -41,53 +46,21 @@ def mini(
         Path | None,
         typer.Option(help="Folder that keeps simulated scenes and what the teacher says."),
     ] = None,
-    simulated: Annotated[int, typer.Option(help="Simulated scenes to choose from.")] = 2_400,
-    real_share: Annotated[float, typer.Option(help="Share of examples from real scenes.")] = 0.6,
-    trust: Annotated[float, typer.Option(help="Weight of what the teacher says.")] = 0.8,
-    steps: Annotated[int, typer.Option(help="Batches to learn.")] = 4_900,
-    tail_steps: Annotated[
-        int, typer.Option(help="Then the layers at full resolution learn alone, so many steps.")
-    ] = 600,
-    batch: Annotated[int, typer.Option(help="Crops of 256 x 256 pixels per step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
-    average: Annotated[float, typer.Option(help="How slowly averaged weights follow.")] = 0.999,
-    frozen_share: Annotated[
-        float, typer.Option(help="Share of the steps, the last, in which batch norms stand still.")
-    ] = 0.35,
-    lean_cloud: Annotated[float, typer.Option(help="Added to the logits of cloud.")] = 0.0,
-    lean_shadow: Annotated[float, typer.Option(help="Added to the logits of shadow.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of crops, their variations and first weights.")] = 1,
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, cuda:1, mps.")] = "cpu",
     workers: Annotated[int, typer.Option(help="Processes that draw simulated scenes.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the network; 0 takes all.")] = 0,
+    **options: Any,  # noqa: ANN401 - the fields of TrainOptions
 ) -> None:
     """Train ``mini``; a run that was stopped goes on to the weights it would have had."""
     torch = _import_torch()
-    from rich.progress import Progress
-
     from openeo_cloudmask.errors import OptionError
     from openeo_cloudmask.evaluation.labelled import list_scenes
     from openeo_cloudmask.training.folds import cross_validate
-    from openeo_cloudmask.training.mini import Report, train_mini
-    from openeo_cloudmask.training.options import Scenes, TrainOptions
+    from openeo_cloudmask.training.mini import train_mini
 
     if threads:
         torch.set_num_threads(threads)
-    options = TrainOptions(
-        seed=seed,
-        steps=steps,
-        tail_steps=tail_steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        simulated=simulated,
-        real_share=real_share,
-        teacher=teacher,
-        trust=trust,
-        average=average,
-        frozen_share=frozen_share,
-        lean_cloud=lean_cloud,
-        lean_shadow=lean_shadow,
-    )
+    chosen = TrainOptions(**options)
     if folds and not scenes:
         raise OptionError(f"folds is {folds}, but there are no scenes; expected --scenes FOLDER")
     given = Scenes(
@@ -95,11 +68,29 @@ def mini(
         labelled=tuple(path for each in scenes or () for path in list_scenes(each)),
         unlabelled=() if unlabelled is None else list_scenes(unlabelled),
     )
+    with _reporting(chosen.steps) as reporter:
+        same: dict[str, Any] = {"start": start, "device": device, "workers": workers}
+        if folds:
+            masks = cross_validate(
+                folder, chosen, scenes=given, folds=folds, report=reporter, **same
+            )
+            done = f"masks {masks}; score them with cloudmask evaluate --masks {masks}"
+        else:
+            path = train_mini(folder, chosen, given, report=reporter(), **same)
+            done = f"weights {path}; use them with --model mini --weights {path}"
+    typer.echo(done)
+
+
+@contextmanager
+def _reporting(steps: int) -> Iterator[Callable[..., Report]]:
+    """Yield what makes the report of a training, or of one of its folds: a bar, and scores."""
+    from rich.progress import Progress
+
     with Progress() as bar:
 
         def reporter(fold: int | None = None) -> Report:
             name = "mini" if fold is None else f"mini, fold {fold}"
-            task = bar.add_task(name, total=options.steps)
+            task = bar.add_task(name, total=steps)
 
             def report(step: int, loss: float | None, scores: dict[str, float] | None) -> None:
                 told = "" if loss is None else f", loss {loss:.3f}"
@@ -110,30 +101,7 @@ def mini(
 
             return report
 
-        if folds:
-            masks = cross_validate(
-                folder,
-                options,
-                scenes=given,
-                folds=folds,
-                start=start,
-                report=reporter,
-                device=device,
-                workers=workers,
-            )
-            done = f"masks {masks}; score them with cloudmask evaluate --masks {masks}"
-        else:
-            path = train_mini(
-                folder,
-                options,
-                given,
-                start=start,
-                report=reporter(),
-                device=device,
-                workers=workers,
-            )
-            done = f"weights {path}; use them with --model mini --weights {path}"
-    typer.echo(done)
+        yield reporter
 
 
 def kristollari_cnn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import io
 import os
 import re
@@ -28,11 +29,52 @@ def open_web_file(where: Address) -> io.BufferedReader:
     return io.BufferedReader(_WebFile(where), _BUFFER_BYTES)
 
 
-class _WebFile(io.RawIOBase):
+class RangeFile(io.RawIOBase, abc.ABC):
+    """A file of known size elsewhere; ``fetch`` is all that is left to say."""
+
+    size: int
+    _at = 0
+
+    @abc.abstractmethod
+    def fetch(self, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` to before ``end``, which are there."""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a byte and return its number."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes; no more memory is taken than the file has bytes."""
+        left = max(self.size - self._at, 0)
+        return super().read(left if size < 0 else min(size, left)) or b""
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer, as far as the file goes; return how many bytes that were."""
+        view = memoryview(buffer).cast("B")
+        end = min(self._at + len(view), self.size)
+        if end <= self._at:
+            return 0
+        content = self.fetch(self._at, end)
+        view[: len(content)] = content
+        self._at = end
+        return len(content)
+
+
+class _WebFile(RangeFile):
     def __init__(self, where: Address) -> None:
         import requests
 
-        self._where, self._at = where, 0
+        self._where = where
         self._session = requests.Session()
         # Addresses may be signed for GET alone, so no HEAD.
         answer = self._get(0, 1)
@@ -43,7 +85,7 @@ class _WebFile(io.RawIOBase):
                 f"{where}: the server does not send parts of files; expected one that does "
                 "(Range), or a download of it"
             )
-        self._size = int(length[1])
+        self.size = int(length[1])
 
     def _get(self, first: int, end: int) -> Any:  # noqa: ANN401
         """Return the answer with the bytes from ``first`` to before ``end``."""
@@ -56,28 +98,11 @@ class _WebFile(io.RawIOBase):
                 answer.content  # noqa: B018 - reads it
             return answer
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        self._at = max(start + offset, 0)
-        return self._at
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._size)
-        if end <= self._at:
-            return 0
-        content = cast("bytes", self._get(self._at, end).content)
-        if len(content) != end - self._at:
-            raise OSError(f"{self._where} sent {len(content)} bytes of {end - self._at}")
-        view[: len(content)] = content
-        self._at = end
-        return len(content)
+    def fetch(self, start: int, end: int) -> bytes:
+        content = cast("bytes", self._get(start, end).content)
+        if len(content) != end - start:
+            raise OSError(f"{self._where} sent {len(content)} bytes of {end - start}")
+        return content
 
     def close(self) -> None:
         self._session.close()

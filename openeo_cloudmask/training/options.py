@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.errors import OptionError, OutputError
-from openeo_cloudmask.training.labelled import read_labelled
-from openeo_cloudmask.training.scenes import SceneStore
 
 if TYPE_CHECKING:
     from openeo_cloudmask.training.bank import Bank
+
+
+def _option(default: Any, help_text: str) -> Any:  # noqa: ANN401 - a dataclass field
+    return field(default=default, metadata={"help": " ".join(help_text.split())})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,33 +26,36 @@ class TrainOptions:
         OptionError: a number is out of range.
     """
 
-    seed: int = 1
-    steps: int = 4_900
-    batch: int = 32
-    """Crops of 256 x 256 pixels per step, or as many pixels in larger ones."""
-    learning_rate: float = 2e-3
+    seed: int = _option(1, "Of crops, their variations and first weights.")
+    steps: int = _option(4_900, "Batches to learn.")
+    batch: int = _option(
+        32, "Crops of 256 x 256 pixels per step, or as many pixels in larger ones."
+    )
+    learning_rate: float = _option(2e-3, "The highest.")
     weight_decay: float = 0.01
-    simulated: int = 2_400
-    """Simulated scenes to choose from."""
-    real_share: float = 0.6
-    """Share of examples from real scenes, where there are any."""
-    teacher: str | None = None
-    """Model that says what labels of real scenes leave open: shadow from clear, and pixels, or
-    scenes, without a label."""
-    trust: float = 0.8
-    """Weight of what the teacher says; a label's is 1."""
-    frozen_share: float = 0.35
-    """Share of the steps, the last ones, in which batch norms keep their statistics: what a user
-    will see, while the statistics of a few crops tell how bright the others are."""
-    tail_steps: int = 600
-    """Steps in which, in the end, the layers at full resolution learn alone; see ``tail``."""
+    simulated: int = _option(2_400, "Simulated scenes to choose from.")
+    real_share: float = _option(0.6, "Share of examples from real scenes, where there are any.")
+    teacher: str | None = _option(
+        None,
+        """Model that says what labels of real scenes leave open: shadow from clear, and pixels, or
+        scenes, without a label.""",
+    )
+    trust: float = _option(0.8, "Weight of what the teacher says; a label's is 1.")
+    frozen_share: float = _option(
+        0.35, "Share of the steps, the last, in which batch norms stand still."
+    )
+    """They keep their statistics: what a user will see, while the statistics of a few crops tell
+    how bright the others are."""
+    tail_steps: int = _option(600, "Then the layers at full resolution learn alone, so many steps.")
+    """See ``tail``."""
     log_every: int = 500
-    average: float = 0.999
-    """How slowly the averaged weights, which are the ones kept, follow."""
-    lean_cloud: float = 0.0
-    """Added to the logits of cloud in the weights that are written."""
-    lean_shadow: float = 0.0
-    """The same for shadow."""
+    average: float = _option(
+        0.999, "How slowly the averaged weights, which are the ones kept, follow."
+    )
+    lean_cloud: float = _option(
+        0.0, "Added to the logits of cloud in the weights that are written."
+    )
+    lean_shadow: float = _option(0.0, "The same for shadow.")
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -91,6 +96,8 @@ class Scenes:
             OutputError: the folder cannot be made.
         """
         from openeo_cloudmask.training.bank import labelled_bank, simulated_bank, teach
+        from openeo_cloudmask.training.labelled import read_labelled
+        from openeo_cloudmask.training.scenes import SceneStore
 
         try:
             self.store.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import pytest
 from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs import engine as engine_module
+from openeo_cloudmask.backend.jobs import running as running_module
 from openeo_cloudmask.backend.jobs.compute import _wait_for
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest
@@ -127,7 +128,8 @@ def test_fetching_one_result_does_not_break_another() -> None:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> PlayedCluster:
     played = PlayedCluster()
     monkeypatch.setattr(engine_module, "Cluster", lambda *_: played)
-    monkeypatch.setattr(engine_module, "_TICK_S", 0.05)
+    for module in (engine_module, running_module):
+        monkeypatch.setattr(module, "TICK_S", 0.05)
     return played
 
 
@@ -270,7 +272,7 @@ def test_end_that_could_not_be_written_down(
     job = make_job()
     state.engine.submit(job)
     wait_for(lambda: tries)
-    wait_for(lambda: not state.engine._running)
+    wait_for(lambda: not state.engine.runs._running)
     assert _now(state, job).status == "running"
     state.engine._take_up_lost()
     assert _end(state, job).status == "finished"
@@ -307,7 +309,7 @@ def test_job_stopped_and_started_again_at_once(
     cluster.hold.clear()
     job = make_job()
     state.engine.submit(job)
-    wait_for(lambda: state.engine._running)
+    wait_for(lambda: state.engine.runs._running)
     state.engine.cancel(job.id)
     assert _now(state, job).status == "canceled"
     state.engine.submit(_now(state, job))
@@ -316,8 +318,8 @@ def test_job_stopped_and_started_again_at_once(
     assert first.name != second.name
     assert not first.output_dir.exists()
     late = {"kind": "progress", "job_id": job.id, "part": 0, "parts": 1, "share": 0.9}
-    assert state.engine._progress(late | {"run": first.name}) is None
-    wait_for(lambda: state.engine._progress(late | {"run": second.name}) == 90)
+    assert state.engine.runs.progress(late | {"run": first.name}) is None
+    wait_for(lambda: state.engine.runs.progress(late | {"run": second.name}) == 90)
     cluster.hold.set()
     assert _end(state, job).status == "finished"
 
@@ -336,7 +338,7 @@ def test_results_that_cannot_be_stored_are_kept(
         state.engine.submit(_now(state, job))
         assert _end(state, job).status == "error"
         assert "the bucket is away. The results are kept" in _errors(state, job)[-1][1]
-        wait_for(lambda: not state.engine._running)
+        wait_for(lambda: not state.engine.runs._running)
     monkeypatch.setattr(storage, "store", real)
     state.engine.submit(_now(state, job))
     ended = _end(state, job)

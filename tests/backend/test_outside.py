@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.api.errors import NOT_THE_JOBS_FAULT, ApiError
 from openeo_cloudmask.backend.cubes import outside
 from openeo_cloudmask.backend.cubes.outside import Outside, find_place
 from openeo_cloudmask.backend.graph import remote
 from openeo_cloudmask.backend.graph.remote import RemoteProcesses
-from openeo_cloudmask.backend.jobs.engine import NOT_THE_JOBS_FAULT
 from openeo_cloudmask.backend.jobs.tasks import GraphRequest, run_graph
 from openeo_cloudmask.backend.processes.stac import find_items
 from tests.backend.conftest import make_spec

@@ -8,7 +8,6 @@ checked: a second answer of the name server counts for nothing. Every redirect i
 from __future__ import annotations
 
 import functools
-import io
 import ipaddress
 import json
 import os
@@ -19,12 +18,16 @@ import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.errors import ProductError
+from openeo_cloudmask.products.ranges import RangeFile
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_BYTES = 32 * 2**20
 """Of a document, or of a file whose host does not serve parts of it."""
@@ -240,7 +243,7 @@ class Outside:
         raise _bad(f"{first} redirects more than {_MAX_REDIRECTS} times")
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(RangeFile):
     """A file behind a URL. Its blocks are kept for a while; several threads may read.
 
     Args:
@@ -256,7 +259,6 @@ class RemoteFile(io.RawIOBase):
         self.begin = begin
         self._place = place
         self._url = url
-        self._at = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -264,42 +266,22 @@ class RemoteFile(io.RawIOBase):
         """Return the file, opened once more."""
         return RemoteFile(self._place, self._url, self.size, self.begin)
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a byte and return its number."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """Return the number of the next byte."""
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes.
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill the buffer, as far as the file goes; return how many bytes that were.
 
         Raises:
             ApiError: the host does not hand them over.
         """
         with self._lock:
-            stop = self.size if size < 0 else min(self._at + size, self.size)
-            content = self._part(self._at, stop) if stop > self._at else b""
-            self._at += len(content)
-        return content
+            return super().readinto(buffer)
 
-    def _part(self, start: int, stop: int) -> bytes:
-        if stop <= len(self.begin):
-            return self.begin[start:stop]
-        first, last = start // _BLOCK, (stop - 1) // _BLOCK
+    def fetch(self, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` to before ``end``."""
+        if end <= len(self.begin):
+            return self.begin[start:end]
+        first, last = start // _BLOCK, (end - 1) // _BLOCK
         if last - first >= _KEPT_BLOCKS // 2:  # decoded blocks are kept elsewhere
-            return self._fetch(start, stop)
+            return self._fetch(start, end)
         missing = [number for number in range(first, last + 1) if number not in self._blocks]
         if missing:
             begin = missing[0] * _BLOCK
@@ -309,7 +291,7 @@ class RemoteFile(io.RawIOBase):
         joined = b"".join(self._blocks[number] for number in range(first, last + 1))
         while len(self._blocks) > _KEPT_BLOCKS:
             self._blocks.popitem(last=False)
-        return joined[start - first * _BLOCK : stop - first * _BLOCK]
+        return joined[start - first * _BLOCK : end - first * _BLOCK]
 
     def _fetch(self, start: int, stop: int) -> bytes:
         from urllib3.exceptions import HTTPError

@@ -25,20 +25,22 @@ class Journal:
 
     Args:
         jobs: where lines and progress are written.
-        on_progress: takes a progress event and returns the job's progress, 0-100, or None where
-            the event is of a run that is over.
     """
 
-    def __init__(
-        self, jobs: JobStore, on_progress: Callable[[dict[str, Any]], float | None]
-    ) -> None:
+    def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
-        self._on_progress = on_progress
+        self._on_progress: Callable[[dict[str, Any]], float | None] = lambda _: None
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self, on_progress: Callable[[dict[str, Any]], float | None]) -> None:
+        """Begin to write.
+
+        Args:
+            on_progress: takes a progress event and returns the job's progress, 0-100, or None
+                where the event is of a run that is over.
+        """
+        self._on_progress = on_progress
         self._thread.start()
 
     def stop(self) -> None:
