@@ -37,6 +37,7 @@ from openeo_cloudmask.alcd.types import (
 from openeo_cloudmask.classes import ALCD
 from openeo_cloudmask.errors import ProductError, ReferenceDataError
 from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.products.crs import names_files
 from openeo_cloudmask.products.stack import raster_grid
 
 
@@ -286,6 +287,8 @@ class _SceneReader:
             crs = CRS.from_wkt(parts["prj"].decode(), morph_from_esri_dialect=True)
         except (CRSError, UnicodeDecodeError) as err:
             raise self.error(f"{path}.prj", "describes no coordinate reference system") from err
+        if names_files(crs):
+            raise self.error(f"{path}.prj", "names a file; expected a system that needs none")
         return Samples(
             layer=layer,
             code=SAMPLE_LAYERS[layer],

@@ -58,7 +58,8 @@ def viewer(
     """Open the viewer in a browser at http://HOST:PORT/.
 
     It starts an openEO back end beside it, and stops it when it ends. Where HOST is another
-    address than this machine's own, users of that back end have to log in (cloudmask users add).
+    address than this machine's own, or --allow-host names that of a proxy, users of that back end
+    have to log in (cloudmask users add).
     """
     if missing := [name for name in ("streamlit", "leafmap") if not find_spec(name)]:
         raise MissingExtraError.for_extra("viewer", f"the viewer (needs {', '.join(missing)})")

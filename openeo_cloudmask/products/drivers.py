@@ -22,6 +22,7 @@ from rasterio.io import DatasetReader
 
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.addresses import S3_HINT
+from openeo_cloudmask.products.crs import names_files
 
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """GDAL drivers that may open a file."""
@@ -79,6 +80,11 @@ def open_raster(
         raise ProductError(
             f"{shown(name)} takes pixels from other files (its metadata {found[0]}); expected a "
             "file that holds its own"
+        )
+    if names_files(dataset.crs):
+        dataset.close()
+        raise ProductError(
+            f"the reference system of {shown(name)} names a file; expected one that needs none"
         )
     return dataset
 

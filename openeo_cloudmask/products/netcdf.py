@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rasterio.crs import CRS
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_MOST_COORDINATES = 2**24
+"""Values of an array of one dimension: it is read whole, and may be packed to nothing."""
+_MOST_CHUNK_BYTES = 2**30
+"""Of a chunk, which is unpacked whole."""
 _SHOWN = 20
 """Dates that an error lists."""
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"))
@@ -170,10 +175,10 @@ def _engine(path: Path) -> str:
 
 
 def _refuse_references(path: Path) -> None:
-    """Make sure that a file holds its own values.
+    """Make sure that a file holds its own values, and in pieces that can be read.
 
     Raises:
-        ProductError: it refers to other files, or cannot be read.
+        ProductError: it refers to other files, is too large to be opened, or cannot be read.
         MissingExtraError: h5py is not installed.
     """
     try:
@@ -182,8 +187,8 @@ def _refuse_references(path: Path) -> None:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
     try:
         with h5py.File(path, "r") as file:
-            for _ in own_arrays(file):
-                pass
+            for place, array in own_arrays(file):
+                _check_size(place, array)
     except InputError as err:
         raise ProductError(f"{path} {err}") from None
     except BlockingIOError as err:
@@ -192,6 +197,25 @@ def _refuse_references(path: Path) -> None:
         ) from err
     except (OSError, ValueError, KeyError, RuntimeError) as err:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
+
+
+def _check_size(place: str, array: Any) -> None:  # noqa: ANN401 - h5py has no types
+    """Make sure that an array does not need the more memory the less its file holds.
+
+    Raises:
+        InputError: it does; the message goes on after the file's name.
+    """
+    if array.ndim == 1 and array.size > _MOST_COORDINATES:
+        raise InputError(
+            f"has {array.size} values in {place}; expected a coordinate of at most "
+            f"{_MOST_COORDINATES}"
+        )
+    chunk_bytes = math.prod(array.chunks or (0,)) * array.dtype.itemsize
+    if chunk_bytes > _MOST_CHUNK_BYTES:
+        raise InputError(
+            f"has chunks of {chunk_bytes / 2**20:.0f} MB in {place}; expected at most "
+            f"{_MOST_CHUNK_BYTES / 2**20:.0f} MB: write it with smaller ones"
+        )
 
 
 def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:

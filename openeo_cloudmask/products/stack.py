@@ -85,6 +85,16 @@ class RasterStack:
         """Why -> pixels read so far that are no-data but not declared so."""
         return self._decoder.fills
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """What is read: paths of GDAL."""
+        named = (
+            *(plane.path for plane in self._planes),
+            self._fill.mask_path,
+            self._fill.flag_path,
+        )
+        return frozenset(path for path in named if path is not None)
+
     def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
         """Return (band, y, x) float32, NaN where no-data.
 

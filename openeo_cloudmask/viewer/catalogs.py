@@ -9,6 +9,8 @@ from openeo_cloudmask.errors import CatalogError, CloudMaskError
 
 MAX_DOCUMENTS = 1000
 """Of one catalog of a visitor: its author decides how many there are."""
+MAX_BYTES = 64 * 2**20
+"""Of all its documents together; that of the package has less than 1 MB."""
 
 
 def read_items(href: str, *, public: bool) -> list[Any]:
@@ -65,13 +67,18 @@ def _public_io() -> Any:  # noqa: ANN401 - pystac.StacIO
         """Reads through ``Outside``; writes nothing."""
 
         left = MAX_DOCUMENTS
+        left_bytes = MAX_BYTES
 
         def read_text(self, source: Any, *_: object, **__: object) -> str:  # noqa: ANN401
             """Return a document."""
             self.left -= 1
             if self.left < 0:
                 raise CatalogError(f"it has more than {MAX_DOCUMENTS} documents")
-            return json.dumps(outside.read_json(str(source)))
+            text = json.dumps(outside.read_json(str(source)))
+            self.left_bytes -= len(text)
+            if self.left_bytes < 0:
+                raise CatalogError(f"its documents have more than {MAX_BYTES >> 20} MB")
+            return text
 
         def write_text(self, dest: Any, *_: object, **__: object) -> None:  # noqa: ANN401
             """Refuse to write."""

@@ -76,6 +76,7 @@ def build_middleware() -> list[Middleware]:
     from starlette.middleware import Middleware
 
     from openeo_cloudmask.viewer.guard import Guard
+    from openeo_cloudmask.viewer.room import UploadRoom
     from openeo_cloudmask.viewer.stale_runs import KeepPage
 
-    return [Middleware(Guard), Middleware(SessionCookie), Middleware(KeepPage)]
+    return [Middleware(item) for item in (Guard, UploadRoom, SessionCookie, KeepPage)]

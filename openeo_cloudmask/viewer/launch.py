@@ -54,8 +54,8 @@ class LaunchPlan:
 
     @property
     def alone(self) -> bool:
-        """Whether only this machine's users reach the viewer."""
-        return self.host in LOOPBACK
+        """Whether only this machine's users reach the viewer: through a proxy, others do, too."""
+        return self.host in LOOPBACK and not self.allowed_hosts
 
 
 def renew_local_user(data_dir: Path) -> Path:

@@ -22,7 +22,7 @@ from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
 from openeo_cloudmask.products.drivers import create_raster, open_raster
 from openeo_cloudmask.publish import scratch_beside
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
-from openeo_cloudmask.viewer.uploads import check_pixels
+from openeo_cloudmask.viewer.uploads import check_scene
 
 COMPOSITES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     # Name -> for red, green and blue on the screen: common names of bands, the first there is.
@@ -90,7 +90,7 @@ def open_scene(path: Path, *, sensor: str | None = None, read: ReadOptions | Non
     }  # fmt: skip
     scene = open_product(path, sensor=sensor, **how)
     try:
-        check_pixels(scene.grid.shape_yx, path.name)
+        check_scene(scene, path.name)
     except InputError:
         scene.close()
         raise

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.cases import Case, CaseResult
@@ -41,8 +41,10 @@ from openeo_cloudmask.viewer.live import LiveMask, fast_live
 from openeo_cloudmask.viewer.local import Task
 from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
 from openeo_cloudmask.viewer.probabilities import PixelSourceFile, Probabilities
+from openeo_cloudmask.viewer.room import check_room, check_tasks
 from openeo_cloudmask.viewer.scenes import Report, draw_picture, open_scene
 from openeo_cloudmask.viewer.series import Series
+from openeo_cloudmask.viewer.uploads import save_upload
 
 if TYPE_CHECKING:
     import openeo
@@ -82,6 +84,25 @@ class Session:
     _live: dict[str, dict[str, LiveMask]] = field(default_factory=dict)
     bench: Bench = field(default_factory=Bench)
     """What is tried and looked up while masks are judged."""
+
+    def keep_upload(self, stream: IO[bytes], name: str, size: int) -> Path:
+        """Return where a file that was sent is kept: others of its name stay as they are.
+
+        Raises:
+            InputError: it is no raster and no product; see ``save_upload``.
+            OutputError: there is no room for it.
+        """
+        check_room(self.folder, size)
+        return save_upload(stream, name, size, self._subfolder("upload"))
+
+    def check_work(self) -> None:
+        """Make sure that one more task may begin.
+
+        Raises:
+            CloudMaskError: too many are at work, or there is no room for what they make.
+        """
+        check_tasks(self.tasks)
+        check_room(self.folder)
 
     def add_scene(
         self,
@@ -400,6 +421,7 @@ class Session:
         return [task for task in self.tasks if task.state.value == "running"]
 
     def _subfolder(self, purpose: str) -> Path:
+        check_room(self.folder)
         folder = self.folder / f"{purpose}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         return folder

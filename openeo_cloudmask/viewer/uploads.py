@@ -14,6 +14,8 @@ from rasterio.enums import Interleaving
 from openeo_cloudmask.errors import InputError, OptionError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.scene import Scene
+from openeo_cloudmask.products.stack import RasterStack
 from openeo_cloudmask.publish import publish_file
 
 MAX_UPLOAD_BYTES = 2 * 1024**3
@@ -108,6 +110,22 @@ def check_raster(path: Path, name: str) -> None:
         raise InputError(
             f"{name} is no raster that can be read ({reason}); expected a GeoTIFF or NetCDF-4"
         ) from err
+
+
+def check_scene(scene: Scene, name: str) -> None:
+    """Make sure that a scene and each raster in it are not larger than the viewer shows.
+
+    Raises:
+        InputError: one is.
+        ProductError: a raster cannot be read.
+    """
+    check_pixels(scene.grid.shape_yx, name)
+    if isinstance(scene.source, RasterStack):
+        for path in sorted(scene.source.paths):
+            with open_raster(path) as dataset:
+                inner = f"{Path(path).name} in {name}" if len(scene.source.paths) > 1 else name
+                check_pixels(dataset.shape, inner)
+                _check_blocks(dataset, inner)
 
 
 def check_pixels(shape_yx: tuple[int, int], name: str) -> None:

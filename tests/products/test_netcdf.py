@@ -229,3 +229,22 @@ def test_values_of_other_files_are_refused(
         point(file, secret)
     with pytest.raises(ProductError, match=r"(takes|holds) .*B02.*of its own values"):
         open_product(tmp_path / "scene.nc")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "message"),
+    [
+        ((1 << 33,), (1 << 16,), "has 8589934592 values in /x; expected a coordinate of at most"),
+        ((1 << 15, 1 << 15), (1 << 14, 1 << 15), "has chunks of 2048 MB in /x"),
+    ],
+)
+def test_a_small_file_that_needs_all_memory_is_refused(tmp_path, shape, chunks, message):
+    """xarray reads coordinates whole, and HDF5 unpacks whole chunks."""
+    import h5py
+
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", shape=shape, chunks=chunks, dtype="f4", compression="gzip")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ProductError, match=message):
+        open_product(path)

@@ -47,8 +47,15 @@ def test_the_pages_have_few_heaps_unless_told_otherwise(tmp_path, monkeypatch, g
     assert env[launch.ARENAS_VARIABLE] == expected
 
 
-@pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("0.0.0.0", False)])
-def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host, alone):
+@pytest.mark.parametrize(
+    ("host", "allowed", "alone"),
+    [
+        ("127.0.0.1", (), True),
+        ("0.0.0.0", (), False),
+        ("127.0.0.1", ("masks.example.org",), False),  # of a proxy before it
+    ],
+)
+def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host, allowed, alone):
     login = tmp_path / "login"
     seen = {}
 
@@ -62,7 +69,8 @@ def test_users_from_other_machines_log_in_themselves(tmp_path, monkeypatch, host
     monkeypatch.setattr(launch, "embedded_backend", lambda _: Fake())
     monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
     monkeypatch.setattr(launch, "_serve", lambda *given, **_: seen.update(given[-1]) or 0)
-    assert launch.launch(LaunchPlan(data=tmp_path, host=host), lambda: None) == 0
+    plan = LaunchPlan(data=tmp_path, host=host, allowed_hosts=allowed)
+    assert launch.launch(plan, lambda: None) == 0
     assert seen.get(names.LOGIN_VARIABLE) == (str(login) if alone else None)
 
 

@@ -1,7 +1,9 @@
 """The page New job on a back end: every archive's dates, areas as typed, models for bands."""
 
 import datetime as dt
+import gzip
 import http.server
+import io
 import json
 import threading
 import time
@@ -10,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import requests
+import urllib3
 
 from openeo_cloudmask.errors import BackendError, OptionError
-from openeo_cloudmask.viewer import backends
+from openeo_cloudmask.viewer import backends, public_web
 from openeo_cloudmask.viewer.areas import check_area
 from openeo_cloudmask.viewer.cards import read_cards
 from openeo_cloudmask.viewer.public_web import public_session
@@ -273,6 +276,26 @@ def test_a_public_back_end_leads_to_public_addresses_alone(monkeypatch):
         server.shutdown()
         thread.join()
     assert asked == [(f"example.org:{here[1]}", "/openeo")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_of_public_back_ends_are_limited(monkeypatch, stream):
+    """One of a visitor's own could fill memory, or the disk, with a few packed kB."""
+    pytest.importorskip("fastapi", reason="needs the extra 'server'")
+    monkeypatch.setattr(public_web, "MAX_DOCUMENT_BYTES", 2 << 20)
+    monkeypatch.setattr(public_web, "MAX_FILE_BYTES", 4 << 20)
+
+    def send(adapter, request, *_, **__):
+        packed = io.BytesIO(gzip.compress(bytes(5 << 20)))
+        raw = urllib3.HTTPResponse(
+            packed, {"content-encoding": "gzip"}, 200, preload_content=False
+        )  # fmt: skip
+        return adapter.build_response(request, raw)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    answer = public_web.public_session()
+    with pytest.raises(requests.ConnectionError, match=f"more than {4 if stream else 2} MB"):
+        len(answer.get("https://example.org/", stream=stream).content)
 
 
 def test_what_speaks_no_openeo_is_told_without_jargon():

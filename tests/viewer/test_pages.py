@@ -133,6 +133,10 @@ def test_catalogs_that_hold_each_other_end(monkeypatch):
     monkeypatch.setattr(catalogs, "MAX_DOCUMENTS", 20)
     with pytest.raises(CatalogError, match="more than 20 documents"):
         catalogs.read_items("https://example.org/catalog.json", public=True)
+    monkeypatch.setattr(catalogs, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(outside, "_request", lambda *_: Answer({**endless, "title": "x" * 10**5}))
+    with pytest.raises(CatalogError, match="more than 1 MB"):
+        catalogs.read_items("https://example.org/catalog.json", public=True)
 
 
 def find_some(find):

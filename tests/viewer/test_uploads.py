@@ -135,3 +135,17 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(tmp_path, member):
         archive.writestr(member, b"x")
     with pytest.raises(InputError, match="leads out of it"):
         save(buffer.getvalue(), "out.zip", tmp_path)
+
+
+def test_a_zipped_product_whose_bands_unpack_to_gigabytes_is_refused(sparse_raster, tmp_path):
+    """The zip itself is no bomb: its rasters are."""
+    side = 30_000
+    band = sparse_raster(side, side, dtype="float64", blockysize=side, compress="deflate")
+    band = band.read_bytes()
+    good = sparse_raster(side, side, tiled=True, blockxsize=4096, blockysize=4096).read_bytes()
+    path = tmp_path / "bands.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {"B02": good, "B03": good, "B04": band}.items():
+            archive.writestr(f"{name}.tif", content)
+    with pytest.raises(InputError, match=r"B04\.tif in bands\.zip has blocks of 30000 x 30000"):
+        open_scene(path, sensor="sentinel-2-l1c")

@@ -35,7 +35,7 @@ from openeo_cloudmask.viewer.placing import (
     find_lack,
     give_place,
 )
-from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
+from openeo_cloudmask.viewer.uploads import SUFFIXES
 from openeo_cloudmask.viewer.web import mask_form, session, told
 
 PAGE = {"title": "Import", "icon": ":material/upload_file:", "place": 2}
@@ -55,10 +55,8 @@ def keep(kind: str, upload: UploadedFile | None) -> Path | None:
         return None
     key = f"kept_{kind}"
     if st.session_state.get(key, ("",))[0] != upload.file_id:
-        folder = session().folder / f"import-{kind}-{len(list(session().folder.glob('import-*')))}"
-        folder.mkdir()
         with told():
-            path = save_upload(upload, upload.name, upload.size, folder)
+            path = session().keep_upload(upload, upload.name, upload.size)
         st.session_state[key] = (upload.file_id, path)
     path = st.session_state[key][1]
     return path if isinstance(path, Path) else None
@@ -198,6 +196,7 @@ def choose_class(code: Code) -> str | None:
 def run(image: Path, sensor: str | None, read: ReadOptions, options: MaskOptions) -> str:
     """Open the image and mask it, with a progress bar; return the scene's name."""
     current = session()
+    current.check_work()
     bar = st.progress(0.0, text="Drawing the scene")
     entry = current.add_scene(image, sensor=sensor, read=read, report=bar.progress)
     output = current.folder / f"{options.model}-{len(current.tasks)}-{image.stem}.tif"

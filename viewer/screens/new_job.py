@@ -21,7 +21,7 @@ from openeo_cloudmask.viewer.names import (
     BACKEND_DATA_VARIABLE,
     BACKEND_VARIABLE,
 )
-from openeo_cloudmask.viewer.uploads import SUFFIXES, save_upload
+from openeo_cloudmask.viewer.uploads import SUFFIXES
 from openeo_cloudmask.viewer.web import (
     connect_form,
     empty_state,
@@ -60,7 +60,7 @@ def open_file() -> None:
                 current = session()
                 where = Path(path)
                 if upload is not None:
-                    where = save_upload(upload, upload.name, upload.size, current.folder)
+                    where = current.keep_upload(upload, upload.name, upload.size)
                 current.add_scene(
                     where,
                     sensor=None if sensor == SENSOR_CHOICES[0] else sensor,
@@ -105,6 +105,8 @@ def here() -> None:
     )
     options = mask_form("here")
     if st.button("Make the mask", type="primary", icon=":material/play_arrow:"):
+        with told():
+            current.check_work()
         entry = current.scenes[name]
         output = current.folder / f"{options.model}-{len(current.tasks)}-{entry.path.stem}.tif"
         task = start_mask(

@@ -26,7 +26,6 @@ from openeo_cloudmask.viewer.local import State
 from openeo_cloudmask.viewer.maps import BASEMAPS, localize
 from openeo_cloudmask.viewer.meaning import EXAMPLE
 from openeo_cloudmask.viewer.names import ALLOW_PATHS_VARIABLE
-from openeo_cloudmask.viewer.uploads import save_upload
 from openeo_cloudmask.viewer.web import follow_tasks, make_demo, session, told
 
 PAGE = {"title": "References", "icon": ":material/public:", "place": 7}
@@ -119,6 +118,8 @@ def fetch_images() -> None:
     )  # fmt: skip
     folder = right.text_input("Folder for products, on the machine where the viewer runs")
     if st.button("Fetch the product", icon=":material/download:", disabled=not folder):
+        with told():
+            session().check_work()
         task = start_fetch(
             products[chosen],
             Path(folder).expanduser(),
@@ -182,7 +183,7 @@ def open_references() -> None:
     if st.button("Open the raster", disabled=upload is None) and upload is not None:
         with told():
             current = session()
-            path = save_upload(upload, upload.name, upload.size, current.folder)
+            path = current.keep_upload(upload, upload.name, upload.size)
             entry = current.add_reference(path, meaning=meaning)
         st.success(f"{entry.title} is open", icon=":material/check_circle:")
     allowed = allowed_paths()
