@@ -13,7 +13,7 @@ from openeo_cloudmask.alcd.archive import AlcdArchive, Failure, SceneEntry
 from openeo_cloudmask.alcd.files import TAR_SUFFIXES
 from openeo_cloudmask.alcd.scenes import find_scene_info
 from openeo_cloudmask.classes import ClassScheme
-from openeo_cloudmask.errors import CloudMaskError, ReferenceDataError
+from openeo_cloudmask.errors import CloudMaskError, OptionError, ReferenceDataError
 from openeo_cloudmask.evaluation.error_map import write_error_map
 from openeo_cloudmask.evaluation.evaluate import (
     Evaluation,
@@ -34,6 +34,7 @@ from openeo_cloudmask.evaluation.reference_format import (
     find_scenes,
 )
 from openeo_cloudmask.evaluation.report import Picture, ScoreReport, make_report
+from openeo_cloudmask.fetch.names import SentinelName, is_same_scene, parse_scene_name
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 Load = Callable[[], Reference | Points]
@@ -133,11 +134,10 @@ def find_mask(folder: Path, scene: str) -> Path:
         ReferenceDataError: no file or more than one file is found.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in RASTER_SUFFIXES]
-    info = find_scene_info(scene)
-    names = [scene] if info is None else [info.product_name, info.archive_name]
+    names = _names_of(scene)
     found = [path for path in files if any(name in path.name for name in names)]
-    place = (info.tile, info.date) if info is not None else tile_and_date(scene)
-    if not found and place is not None:
+    found = found or [path for path in files if is_same_scene(names[0], path.name)]
+    if not found and (place := tile_and_date(names[0])) is not None:
         found = [path for path in files if all(part in path.name for part in place)]
     exact = [path for path in found if path.stem in names]
     if len(exact) == 1:
@@ -153,18 +153,42 @@ def find_mask(folder: Path, scene: str) -> Path:
 
 
 def tile_and_date(scene: str) -> tuple[str, str] | None:
-    """Return tile and date (``YYYYMMDD``) of a scene named ``T28PDC2016351``: year and day of it.
+    """Return tile (of Landsat: path and row) and date (``YYYYMMDD``) that a scene's name tells.
 
-    Other names tell nothing: None.
+    Besides names of products: ``T28PDC2016351`` (year and day of it), and names of products before
+    December 2016 with a tile behind them. Other names tell nothing: None.
     """
-    match = re.fullmatch(r"T(\d\d[A-Z]{3})(\d{7})", scene)
-    if match is None:
-        return None
+    if match := re.fullmatch(r"S2A_OPER_PRD_\w+_V(\d{8})T\w+_T(\d\d[A-Z]{3})", scene):
+        return match[2], match[1]
     try:
-        day = datetime.strptime(match[2], "%Y%j").replace(tzinfo=UTC)
-    except ValueError:
+        if match := re.fullmatch(r"T(\d\d[A-Z]{3})(\d{7})", scene):
+            day = datetime.strptime(match[2], "%Y%j").replace(tzinfo=UTC)
+            return match[1], f"{day:%Y%m%d}"
+        named = parse_scene_name(scene)
+    except (ValueError, OptionError):
         return None
-    return match[1], f"{day:%Y%m%d}"
+    if named.name != scene:  # one of several parts of a product
+        return None
+    if isinstance(named, SentinelName):
+        return named.tile, f"{named.sensed:%Y%m%d}"
+    return named.path + named.row, f"{named.day:%Y%m%d}"
+
+
+def _names_of(scene: str) -> tuple[str, ...]:
+    """Return the names that a scene goes by, today's first."""
+    info = find_scene_info(scene)
+    return (scene,) if info is None else (info.product_name, info.archive_name)
+
+
+def _belongs(mask: Path, scene: str) -> bool:
+    """Return whether a mask's file name says that it shows a scene."""
+    names = _names_of(scene)
+    place = tile_and_date(names[0])
+    return (
+        any(name in mask.name for name in names)
+        or is_same_scene(names[0], mask.name)
+        or (place is not None and all(part in mask.name for part in place))
+    )
 
 
 def _evaluate(
@@ -224,7 +248,7 @@ def _scenes_of(
 ) -> Iterator[tuple[str, Load]]:
     chosen = [scene for scene in scenes if request.scene in (None, scene.name)]
     if request.mask.is_file() and len(chosen) > 1:
-        chosen = [scene for scene in chosen if scene.name in request.mask.name]
+        chosen = [scene for scene in chosen if _belongs(request.mask, scene.name)]
     if not chosen or (request.mask.is_file() and len(chosen) != 1):
         raise ReferenceDataError(
             f"{request.mask.name} names {len(chosen) or 'no'} scenes of {request.reference} "
@@ -252,13 +276,3 @@ def rasters_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     return [item for item in sorted(path.iterdir()) if item.suffix.lower() in RASTER_SUFFIXES]
-
-
-def _belongs(mask: Path, scene: str) -> bool:
-    info = find_scene_info(scene)
-    if info is None:
-        return scene in mask.name
-    names = (info.product_name, info.archive_name)
-    return any(name in mask.name for name in names) or (
-        info.tile in mask.name and info.date in mask.name
-    )

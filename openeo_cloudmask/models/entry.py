@@ -122,6 +122,22 @@ class LoadRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TiledFile:
+    """How a published file is fed and read that takes smaller tiles than our windows."""
+
+    input_name: str
+    """What the file calls its pixels."""
+    tile_px: int
+    step_px: int
+    """How far apart tiles begin in a window."""
+    mean: tuple[float, ...]
+    """Reflectance, one for each band; subtracted, then divided by ``std``."""
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    """Names of its planes, which are logits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
     """How models of a kind are loaded, built, exported and described.
 
@@ -154,6 +170,8 @@ class ModelKind:
     """What the model is in a catalog, where no file of weights can be downloaded."""
     brought: WeightsSource | None = None
     """The file that another package brings along, where its authors published it."""
+    tiled: TiledFile | None = None
+    """How that file is fed and read, where it does not take windows and give probabilities."""
     settings_file: str | None = None
     """Name of a file that may lie beside the weights and belongs to them."""
 

@@ -56,6 +56,10 @@ def check_classes(properties: Json) -> str:
     given = properties["mlm:output"][0]["classification:classes"]
     expected = class_objects(SCHEMES[name])
     place = "properties.mlm:output[0].classification:classes"
+    untold = properties.get(ext.UNTOLD_CLASSES, ())
+    told = [item for item in expected if item["name"] not in untold]
+    if isinstance(given, list) and len(given) == len(told):
+        expected = told  # the file has no planes of what it never tells
     if not isinstance(given, list) or len(given) != len(expected):
         raise CatalogError(f"{place}: expected the {len(expected)} classes of {name!r}")
     for index, (found, wanted) in enumerate(zip(given, expected, strict=True)):
@@ -148,13 +152,14 @@ def read_window(properties: Json) -> Window:
     """Return how windows are laid out."""
     shape = properties["mlm:input"][0]["input"]["shape"]
     batch = properties.get("mlm:batch_size_suggestion", 1)
-    sizes = (shape[2], shape[3], batch)
+    size = properties["mlm:hyperparameters"].get("window_px", shape[2])
+    sizes = (shape[2], shape[3], size, batch)
     if any(isinstance(value, bool) or not isinstance(value, int) for value in sizes) or (
         shape[2] != shape[3]
     ):
         raise CatalogError(
             f"properties.mlm:input[0].input.shape is {shape} with mlm:batch_size_suggestion "
-            f"{batch!r}; expected a square window and whole numbers"
+            f"{batch!r} and windows of {size!r} pixels; expected squares and whole numbers"
         )
     unknown = set(properties[ext.STRIDES]) - set(STRIDES_PX)
     if unknown:
@@ -164,7 +169,7 @@ def read_window(properties: Json) -> Window:
     own = properties[ext.WINDOW]
     try:
         return Window(
-            size_px=shape[2],
+            size_px=size,
             multiple_px=own["multiple_px"],
             pixelwise=own["pixelwise"],
             rim_px=own["rim_px"],
@@ -180,7 +185,7 @@ def read_hyperparameters(item: Json) -> tuple[ModelKind, dict[str, Any]]:
     from openeo_cloudmask.models.registry import KINDS, MODELS
 
     found = dict(member_of(item["properties"], "mlm:hyperparameters", "properties"))
-    for name in recipe.STEPS:  # how windows are laid out, and no setting of the network
+    for name in (*recipe.STEPS, *recipe.TILES):  # how windows are laid out, and no setting of the network
         found.pop(name, None)
     name = found.pop("kind", None)
     carried = MODELS.get(item["id"])

@@ -121,7 +121,7 @@ def _apply_mlm(
         batch_size_suggestion=entry.window.batch,
         accelerator_constrained=False,
         hyperparameters=Hyperparameters.create(
-            kind=entry.kind.id, **entry.config, **recipe.steps(entry.window)
+            kind=entry.kind.id, **entry.config, **_layout(entry)
         ),
     )
     # pystac writes null, which would say "trained from scratch".
@@ -139,7 +139,15 @@ def framework(entry: ModelEntry) -> str:
     return "ONNX" if packaged_onnx(entry).is_file() else entry.kind.framework
 
 
+def _layout(entry: ModelEntry) -> Json:
+    if entry.kind.tiled is not None:
+        return recipe.tile_steps(entry.window, entry.kind.tiled)
+    return recipe.steps(entry.window)
+
+
 def _model_inputs(entry: ModelEntry, bands: list[Band]) -> list[Json]:
+    if entry.kind.tiled is not None:
+        return [recipe.tiles_input(bands, entry.window, entry.kind.tiled)]
     if not packaged_onnx(entry).is_file():
         return [recipe.windows_input(next(iter(entry.inputs)), bands, entry.window)]
     return [
@@ -149,7 +157,11 @@ def _model_inputs(entry: ModelEntry, bands: list[Band]) -> list[Json]:
 
 
 def _model_output(entry: ModelEntry) -> Json:
-    return recipe.probabilities_output(class_objects(entry.scheme), entry.window)
+    classes = class_objects(entry.scheme)
+    if (tiled := entry.kind.tiled) is None:
+        return recipe.probabilities_output(classes, entry.window)
+    told = [classes[entry.scheme.index(name)] for name in tiled.classes]
+    return recipe.logits_output(told, entry.window, tiled)
 
 
 def class_objects(scheme: ClassScheme) -> list[Json]:

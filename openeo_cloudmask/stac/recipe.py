@@ -11,6 +11,7 @@ from typing import Any
 
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.inference.windows import TAPER_PX
+from openeo_cloudmask.models.entry import TiledFile
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 from openeo_cloudmask.sensors import Band, BandKind
 from openeo_cloudmask.stac import fields
@@ -18,7 +19,8 @@ from openeo_cloudmask.stac import fields
 WINDOWS, VALID, PRESENT = "windows", "valid", "present"
 """Inputs of exported files: pixels, which of them were seen, which planes there are."""
 STEPS = ("stride_px", "taper_px")
-"""Names in ``mlm:hyperparameters`` that say how windows are laid out."""
+TILES = ("window_px", "tile_stride_px")
+"""Names in ``mlm:hyperparameters`` that say how windows are laid out, and tiles within them."""
 
 Json = dict[str, Any]
 
@@ -28,6 +30,11 @@ def steps(window: Window) -> Json:
     if window.pixelwise:
         return {}
     return dict(zip(STEPS, (DEFAULT_STRIDE_PX, TAPER_PX), strict=True))
+
+
+def tile_steps(window: Window, file: TiledFile) -> Json:
+    """Return how windows are laid out, and tiles within a window."""
+    return steps(window) | dict(zip(TILES, (window.size_px, file.step_px), strict=True))
 
 
 def windows_input(name: str, bands: Sequence[Band], window: Window) -> Json:
@@ -60,6 +67,28 @@ def windows_input(name: str, bands: Sequence[Band], window: Window) -> Json:
             "description": _filling(window),
         },
     }
+
+
+def tiles_input(bands: Sequence[Band], window: Window, file: TiledFile) -> Json:
+    """Return the entry of ``mlm:input`` of a file that takes the tiles of a window."""
+    found = windows_input(file.input_name, bands, window)
+    found["description"] = (
+        f"A tile of {file.tile_px} pixels of a window of mlm:hyperparameters.window_px pixels of "
+        "one date: reflectance 0-1 with the offset of the product applied, scaled by "
+        "value_scaling. "
+        "No statistics of the scene are needed."
+    )
+    found["input"]["shape"][2:] = [file.tile_px, file.tile_px]
+    found["value_scaling"] = [
+        {"type": "z-score", "mean": mean, "stddev": std}
+        for mean, std in zip(file.mean, file.std, strict=True)
+    ]
+    found["pre_processing_function"]["description"] += (
+        " All this, and the 0 where nothing was seen, is done to the reflectance of a whole "
+        "window; value_scaling comes after it, and then the window is cut into tiles that begin "
+        "mlm:hyperparameters.tile_stride_px apart, the first in its corner."
+    )
+    return found
 
 
 def _filling(window: Window) -> str:
@@ -121,6 +150,28 @@ def probabilities_output(classes: Sequence[Json], window: Window) -> Json:
             "description": _averaging(window),
         },
     }
+
+
+def logits_output(classes: Sequence[Json], window: Window, file: TiledFile) -> Json:
+    """Return the entry of ``mlm:output`` of a file that gives the logits of tiles.
+
+    Args:
+        classes: those of its planes, in order.
+        window: that the tiles are cut from.
+        file: what the file takes and gives.
+    """
+    found = probabilities_output(classes, window)
+    found["name"] = "logits"
+    found["description"] = "Logits of the classes; their softmax are probabilities."
+    found["result"]["shape"][2:] = [file.tile_px, file.tile_px]
+    after = found["post_processing_function"]
+    after["expression"] = after["expression"].replace("probabilities", "logits")
+    after["description"] = (
+        "Softmax first. Probabilities of the tiles of a window are averaged, the pixel i of a tile "
+        f"counting sin(pi * (i + 0.5) / {file.tile_px}) ** 2 along each axis (of these the "
+        f"product); then those of windows. {after['description']}"
+    )
+    return found
 
 
 def _averaging(window: Window) -> str:

@@ -213,33 +213,39 @@ def test_sparcs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.reference().labels, mapped(codes, SPARCS))
     image = scene.image()
     assert scene.reference().sun_elevation_deg == image.sun_elevation_deg == 30
-    assert image.bands == ("B1", "B2", "B3", "B4", "B5", "B6", "B7")
+    assert image.bands == ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9")
     assert not image.thin_labelled
     expected = (counts[3, 1:] * 2e-5 - 0.1) / 0.5  # the sine of 30 degrees
     np.testing.assert_allclose(image.cube[3, 1:], expected, atol=1e-6)
+    cirrus = (counts[7, 1:] * 2e-5 - 0.1) / 0.5  # no panchromatic band lies between
+    np.testing.assert_allclose(image.cube[7, 1:], cirrus, atol=1e-6)
     assert np.isnan(image.cube[:, 0]).all()
     tif(tmp_path / "LC80010812013365LGN00_18_data.tif", counts[:, 1:], pixel=30)
     with pytest.raises(ReferenceDataError, match=r"mask.png has \(24, 30\) pixels"):
         scene.reference()
 
 
-def test_38_cloud(tmp_path: Path) -> None:
-    codes = codes_of([0, 255])
+@pytest.mark.parametrize("cloud", [1, 255])  # bits, as in its authors' program, or bytes
+def test_38_cloud(tmp_path: Path, cloud: int) -> None:
+    codes = codes_of([0, cloud])
     product = "LC08_L1TP_003052_20160120_20170405_01_T1"
     for part in ("38-Cloud_training", "38-Cloud_test"):
         name = f"edited_corrected_gts_{product}.TIF"
         tif(tmp_path / part / "Entire_scene_gts" / name, codes, pixel=30)
     scene = only(tmp_path)
     assert (scene.name, scene.split) == (product, "test")
-    np.testing.assert_array_equal(scene.reference().labels, codes // 255)
+    np.testing.assert_array_equal(scene.reference().labels, codes // cloud)
 
 
 def test_whus2_cd(tmp_path: Path) -> None:
     codes = codes_of([0, 128, 255])
-    product = "S2A_MSIL1C_20180429T032541_N0206_R018_T49SCV_20180429T062304"
-    tif(tmp_path / product / "REFERENCE" / f"{product}_Mask.tif", codes)
-    scene = only(tmp_path)
+    product = "S2A_MSIL1C_20180930T030541_N0206_R075_T49QDD_20180930T060706"
+    trained = "S2A_MSIL1C_20180429T032541_N0206_R018_T49SCV_20180429T062304"
+    for name in (product, trained):
+        tif(tmp_path / name / "REFERENCE" / f"{name}_Mask.tif", codes)
+    scene = only(tmp_path)  # the test part by its authors' list
     assert scene.name == product
+    assert only(tmp_path, split="train").name == trained
     np.testing.assert_array_equal(
         scene.reference().labels, mapped(codes, {0: NODATA, 128: 0, 255: 1})
     )
@@ -294,6 +300,27 @@ def test_hollstein_is_points_of_products(tmp_path: Path) -> None:
     assert points.crs == "EPSG:4326"
 
 
+def test_hollstein_keeps_the_tiles_of_a_product_apart(tmp_path: Path) -> None:
+    import h5py
+
+    product = "S2A_OPER_PRD_MSIL1C_PDMC_20160817T230018_R022_V20160817T101032_20160817T101559"
+    path = tmp_path / "20170710_s2_manual_classification_data.h5"
+    write_hollstein(path)
+    with h5py.File(path, "a") as file:
+        del file["product_id"]
+        file["product_id"] = np.array([f"{product}.SAFE".encode()] * 8)
+        file["granule_id"] = np.array([b"33UUU"] * 5 + [b"T32TMR"] * 3)
+    found = find_scenes(path)
+    assert found is not None
+    names = [scene.name for scene in found[1]]
+    assert names == [f"{product}_T32TMR", f"{product}_T33UUU"]
+    assert [len(scene.reference().labels) for scene in found[1]] == [3, 5]
+    # Masks of the tile under the name that the product has today.
+    today = "S2A_MSIL1C_20160817T101032_N0204_R022_T33UUU_20160817T101559"
+    mask = tif(tmp_path / "masks" / f"{today}.tif", codes_of([0, 1]))
+    assert find_mask(mask.parent, names[1]) == mask
+
+
 def test_hollstein_that_takes_values_from_elsewhere_is_refused(tmp_path: Path) -> None:
     import h5py
 
@@ -336,6 +363,38 @@ def test_pixbox_tables_and_the_column_that_means_something_else(tmp_path: Path) 
     (other / "pixbox_landsat8_cmix.csv").write_text(PIXBOX_L8.replace("CLOUD_SHADOW_ID", "SHADOW"))
     with pytest.raises(ReferenceDataError, match="no column CLOUD_SHADOW_ID; it has PRODUCT_ID"):
         find_scenes(other)
+
+
+PRODUCT = "S2A_MSIL1C_20170629T103021_N0205_R108_T31TFJ_20170629T103020"
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        f"{PRODUCT}.tif",
+        PRODUCT.replace("N0205", "N0500").replace("T103020", "T20230714T000000"),
+        "31TFJ_20170629_mask.tif",
+    ],
+)
+def test_pixbox_products_have_their_names(tmp_path: Path, mask: str) -> None:
+    (tmp_path / "pixbox_sentinel2_cmix_20180425.csv").write_text(
+        PIXBOX_S2.replace(",77,", ",623596858,")
+    )
+    found = find_scenes(tmp_path)
+    assert found is not None
+    assert sorted(scene.name for scene in found[1]) == ["88", PRODUCT]
+    path = tif(tmp_path / "masks" / f"{mask.removesuffix('.tif')}.tif", codes_of([0, 1]))
+    assert find_mask(path.parent, PRODUCT) == path
+
+
+def test_masks_of_landsat_scenes_go_by_today_s_names_too(tmp_path: Path) -> None:
+    (tmp_path / "pixbox_landsat8_cmix_20150527.csv").write_text(
+        PIXBOX_L8.replace("\n5;", "\n1093075446;")
+    )
+    scene = only(tmp_path)
+    assert scene.name == "LC81970222014109LGN00"
+    path = tif(tmp_path / "m" / "LC08_L1TP_197022_20140419_20170423_01_T1.tif", codes_of([0]))
+    assert find_mask(path.parent, scene.name) == path
 
 
 def write_tarrio(folder: Path, *fields: tuple[str, str, list[Any]]) -> Path:
@@ -411,9 +470,15 @@ def test_kappaset_keeps_parts_and_products_apart(tmp_path: Path) -> None:
     assert found is not None
     assert len({item.name for item in found[1]}) == 2
     with h5py.File(next(tmp_path.rglob("test/**/*.nc")), "a") as file:
-        del file["B02"]
-        file["B02"] = np.full(SIDE, 0.02, np.float32)
-    with pytest.raises(ReferenceDataError, match="whose scale is not known"):
+        for place, band in enumerate(("B02", "B03", "B04")):  # as its authors' program writes them
+            del file[band]
+            file[band] = np.full(SIDE, 1000 * (place + 1) / 65535, np.float32)
+    np.testing.assert_allclose(scene.image().cube[:, 0, 0], [0.1, 0.2, 0.3], atol=1e-7)
+    with h5py.File(next(tmp_path.rglob("test/**/*.nc")), "a") as file:
+        file["B02"][0, 0] = 1.5
+    with pytest.raises(
+        ReferenceDataError, match=r"B02 holds numbers from .* to 1\.5; expected counts"
+    ):
         scene.image()
 
 

@@ -164,7 +164,8 @@ def test_stac_model_parses_every_item(catalog: Path) -> None:
         entry = MODELS[content["id"]]
         assert parsed.name == entry.id
         assert list(parsed.input[0].bands) == list(next(iter(entry.inputs.values())))
-        assert [item.value for item in parsed.output[0].classes] == list(entry.scheme.values)
+        planes = entry.kind.tiled.classes if entry.kind.tiled else entry.scheme.names
+        assert [item.name for item in parsed.output[0].classes] == list(planes)
         assert parsed.total_parameters == properties.get("mlm:total_parameters")
         written = json.loads(parsed.model_dump_json(by_alias=True))
         assert written["mlm:output"][0]["result"] == properties["mlm:output"][0]["result"]

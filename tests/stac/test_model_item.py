@@ -61,13 +61,16 @@ def test_mlm_clients_see_bands_classes_and_window(model: str, item_of: ItemOf) -
     (given, *_), (result,) = mlm.input, mlm.output
     sensor_id, names = next(iter(entry.inputs.items()))
     assert given.bands == list(names)
-    assert given.input.shape == [-1, len(names), entry.window.size_px, entry.window.size_px]
+    side = entry.kind.tiled.tile_px if entry.kind.tiled else entry.window.size_px
+    assert given.input.shape == [-1, len(names), side, side]
     assert given.input.dim_order == ["batch", "bands", "height", "width"]
     classes = result.classes
     assert classes is not None
-    assert [item.value for item in classes] == list(entry.scheme.values)
-    assert [item.color_hint for item in classes] == [item.color for item in entry.scheme.classes]
-    assert result.result.shape[1] == len(entry.scheme.classes)
+    planes = entry.kind.tiled.classes if entry.kind.tiled else entry.scheme.names
+    told = [entry.scheme.classes[entry.scheme.index(name)] for name in planes]
+    assert [item.value for item in classes] == [item.value for item in told]
+    assert [item.color_hint for item in classes] == [item.color for item in told]
+    assert result.result.shape[1] == len(told)
     for described, band in zip(content["properties"]["bands"], names, strict=True):
         known = SENSORS[sensor_id].band(band)
         assert described["name"] == band

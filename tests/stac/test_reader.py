@@ -75,7 +75,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     ),
     "oblong window": (
         _set("properties/mlm:input/0/input/shape", [-1, 13, 512, 256]),
-        "expected a square window",
+        "expected squares and whole numbers",
     ),
     "window that the network cannot take": (
         _set("properties/mlm:input/0/input/shape", [-1, 13, 500, 500]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pystac.validation import validate_dict
 
 from openeo_cloudmask.cli.export import export
 from openeo_cloudmask.errors import CatalogError
-from openeo_cloudmask.models import get_model
+from openeo_cloudmask.models import get_model, load_detector
 from openeo_cloudmask.models.onnx_detector import packaged_onnx
 from openeo_cloudmask.models.weights import sha256_of
 from openeo_cloudmask.options import MaskOptions
@@ -131,6 +132,44 @@ def test_an_item_of_another_mini_is_refused(item_of: Callable[[str], dict[str, A
     item["assets"]["model"]["file:checksum"] = "1220" + "0" * 64
     with pytest.raises(CatalogError, match=r"file:checksum is .*; expected .* of the mini\.onnx"):
         read_model_item(item)
+
+
+def test_ukis_item_says_how_its_published_file_is_fed_and_read(
+    item_of: Callable[[str], dict[str, Any]],
+) -> None:
+    """Tiles, scaling and classes by the item alone give the probabilities of the detector."""
+    package = pytest.importorskip("ukis_csmask")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = Path(package.__file__).with_name("model_6b_l1c.onnx")
+    told = item_of("ukis-csmask")
+    given, answer = told["properties"]["mlm:input"][0], told["properties"]["mlm:output"][0]
+    steps = told["properties"]["mlm:hyperparameters"]
+    assert parse_multihash(told["assets"]["model"]["file:checksum"], "") == sha256_of(path)
+    session = onnxruntime.InferenceSession(path)
+    assert (given["name"], given["input"]["shape"][1:]) == ("input", [6, 256, 256])
+    assert session.get_outputs()[0].shape[1:] == answer["result"]["shape"][1:]
+
+    made = simulate_scene(6, size=steps["window_px"], sensor="sentinel-2-l1c", cloud_fraction=0.4)
+    window = made.cube[[made.band_names.index(name) for name in given["bands"]]]
+    mean, std = (
+        np.float32([each[key] for each in given["value_scaling"]])[:, None, None]
+        for key in ("mean", "stddev")
+    )
+    scaled, tile = (np.nan_to_num(window) - mean) / std, given["input"]["shape"][-1]
+    rise = np.sin(np.pi * (np.arange(tile) + 0.5) / tile) ** 2
+    total, weights = np.zeros((4, *window.shape[1:])), np.zeros(window.shape[1:])
+    starts = range(0, steps["window_px"] - tile + 1, steps["tile_stride_px"])
+    values = [each["value"] for each in answer["classification:classes"]]
+    for row, column in itertools.product(starts, starts):
+        place = slice(row, row + tile), slice(column, column + tile)
+        (logits,) = session.run(None, {given["name"]: scaled[None, :, *place]})[0]
+        raised = np.exp(logits - logits.max(axis=0))
+        total[values, *place] += raised / raised.sum(axis=0) * np.outer(rise, rise)
+        weights[place] += np.outer(rise, rise)
+    detector = load_detector("ukis-csmask", sensor="sentinel-2-l1c")
+    found = detector.predict_windows(np.nan_to_num(window)[None], np.isfinite(window).all(0)[None])
+    np.testing.assert_allclose(total / weights, found[0], atol=1e-4)
+    assert len(np.unique(found[0].argmax(axis=0))) == 3
 
 
 @pytest.fixture

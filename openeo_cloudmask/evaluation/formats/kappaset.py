@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.evaluate import Reference
@@ -23,6 +25,7 @@ from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.sensors import get_sensor
 
 _LABEL = "Label"
+_LARGEST_COUNT, _QUANTIFICATION = 65535, 10000
 _BANDS = get_sensor("sentinel-2-l1c").band_names
 
 
@@ -56,20 +59,30 @@ def _reference(name: str, path: Path) -> Reference:
 def _image(name: str, path: Path) -> LabelledScene:
     content = read_hdf5(path, (_LABEL,), also=_BANDS)
     bands = [band for band in _BANDS if band in content]
-    kinds = {content[band].dtype.kind for band in bands}
-    if not bands or kinds - {"u", "i"}:
-        raise ReferenceDataError(
-            f"{path} has bands {', '.join(bands) or '(none)'} of floating numbers, whose scale is "
-            "not known; expected counts (whole numbers, reflectance = count / 10000)"
-        )
+    if not bands:
+        raise ReferenceDataError(f"{path} has no band; expected some of {', '.join(_BANDS)}")
+    cube = np.stack([_reflectance(content[band], f"{path}: {band}") for band in bands])
     return labelled(
         KAPPASET,
         name,
         bands=bands,
-        cube=np.stack([content[band] for band in bands]).astype(np.float32) / np.float32(10000),
+        cube=cube,
         label=KAPPASET.recode(content[_LABEL], str(path)),
         pixel_m=10.0,
     )
+
+
+def _reflectance(stored: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Return reflectance 0-1; floating numbers are counts divided by 65535."""
+    if stored.dtype.kind in "ui":
+        return stored.astype(np.float32) / np.float32(_QUANTIFICATION)
+    values = stored.astype(np.float32)
+    if not (values >= 0).all() or values.max() > 1:
+        raise ReferenceDataError(
+            f"{where} holds numbers from {values.min():g} to {values.max():g}; expected counts, or "
+            f"counts divided by {_LARGEST_COUNT}"
+        )
+    return values * np.float32(_LARGEST_COUNT / _QUANTIFICATION)
 
 
 KAPPASET = ReferenceFormat(
@@ -96,8 +109,9 @@ KAPPASET = ReferenceFormat(
     citation="Domnich, M. et al. (2021): KappaMask: AI-Based Cloudmask Processor for Sentinel-2. "
     "Remote Sensing 13(20), 4100; KappaSet, Zenodo (2022).",
     doi="10.5281/zenodo.7100327",
-    seen="Programs of its authors that write and read such files, with names and codes; no file of "
-    "the data set. How its bands are scaled was not seen: floating numbers are refused.",
+    seen="The program of its authors that writes such files, and programs that read them, with "
+    "names, codes and scale; no file of the data set. Counts are taken to have no offset, as those "
+    "of products before baseline 04.00.",
     find=_find,
 )
 FORMATS = (KAPPASET,)

@@ -33,8 +33,9 @@ from openeo_cloudmask.sensors import landsat_reflectance
 _SENSOR = "landsat-8-9-l1"
 _SHADOW_CODE = 64
 _HEADER_FIELD = re.compile(r"^\s*([a-z ]+?)\s*=\s*(\{[^}]*\}|[^\n]*)", re.IGNORECASE | re.MULTILINE)
-_SPARCS_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", None, "B9", None, None)
-"""Of the layers of ``_data.tif``: thermal ones and those of other resolution are left out."""
+_SPARCS_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B9")
+"""The first layers of ``_data.tif``: without the panchromatic band; the thermal ones follow."""
+_SPARCS_LAYERS = 10
 _TOA_SCALE, _TOA_OFFSET = 2e-5, -0.1
 
 
@@ -170,18 +171,17 @@ def _sun_elevation(mtl: Path) -> float | None:
 def _sparcs_image(name: str, mask: Path, data: Path, mtl: Path) -> LabelledScene:
     counts, _ = read_planes(data)
     elevation = _sun_elevation(mtl)
-    if elevation is None or len(counts) < len(_SPARCS_BANDS) - 1:
+    if elevation is None or len(counts) != _SPARCS_LAYERS:
         raise ReferenceDataError(
             f"{data} has {len(counts)} layers and {mtl.name} a sun elevation of "
-            f"{elevation}; expected 10 layers or more, and a number"
+            f"{elevation}; expected {_SPARCS_LAYERS} layers, and a number"
         )
-    chosen = [place for place, band in enumerate(_SPARCS_BANDS) if band and band != "B9"]
-    stored = counts[chosen].astype(np.float32)
+    stored = counts[: len(_SPARCS_BANDS)].astype(np.float32)
     cube = landsat_reflectance(stored, _TOA_SCALE, _TOA_OFFSET, elevation)
     scene = labelled(
         SPARCS,
         name,
-        bands=[str(_SPARCS_BANDS[place]) for place in chosen],
+        bands=_SPARCS_BANDS,
         cube=np.where((stored == 0).all(axis=0), np.float32(0), cube),
         label=_sparcs_codes(mask),
         pixel_m=30.0,
@@ -265,8 +265,8 @@ SPARCS = ReferenceFormat(
     "single-date Landsat imagery using neural networks and spatial post-processing. Remote "
     "Sensing 6(6), 4907-4926.",
     doi="10.3390/rs6064907",
-    seen="Programs that read these files; the order of the layers of _data.tif and the codes are "
-    "from memory of the data set's page and were not seen.",
+    seen="Programs that read these files, with codes, colours and the order of the layers of "
+    "_data.tif; no file of the data set.",
     find=_find_sparcs,
 )
 CLOUD38 = ReferenceFormat(
@@ -275,7 +275,9 @@ CLOUD38 = ReferenceFormat(
     kind="masks",
     sensor=_SENSOR,
     scheme=CLOUD_ONLY,
-    codes=code_table({0: ("clear", "non-cloud"), 255: ("cloud", "cloud")}),
+    codes=code_table(
+        {0: ("clear", "non-cloud"), 1: ("cloud", "cloud"), 255: ("cloud, in bytes", "cloud")}
+    ),
     layout="Entire_scene_gts/*LC08*.TIF, in folders *_training and *_test",
     images=False,
     terms="as its authors state on the page of the data set",
@@ -283,8 +285,9 @@ CLOUD38 = ReferenceFormat(
     citation="Mohajerani, S., Saeedi, P. (2019): Cloud-Net: An end-to-end cloud detection "
     "algorithm for Landsat 8 imagery. IGARSS 2019, 1029-1032.",
     doi="10.1109/IGARSS.2019.8898776",
-    seen="The page of the data set and programs that read it; no file. Its patches have neither a "
-    "place nor a sun elevation and are not read.",
+    seen="The page of the data set and programs that read it; no file. Whole scenes are of one bit "
+    "per pixel in its authors' program, and may lack a place: masks of the product's own grid fit. "
+    "Its patches have neither a place nor a sun elevation and are not read.",
     find=_find_38cloud,
 )
 FORMATS = (BIOME, SPARCS, CLOUD38)

@@ -22,6 +22,21 @@ from openeo_cloudmask.evaluation.reference_format import (
 )
 
 _CHIP_BANDS = ("B02", "B03", "B04", "B08")
+_WHUS2_TEST = """
+S2A_MSIL1C_20180930T030541_N0206_R075_T49QDD_20180930T060706
+S2A_MSIL1C_20191105T023901_N0208_R089_T51STR_20191105T054744
+S2A_MSIL1C_20190812T032541_N0208_R018_T48RXU_20190812T070322
+S2A_MSIL1C_20190602T021611_N0207_R003_T52TES_20190602T042019
+S2A_MSIL1C_20190328T033701_N0207_R061_T49TCF_20190328T071457
+S2A_MSIL1C_20191001T050701_N0208_R019_T45TXN_20191002T142939
+S2A_MSIL1C_20200416T042701_N0209_R133_T46SFE_20200416T074050
+S2A_MSIL1C_20200528T050701_N0209_R019_T44SPC_20200528T082127
+S2A_MSIL1C_20210207T023851_N0209_R089_T52UCU_20210207T040210
+S2A_MSIL1C_20210126T052111_N0209_R062_T44SNE_20210126T063836
+S2A_MSIL1C_20210102T054231_N0209_R005_T43SFB_20210102T065941
+S2A_MSIL1C_20201206T041141_N0209_R047_T47SMV_20201206T053320
+"""
+"""The test part of WHUS2-CD+, by its authors' list; the other 24 products are for training."""
 
 
 def _reference(form: str, name: str, path: Path) -> Reference:
@@ -35,7 +50,11 @@ def _find_whus2(path: Path) -> list[ReferenceScene]:
         file for file in path.rglob("*_Mask.tif") if file.name.startswith(("S2A_", "S2B_"))
     )
     return [
-        ReferenceScene(name=name, reference=partial(_reference, "whus2-cd", name, file))
+        ReferenceScene(
+            name=name,
+            reference=partial(_reference, "whus2-cd", name, file),
+            split="test" if f"{name}\n" in _WHUS2_TEST else "train",
+        )
         for file in files
         for name in (file.name.removesuffix("_Mask.tif").removesuffix(".SAFE"),)
     ]
@@ -103,7 +122,8 @@ FORMATS = (
         "for Sentinel-2A imagery fusing multiscale spectral and spatial features. IEEE "
         "Transactions on Geoscience and Remote Sensing 60, 5401219.",
         doi="10.1109/TGRS.2021.3069641",
-        seen="A program that reads these masks, with their codes; no file of the data set.",
+        seen="The page of the data set with codes and parts, and programs that read these masks; "
+        "no file of the data set.",
         find=_find_whus2,
     ),
     ReferenceFormat(

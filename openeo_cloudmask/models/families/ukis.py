@@ -24,6 +24,7 @@ from openeo_cloudmask.models.entry import (
     LoadRequest,
     ModelEntry,
     ModelKind,
+    TiledFile,
     WeightsSource,
 )
 from openeo_cloudmask.models.onnx_session import open_session
@@ -31,12 +32,9 @@ from openeo_cloudmask.models.tiles import blend_tiles
 from openeo_cloudmask.sensors import CommonBands
 
 _TILE_PX = 256
-# Planes of the network's answer -> our classes: background, clouds, cloud shadows.
-_CLASSES = (
-    FOUR_CLASS.index("clear"),
-    FOUR_CLASS.index("thick-cloud"),
-    FOUR_CLASS.index("cloud-shadow"),
-)
+_PLANES = ("clear", "thick-cloud", "cloud-shadow")
+"""Planes of the network's answer in our classes: background, clouds, cloud shadows."""
+_CLASSES = [FOUR_CLASS.index(name) for name in _PLANES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +64,7 @@ class UkisDetector:
         out = np.zeros((count, len(self.scheme.classes), height, width), np.float32)
         for window, planes in zip(windows, out, strict=True):
             pixels = (window - self.mean) / self.std
-            planes[list(_CLASSES)] = blend_tiles(
-                self._predict_tile, pixels, _TILE_PX, len(_CLASSES)
-            )
+            planes[_CLASSES] = blend_tiles(self._predict_tile, pixels, _TILE_PX, len(_CLASSES))
         return out
 
     def _predict_tile(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,6 +138,20 @@ UKIS = ModelKind(
         file="ukis_csmask/model_6b_l1c.onnx",
         sha256="aa79e9a0f02ff8e0243d93771d1daf6a8d1166b7ac06c3771560b83367c6c573",
         size_bytes=39603414,
+    ),
+    tiled=TiledFile(
+        input_name="input",
+        tile_px=_TILE_PX,
+        step_px=_TILE_PX // 2,
+        mean=(
+            *(0.27552253007888794, 0.2556644380092621, 0.269801527261734),
+            *(0.33431220054626465, 0.20851291716098785, 0.15826508402824402),
+        ),
+        std=(
+            *(0.24488002061843872, 0.22757470607757568, 0.2537152171134949),
+            *(0.23213787376880646, 0.148738831281662, 0.12604215741157532),
+        ),
+        classes=_PLANES,
     ),
 )
 

@@ -1,11 +1,10 @@
-"""References that are single pixels: S2-Hollstein (HDF5) and PixBox (CSV)."""
+"""PixBox: pixels of Sentinel-2 and Landsat 8 products, classified by people, as CSV."""
 
 from __future__ import annotations
 
 import csv
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,47 +17,53 @@ from openeo_cloudmask.evaluation.reference_format import (
     ReferenceFormat,
     ReferenceScene,
     code_table,
-    read_hdf5,
 )
 
-_HOLLSTEIN_KEYS = ("classes", "latitude", "longitude", "product_id")
 _PLACE = ("PRODUCT_ID", "PIXEL_X", "PIXEL_Y")
-
-
-def _find_hollstein(path: Path) -> list[ReferenceScene]:
-    pattern = "*s2_manual_classification_data.h5"
-    files = [path] if path.is_file() and path.match(pattern) else []
-    files = files or (sorted(path.glob(pattern)) if path.is_dir() else [])
-    scenes = []
-    for file in files:
-        content = _read_hdf5(file)
-        products = np.array([_text(item) for item in content["product_id"]])
-        labels = HOLLSTEIN.recode(content["classes"].astype(np.int64), str(file))
-        for name in np.unique(products):
-            here = products == name
-            points = partial(
-                Points,
-                name=str(name).removesuffix(".SAFE"),
-                labels=labels[here],
-                scheme=FOUR,
-                x=content["longitude"][here].astype(np.float64),
-                y=content["latitude"][here].astype(np.float64),
-                crs="EPSG:4326",
-            )
-            scenes.append(ReferenceScene(name=str(name).removesuffix(".SAFE"), reference=points))
-    return scenes
-
-
-def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    content = read_hdf5(path, _HOLLSTEIN_KEYS)
-    if len({len(values) for values in content.values()}) != 1:
-        sizes = {key: len(values) for key, values in content.items()}
-        raise ReferenceDataError(f"{path} has arrays of different lengths: {sizes}")
-    return content
-
-
-def _text(item: object) -> str:
-    return item.decode("utf-8") if isinstance(item, bytes) else str(item)
+_PRODUCTS = """
+5472572 S2A_MSIL1C_20171205T143751_N0206_R096_T19KEU_20171205T180316
+183807605 S2A_MSIL1C_20170929T211511_N0205_R143_T06VWN_20170929T211510
+273136892 S2A_MSIL1C_20180126T182631_N0206_R127_T11SPC_20180126T201415
+433871481 S2A_MSIL1C_20180303T140051_N0206_R067_T19FDV_20180303T202004
+522655885 S2A_MSIL1C_20171107T150421_N0206_R125_T22WES_20171107T165127
+623596858 S2A_MSIL1C_20170629T103021_N0205_R108_T31TFJ_20170629T103020
+701404038 S2A_MSIL1C_20170908T100031_N0205_R122_T32SPJ_20170908T100655
+784585929 S2B_MSIL1C_20170731T102019_N0205_R065_T33VVE_20170731T102348
+872013732 S2A_MSIL1C_20180223T092031_N0206_R093_T36VUM_20180223T113049
+885047116 S2B_MSIL1C_20171210T060229_N0206_R091_T42RUN_20171210T071154
+960993216 S2A_MSIL1C_20180106T032121_N0206_R118_T48NUG_20180106T083912
+1041598282 S2A_MSIL1C_20180222T012651_N0206_R074_T54TWN_20180222T031349
+1126775487 S2B_MSIL1C_20170725T183309_N0205_R127_T11SPC_20170725T183309
+1211409580 S2A_MSIL1C_20170209T154541_N0204_R111_T17PPK_20170209T154543
+1248336059 S2A_MSIL1C_20170725T142751_N0205_R053_T19GBQ_20170725T143854
+1309065466 S2B_MSIL1C_20170712T113319_N0205_R080_T28PCV_20170712T114542
+1386821964 S2A_MSIL1C_20170726T102021_N0205_R065_T33VVE_20170726T102259
+1407300752 S2A_MSIL1C_20170113T072241_N0204_R006_T40UEE_20170113T072238
+1470797653 S2A_MSIL1C_20180217T053911_N0206_R005_T44SKJ_20180217T082149
+1559102360 S2A_MSIL1C_20170917T052641_N0205_R105_T48XWG_20170917T052642
+1650478641 S2A_MSIL1C_20170916T143741_N0205_R096_T19KEU_20170916T143942
+1727138395 S2A_MSIL1C_20170620T181921_N0205_R127_T11SPC_20170620T182846
+1727140056 S2A_MSIL1C_20180302T142851_N0206_R053_T19GBQ_20180302T192732
+1821333386 S2B_MSIL1C_20180302T150259_N0206_R125_T22WES_20180302T183800
+1832501017 S2B_MSIL1C_20170728T101029_N0205_R022_T32TPS_20170728T101024
+1892503998 S2B_MSIL1C_20170916T101019_N0205_R022_T32SPJ_20170916T101354
+1899752240 S2A_MSIL1C_20170712T071621_N0205_R006_T40UEE_20170712T071617
+2019111565 S2A_MSIL1C_20170706T051651_N0205_R062_T48XWG_20170706T051649
+2065997836 S2A_MSIL1C_20180102T140051_N0206_R067_T21LXK_20180102T154324
+1093075446 LC81970222014109LGN00
+1113395679 LC81980232014276LGN00
+1113398638 LC82030242015058LGN00
+1191608737 LC81960302014022LGN00
+1278115010 LC81970182015080LGN00
+1278117898 LC81970222013186LGN00
+1710711454 LC81980222014260LGN00
+1797484437 LC81990242014075LGN00
+1978132186 LC81990242014107LGN00
+2055810806 LC82030242014103LGN00
+2055813758 LC82040212013251LGN00
+"""
+_NAMES = {int(number): name for number, name in map(str.split, _PRODUCTS.split("\n")[1:-1])}
+"""The tables know products by numbers; their names are those of the images in the same records."""
 
 
 def _find_pixbox(form: str, path: Path) -> list[ReferenceScene]:
@@ -75,16 +80,17 @@ def _find_pixbox(form: str, path: Path) -> list[ReferenceScene]:
         labels[(table[shadow] == _SHADOW_IDS[form]) & (labels == 0)] = 3
         for product in np.unique(table["PRODUCT_ID"]):
             here = table["PRODUCT_ID"] == product
+            name = _NAMES.get(int(product), str(product))
             points = partial(
                 Points,
-                name=str(product),
+                name=name,
                 labels=labels[here],
                 scheme=FOUR,
                 x=table["PIXEL_X"][here].astype(np.float64),
                 y=table["PIXEL_Y"][here].astype(np.float64),
                 pixel_m=_PIXEL_M[form],
             )
-            scenes.append(ReferenceScene(name=str(product), reference=points))
+            scenes.append(ReferenceScene(name=name, reference=points))
     return scenes
 
 
@@ -111,33 +117,6 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, NDArray[np.in
         raise ReferenceDataError(f"{path} holds something else than numbers: {err}") from err
 
 
-HOLLSTEIN = ReferenceFormat(
-    id="s2-hollstein",
-    title="S2-Hollstein",
-    kind="points",
-    sensor="sentinel-2-l1c",
-    scheme=FOUR,
-    codes=code_table(
-        {
-            10: ("clear", "clear"),
-            20: ("water", "clear"),
-            30: ("shadow", "cloud-shadow"),
-            40: ("cirrus", "thin-cloud"),
-            50: ("cloud", "thick-cloud"),
-            60: ("snow", "clear"),
-        }
-    ),
-    layout="*s2_manual_classification_data.h5 with classes, latitude, longitude, product_id",
-    images=False,
-    terms="as its authors state on the page of the data set",
-    get="https://git.gfz-potsdam.de/EnMAP/sentinel2_manual_classification_clouds",
-    citation="Hollstein, A. et al. (2016): Ready-to-Use Methods for the Detection of Clouds, "
-    "Cirrus, Snow, Shadow, Water and Clear Sky Pixels in Sentinel-2 MSI Images. Remote Sensing "
-    "8(8), 666.",
-    doi="10.3390/rs8080666",
-    seen="Programs of its authors and users that read the file; not the file.",
-    find=_find_hollstein,
-)
 _PIXBOX = {
     "pixbox-s2": ("CLOUD_CHARACTERISTICS_ID", "SHADOW_ID"),
     # The column of that name tells the kind of a cloud here, not whether there is one.
@@ -147,10 +126,10 @@ _PIXBOX_FILES = {"pixbox-s2": "pixbox_sentinel2*.csv", "pixbox-l8": "pixbox_land
 _SHADOW_IDS = {"pixbox-s2": 3, "pixbox-l8": 1}
 _PIXEL_M = {"pixbox-s2": 10.0, "pixbox-l8": 30.0}
 _PIXBOX_NOTE = (
-    " Of both cloud and shadow it is cloud. Products are known by numbers only: name masks by them."
+    " Of both cloud and shadow it is cloud. The names of the products come from such a program, "
+    "too; a number without one stays a number."
 )
 FORMATS = (
-    HOLLSTEIN,
     ReferenceFormat(
         id="pixbox-s2",
         title="PixBox Sentinel-2 (CMIX)",
@@ -197,11 +176,11 @@ FORMATS = (
         "PIXEL_SURFACE_TYPE_ID, CLOUD_SHADOW_ID",
         images=False,
         terms="as its authors state on the page of the data set",
-        get="https://doi.org/10.5281/zenodo.5040271 (from memory)",
+        get="https://zenodo.org/records/5040271",
+        record="zenodo:5040271",
         citation="Paperin, M. et al. (2021): PixBox Landsat 8 pixel collection for CMIX. Zenodo.",
         doi="10.5281/zenodo.5040271",
-        seen="A program that reads the table, with columns and codes; not the table, its name or "
-        "its record." + _PIXBOX_NOTE,
+        seen="Programs that read the table, with columns and codes; not the table." + _PIXBOX_NOTE,
         find=partial(_find_pixbox, "pixbox-l8"),
     ),
 )
