@@ -185,7 +185,7 @@ def read_hyperparameters(item: Json) -> tuple[ModelKind, dict[str, Any]]:
     from openeo_cloudmask.models.registry import KINDS, MODELS
 
     found = dict(member_of(item["properties"], "mlm:hyperparameters", "properties"))
-    for name in (*recipe.STEPS, *recipe.TILES):  # how windows are laid out, and no setting of the network
+    for name in (*recipe.STEPS, *recipe.TILES):  # of windows, and no setting of the network
         found.pop(name, None)
     name = found.pop("kind", None)
     carried = MODELS.get(item["id"])
