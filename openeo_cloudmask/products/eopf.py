@@ -7,11 +7,11 @@ item. Zarr formats 2 and 3 are read alike.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
 from openeo_cloudmask.grid import Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.products.crs import parse_crs
+from openeo_cloudmask.products.planes import PlaneSource
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Scene
@@ -70,8 +71,16 @@ def open_eopf_scene(path: Path, *, bands: Sequence[str] | None = None) -> Scene:
     grid = min((found[name][1] for name in chosen), key=lambda item: item.pixel_size, default=None)
     if grid is None:
         raise ProductError(f"{path} has no band of {sensor.id} in {GROUP}")
+    planes = [_plane(*found[name], grid) for name in chosen]
     return Scene(
-        source=_GroupSource([_plane(*found[name], grid) for name in chosen], groups),
+        source=PlaneSource(
+            [partial(_read_plane, plane) for plane in planes],
+            Decoder(
+                band_decoder(None, own_scale=scale, own_offset=offset)
+                for scale, offset in (_radiometry(plane.array) for plane in planes)
+            ),
+            groups,
+        ),
         grid=grid,
         band_labels=tuple(chosen),
         sensor=sensor,
@@ -90,39 +99,6 @@ class _Plane:
     array: xr.DataArray
     rows: AxisMap
     columns: AxisMap
-
-
-class _GroupSource:
-    """Bands of several resolutions, resampled to one grid as they are read."""
-
-    def __init__(self, planes: Sequence[_Plane], groups: Sequence[xr.Dataset]) -> None:
-        self._planes, self._groups = tuple(planes), tuple(groups)
-        self._decoder = Decoder(
-            band_decoder(None, own_scale=scale, own_offset=offset)
-            for scale, offset in (_radiometry(plane.array) for plane in planes)
-        )
-        self._lock = threading.Lock()
-
-    @property
-    def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data but not declared so."""
-        return self._decoder.fills
-
-    def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
-        """Return (band, y, x) float32, NaN where no-data."""
-        shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
-        out = np.empty(shape, np.float32)
-        if 0 in shape:
-            return out
-        with self._lock:
-            for plane, number in zip(out, planes, strict=True):
-                plane[:] = _read_plane(self._planes[number], rows, columns)
-        return self._decoder.decode(out, planes)
-
-    def close(self) -> None:
-        """Close the groups."""
-        for group in self._groups:
-            group.close()
 
 
 def _read_plane(plane: _Plane, rows: slice, columns: slice) -> Floats:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from openeo_cloudmask.errors import (
 from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.crs import parse_crs
+from openeo_cloudmask.products.planes import PlaneSource
 from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.products.zarr_codecs import refuse_pickles
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, mark_declared
@@ -86,11 +87,10 @@ def open_netcdf_scene(
     grid, flip = _read_grid(dataset, arrays[0])
     found = [None if sensor is None else sensor.find_band(label) for label in labels]
     return Scene(
-        source=_ArraySource(
-            dataset,
-            arrays,
+        source=PlaneSource(
+            [partial(_read_plane, array, flip=flip) for array in arrays],
             Decoder(band_decoder(band, scale, offset) for band in found),
-            flip=flip,
+            [dataset],
         ),
         grid=grid,
         band_labels=tuple(labels),
@@ -100,45 +100,13 @@ def open_netcdf_scene(
     )
 
 
-class _ArraySource:
-    """Planes of an xarray dataset; rows run from north to south."""
-
-    def __init__(
-        self,
-        dataset: xr.Dataset,
-        arrays: Sequence[xr.DataArray],
-        decoder: Decoder,
-        *,
-        flip: bool,
-    ) -> None:
-        self._dataset, self._arrays, self._decoder = dataset, arrays, decoder
-        self._flip = flip
-        self._lock = threading.Lock()  # HDF5 is not for several threads at once
-
-    @property
-    def fills(self) -> Mapping[str, int]:
-        """Why -> pixels read so far that are no-data but not declared so."""
-        return self._decoder.fills
-
-    def read(self, planes: Sequence[int], rows: slice, columns: slice) -> Floats:
-        """Return (band, y, x) float32, NaN where no-data."""
-        shape = (len(planes), rows.stop - rows.start, columns.stop - columns.start)
-        out = np.empty(shape, np.float32)
-        with self._lock:
-            for plane, number in zip(out, planes, strict=True):
-                plane[:] = self._read_plane(number, rows, columns)
-        return self._decoder.decode(out, planes)
-
-    def _read_plane(self, number: int, rows: slice, columns: slice) -> Floats:
-        array, height = self._arrays[number], self._arrays[number].shape[0]
-        stored = slice(height - rows.stop, height - rows.start) if self._flip else rows
-        plane = array[stored, columns].to_numpy().astype(np.float32)
-        mark_declared(plane, nodata_values(array))  # that of odc-stac; xarray knew _FillValue
-        return plane[::-1] if self._flip else plane
-
-    def close(self) -> None:
-        """Close the file."""
-        self._dataset.close()
+def _read_plane(array: xr.DataArray, rows: slice, columns: slice, *, flip: bool) -> Floats:
+    """Return (y, x) float32; from north to south, which ``flip`` says the file is not."""
+    height = array.shape[0]
+    stored = slice(height - rows.stop, height - rows.start) if flip else rows
+    plane = array[stored, columns].to_numpy().astype(np.float32)
+    mark_declared(plane, nodata_values(array))  # that of odc-stac; xarray knew _FillValue
+    return plane[::-1] if flip else plane
 
 
 def _open(path: Path) -> xr.Dataset:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Tiled(Protocol):
 class SceneCube:
     """Chosen bands of a scene, read when they are indexed: ``cube[:, y0:y1, x0:x1]``."""
 
+    ndim: ClassVar[int] = 3
+    dtype: ClassVar[np.dtype[np.float32]] = np.dtype(np.float32)
     source: PixelSource
     planes: tuple[int, ...]
     """Positions of the bands in the source."""
@@ -69,16 +71,6 @@ class SceneCube:
         if isinstance(self.source, Tiled):
             piece = self.source.piece_px(self.planes)
         return piece or self.shape_yx[1]
-
-    @property
-    def ndim(self) -> int:
-        """Three."""
-        return 3
-
-    @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """float32."""
-        return np.dtype(np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, reflectance or normalised temperature, NaN where no-data."""

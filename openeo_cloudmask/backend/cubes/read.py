@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import xarray as xr
@@ -107,19 +108,11 @@ class Part:
 class DateCube:
     """The pixels of one date: scenes beside each other, the first that saw a pixel counts."""
 
+    ndim: ClassVar[int] = 3
+    dtype: ClassVar[np.dtype[np.float32]] = np.dtype(np.float32)
     parts: tuple[Part, ...]
     shape: tuple[int, int, int]
     """(band, y, x)."""
-
-    @property
-    def ndim(self) -> int:
-        """Three."""
-        return 3
-
-    @property
-    def dtype(self) -> np.dtype[np.float32]:
-        """float32."""
-        return np.dtype(np.float32)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, NaN where no-data."""
