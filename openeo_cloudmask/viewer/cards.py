@@ -59,7 +59,6 @@ class ModelCard:
     untold: tuple[CardClass, ...] = ()
     """Classes of its masks to which it never gives a pixel."""
     output_styles: tuple[str, ...]
-    strides: tuple[int, ...]
     licence: str
     licence_url: str | None
     non_commercial: bool
@@ -130,7 +129,6 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
             classes=tuple(item for item in classes if item.name not in never),
             untold=tuple(item for item in classes if item.name in never),
             output_styles=tuple(say[f"{_OWN}output_styles"]),
-            strides=tuple(say[f"{_OWN}strides"]),
             licence=say.get("license", "unknown"),
             licence_url=_href(item, "license"),
             non_commercial=bool(say.get(f"{_OWN}non_commercial", False)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from openeo_cloudmask.alcd.archive import AlcdArchive
 from openeo_cloudmask.classes import ALCD, NODATA, ClassScheme, OutputStyle
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.cases import CaseResult, parse_distance, plan_cases
-from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES, write_error_map
+from openeo_cloudmask.evaluation.error_map import write_error_map
 from openeo_cloudmask.evaluation.evaluate import (
     Evaluation,
     Reference,
@@ -86,21 +85,6 @@ class Comparison:
     def of_trial(self, mask: GridMask, evaluation: Evaluation) -> Comparison:
         """Return the comparison of what is tried with this mask, which has no files."""
         return replace(self, mask=mask, evaluation=evaluation)
-
-    def classes_at(self, longitude: float, latitude: float) -> Mapping[str, str]:
-        """Return what the pixel at a place is in the mask, the reference and the error map."""
-        reference = self.evaluation.reference
-        return {
-            "Mask": class_at(
-                self.mask.labels, self.mask.scheme, self.mask.grid, longitude, latitude
-            ),
-            "Reference": class_at(
-                reference.labels, reference.scheme, reference.grid, longitude, latitude
-            ),
-            "Verdict": class_at(
-                self.evaluation.errors, ERROR_CLASSES, reference.grid, longitude, latitude
-            ),
-        }
 
 
 def class_at(

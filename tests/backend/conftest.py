@@ -102,6 +102,8 @@ class Server:
     data_dir: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    patch: str = ""
+    """A program that runs first: shortens what the server waits for."""
 
     @property
     def url(self) -> str:
@@ -117,8 +119,8 @@ class Server:
         """Start serving and wait until workers are there."""
         log = (self.data_dir.parent / f"server-{self.port}.log").open("ab")
         command = [
-            sys.executable, "-c", _MAIN, "serve", "--port", str(self.port), "--data-dir",
-            str(self.data_dir), *arguments,
+            sys.executable, "-c", f"{self.patch}\n{_MAIN}", "serve", "--port", str(self.port),
+            "--data-dir", str(self.data_dir), *arguments,
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, env=_environment(), stdout=log, stderr=log, cwd=ROOT
@@ -175,8 +177,8 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Return a function that starts a server with the user ann and the collection S2."""
     servers: list[Server] = []
 
-    def make(*arguments: str, data_dir: Path | None = None) -> Server:
-        server = Server(data_dir or tmp_path / "data")
+    def make(*arguments: str, patch: str = "") -> Server:
+        server = Server(tmp_path / "data", patch=patch)
         servers.append(server)
         server.run("users", "add", "ann")
         ingest(write_scene(tmp_path / "scene.tif"), server.data_dir)

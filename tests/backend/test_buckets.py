@@ -34,7 +34,8 @@ WRONG = {"access_key": "AKIDWRONGWRONG", "secret_key": "WRONGSECRETWRONG"}
 def server(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a server that keeps results in a bucket and delivers to its users' buckets."""
     folder = tmp_path_factory.mktemp("buckets")
-    found = Server(folder / "data")
+    sooner = "from openeo_cloudmask.backend.jobs import engine; engine._JANITOR_S = 2"
+    found = Server(folder / "data", patch=sooner)
     found.run("users", "add", "ann")
     ingest(write_scene(folder / "scene.tif"), found.data_dir)
     with pytest.MonkeyPatch.context() as patch:

@@ -162,11 +162,14 @@ def test_input_deleted_between_two_dates_of_a_job(make_server: Any, tmp_path: Pa
 
 
 def test_time_limit(make_server: Any, tmp_path: Path) -> None:
-    server = make_server("--allow-any-udf", "--job-timeout", "30")
+    server = make_server("--allow-any-udf", "--job-timeout", "15")
     headers = log_in(server)
     path = _start(server, headers, _slow_graph(tmp_path / "mark", 600))
+    workers = {worker.pid for worker in find_workers(server)}
     assert _end(server, path, headers) == "error"
     assert _errors(server, path, headers)[0]["code"] == "RequestTimeout"
+    wait_for(lambda: not workers & {worker.pid for worker in find_workers(server)})
+    wait_for(lambda: requests.get(f"{server.url}/health", timeout=30).json()["status"] == "ok")
     assert _end(server, _start(server, headers, mask_graph()), headers) == "finished"
 
 
@@ -221,7 +224,8 @@ def test_database_gone_and_back(make_server: Any, tmp_path: Path) -> None:
 
 
 def test_sqlite_locked_by_another_process(make_server: Any, tmp_path: Path) -> None:
-    server = make_server("--allow-any-udf")
+    sooner = "from openeo_cloudmask.backend.jobs import database; database._BUSY_S = 4.0"
+    server = make_server("--allow-any-udf", patch=sooner)
     headers = log_in(server)
     mark = tmp_path / "mark"
     path = _start(server, headers, _slow_graph(mark, 2))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,13 @@ from openeo_cloudmask.models.torch_detector import TorchDetector
 pytestmark = pytest.mark.slow
 
 Unet = Callable[[int], Any]
+FastUnet = Callable[[int, str], Any]
+
+
+@pytest.fixture(scope="module")
+def fast_unet(golden_unet: Unet) -> FastUnet:
+    """Return the factory of the inference form with the golden weights; each is made once."""
+    return cache(lambda bands, precision: prepare(golden_unet(bands), "cpu", precision))
 
 
 @pytest.fixture
@@ -65,20 +73,23 @@ def test_logits_are_those_of_the_published_network(
 
 @pytest.mark.parametrize("bands", [13, 4])
 def test_any_size_is_masked_as_the_published_code_pads_it(
-    golden_unet: Unet, bands: int, vectors: Callable[[int], dict[str, Any]], fill: ModuleType
+    fast_unet: FastUnet,
+    bands: int,
+    vectors: Callable[[int], dict[str, Any]],
+    fill: ModuleType,
 ) -> None:
     answers = vectors(bands)
     shape = tuple(map(int, answers["predict_shape"]))
     cube = fill.reflectance(int(answers["predict_seed"]), shape)
-    detector = _detector(golden_unet(bands), bands, "fp32")
+    detector = _detector(fast_unet(bands, "fp32"), bands)
     answer = detector.predict_windows(cube[None], np.ones((1, *shape[1:]), bool))[0]
     assert answer.shape == (4, *shape[1:])
     assert (answer.argmax(axis=0) == answers["predict"]).mean() >= 0.999
 
 
-def _detector(network: Any, bands: int, precision: str, batch: int = 1) -> TorchDetector:
+def _detector(network: Any, bands: int, batch: int = 1) -> TorchDetector:
     return TorchDetector(
-        network=prepare(network, "cpu", precision),
+        network=network,
         device=resolve_device("cpu"),
         band_names=tuple(f"B{index:02d}" for index in range(1, bands + 1)),
         scheme=FOUR_CLASS,
@@ -110,11 +121,14 @@ def test_inference_form_does_not_change_the_network(golden_unet: Unet) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_plain_operators_give_what_the_fused_ones_give(
-    golden_unet: Unet, precision: str, monkeypatch: pytest.MonkeyPatch, pixels: Callable[..., Any]
+    fast_unet: FastUnet,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+    pixels: Callable[..., Any],
 ) -> None:
     if not fused_conv.FUSED:
         pytest.skip("this torch has no fused operators")
-    fast = prepare(golden_unet(13), "cpu", precision)
+    fast = fast_unet(13, precision)
     x = pixels(3, 13, 64, 96)
     with torch.inference_mode():
         fused = fast(x).softmax(1)
@@ -139,9 +153,12 @@ def test_winograd_is_a_convolution(size: tuple[int, int], *, relu: bool) -> None
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graph_gives_what_its_module_gives(
-    golden_unet: Unet, precision: str, pixels: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    fast_unet: FastUnet,
+    precision: str,
+    pixels: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    encoder = prepare(golden_unet(4), "cpu", precision).encoder
+    encoder = fast_unet(4, precision).encoder
     x = pixels(6, 4, 128, 160).contiguous(memory_format=torch.channels_last)
     with caplog.at_level("INFO"), torch.inference_mode():
         graph, plain = encoder(x), encoder.module(x)
@@ -168,22 +185,26 @@ def test_graph_that_cannot_be_compiled_runs_as_it_is(
     assert "could not create a primitive descriptor" in caplog.text
 
 
-def test_bf16_gives_the_same_classes(golden_unet: Unet, pixels: Callable[..., Any]) -> None:
+def test_bf16_gives_the_same_classes(
+    golden_unet: Unet, fast_unet: FastUnet, pixels: Callable[..., Any]
+) -> None:
     network = golden_unet(13)
     x = pixels(4, 13, 256, 256)
     with torch.inference_mode():
         exact = network(x).softmax(1)
-        answer = prepare(network, "cpu", "bf16")(x).softmax(1)
+        answer = fast_unet(13, "bf16")(x).softmax(1)
     assert (answer - exact).abs().max() < 0.02
     assert (answer.argmax(1) == exact.argmax(1)).float().mean() >= 0.995
 
 
-def test_bf16_form_is_right_at_the_border(golden_unet: Unet, pixels: Callable[..., Any]) -> None:
+def test_bf16_form_is_right_at_the_border(
+    golden_unet: Unet, fast_unet: FastUnet, pixels: Callable[..., Any]
+) -> None:
     """The constants taken out of the stored tensors meet the zero padding only there."""
     network = golden_unet(13)
     x = pixels(5, 13, 128, 128)
     with torch.inference_mode():
-        error = (prepare(network, "cpu", "bf16")(x) - network(x)).abs()[0].amax(0)
+        error = (fast_unet(13, "bf16")(x) - network(x)).abs()[0].amax(0)
     edge = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
     assert edge.mean() < 2 * error[8:-8, 8:-8].mean()
 
@@ -191,13 +212,14 @@ def test_bf16_form_is_right_at_the_border(golden_unet: Unet, pixels: Callable[..
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_batches_change_nothing(
-    golden_unet: Unet, precision: str, batch: int, fill: ModuleType
+    fast_unet: FastUnet, precision: str, batch: int, fill: ModuleType
 ) -> None:
     windows = np.stack([fill.reflectance(seed, (4, 64, 64)) for seed in range(5)])
     valid = np.ones((5, 64, 64), bool)
-    alone = _detector(golden_unet(4), 4, precision)
+    network = fast_unet(4, precision)
+    alone = _detector(network, 4)
     single = np.concatenate([alone.predict_windows(w[None], valid[:1]) for w in windows])
-    together = _detector(golden_unet(4), 4, precision, batch=batch).predict_windows(windows, valid)
+    together = _detector(network, 4, batch=batch).predict_windows(windows, valid)
     np.testing.assert_allclose(together, single, atol=1e-5 if precision == "fp32" else 0.02)
     np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-5)
     np.testing.assert_array_equal(alone.predict_windows(windows, valid), single)
@@ -205,14 +227,16 @@ def test_batches_change_nothing(
 
 @pytest.mark.parametrize("shape", [(1, 12, 64, 64), (1, 13, 60, 64), (13, 64, 64)])
 @pytest.mark.parametrize("form", ["published", "fast"])
-def test_wrong_input_is_refused(golden_unet: Unet, shape: tuple[int, ...], form: str) -> None:
-    network = golden_unet(13) if form == "published" else prepare(golden_unet(13), "cpu", "fp32")
+def test_wrong_input_is_refused(
+    golden_unet: Unet, fast_unet: FastUnet, shape: tuple[int, ...], form: str
+) -> None:
+    network = golden_unet(13) if form == "published" else fast_unet(13, "fp32")
     with pytest.raises(InputError, match=r"\(n, 13, y, x\) with y and x multiples of 32"):
         network(torch.zeros(shape))
 
 
-def test_detector_refuses_another_number_of_bands(golden_unet: Unet) -> None:
-    detector = _detector(golden_unet(4), 4, "fp32")
+def test_detector_refuses_another_number_of_bands(fast_unet: FastUnet) -> None:
+    detector = _detector(fast_unet(4, "fp32"), 4)
     with pytest.raises(InputError, match="5 bands; expected 4, in this order: B01"):
         detector.predict_windows(np.zeros((1, 5, 32, 32), np.float32), np.ones((1, 32, 32), bool))
 

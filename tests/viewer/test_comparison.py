@@ -10,11 +10,13 @@ from rasterio.warp import transform as transform_points
 from openeo_cloudmask.alcd.scenes import ALCD_SCENES
 from openeo_cloudmask.classes import FOUR_CLASS, OutputStyle
 from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES
 from openeo_cloudmask.inference import Window, predict
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX, MaskOptions
 from openeo_cloudmask.products import mask_product, open_product
 from openeo_cloudmask.viewer import bench, charts, probabilities, session
 from openeo_cloudmask.viewer.atlas import class_shares, find_scenes, tile_centre
+from openeo_cloudmask.viewer.comparison import class_at
 from openeo_cloudmask.viewer.probabilities import PixelSourceFile, how_made, probabilities_at
 
 MODEL = "hollstein"
@@ -59,12 +61,14 @@ def test_two_masks_are_compared_where_there_is_no_reference(opened):
     assert counts.sum() == np.trace(counts) > 0
 
 
-def test_a_pixel_is_named_in_mask_reference_and_error_map(opened, centre):
+def test_a_pixel_is_named_in_mask_and_error_map(opened, centre):
     comparison = opened.compare("mask", next(iter(opened.references)))
-    said = comparison.classes_at(*centre)
-    assert said["Mask"] in {item.title for item in FOUR_CLASS.classes}
-    assert said["Verdict"] != "outside"
-    assert set(comparison.classes_at(0.0, 0.0).values()) == {"outside"}
+    mask = (comparison.mask.labels, comparison.mask.scheme, comparison.mask.grid)
+    assert class_at(*mask, *centre) in {item.title for item in FOUR_CLASS.classes}
+    assert class_at(*mask, 0.0, 0.0) == "outside"
+    evaluation = comparison.evaluation
+    errors = (evaluation.errors, ERROR_CLASSES, evaluation.reference.grid)
+    assert class_at(*errors, *centre) != "outside"
 
 
 def test_error_layer_has_colours_that_all_eyes_tell_apart(opened):

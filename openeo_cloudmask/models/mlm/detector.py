@@ -30,8 +30,6 @@ Run = Callable[[NDArray[Any]], NDArray[Any]]
 """The file's program: its input as it takes it -> its answer."""
 
 _WINDOW_PX = 512
-LAYOUTS = ("planes", "values")
-"""A plane for each class, or the class's value itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
