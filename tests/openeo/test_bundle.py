@@ -169,9 +169,8 @@ def test_runtimes_fit_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_cuda_is_not_shipped_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_wheel(tmp_path, "torch", "99")  # newer than any that pip may find elsewhere
-    make_wheel(tmp_path, "nvidia_cublas_cu12", "99")
-    wanted = module.Runtime(requirements=("torch", "nvidia-cublas-cu12"))
+    make_wheel(tmp_path, "nvidia_cublas_cu12", "12")
+    wanted = module.Runtime(requirements=("nvidia-cublas-cu12",))
     monkeypatch.setitem(module.RUNTIMES, "torch", wanted)
     found = ["--no-index", "--find-links", str(tmp_path)]
     with pytest.raises(OptionError, match=r"1 packages of CUDA \(nvidia_cublas.*--pip-arg"):
