@@ -152,6 +152,36 @@ def test_modules_import_from_their_floor_or_below():
             assert below or (here, there) in SAME_FLOOR, f"{path}: {here} may not import {there}"
 
 
+def places() -> set[str]:
+    """Return the modules, their functions and classes, and the methods of these, by dotted name."""
+    found = set()
+    for path in [*MODULES, PACKAGE.parent / "udf" / "cloud_mask.py"]:
+        module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        found.add(module)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(f"{module}.{node.name}")
+                inner = node.body if isinstance(node, ast.ClassDef) else ()
+                found |= {
+                    f"{module}.{node.name}.{item.name}"
+                    for item in inner
+                    if isinstance(item, ast.FunctionDef)
+                }
+    return found
+
+
+def test_the_hops_that_are_told_are_there():
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    told = page.partition("## A datacube, hop by hop")[2].partition("\n## ")[0]
+    hops = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\|([^|]+)\|", told, re.MULTILINE)))
+    assert len(hops) > 25
+    known = {f".{name}." for name in places()}
+    for hop in hops:
+        parts = re.sub(r"\.py(?:: )?", ".", hop).replace("/", ".").strip(".").split(".")
+        ends = f".{parts[0]}.", f".{parts[-1]}."
+        assert any(ends[0] in name and name.endswith(ends[1]) for name in known), hop
+
+
 def test_pickles_are_not_loaded():
     for path in MODULES:
         for node in nodes(path):
