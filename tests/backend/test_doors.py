@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 
 from openeo_cloudmask.backend.api.errors import STATUS, ApiError
 from openeo_cloudmask.backend.app import create_app
-from openeo_cloudmask.backend.jobs import clock
+from openeo_cloudmask.backend.jobs import clock, database, storage
 from openeo_cloudmask.backend.jobs.instant import InstantRuns
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
@@ -220,6 +221,45 @@ def test_quota_of_jobs(
     answer = client.post("/jobs", json=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (400, "QuotaExceeded")
     _create(client, _log_in(client, "bob"))
+
+
+def test_quota_of_what_is_stored(
+    client: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 processes of 4 MB each were read into memory by a list of them."""
+    monkeypatch.setattr(database, "MAX_STORED_BYTES", 100_000)
+    body = {"process_graph": {"a": {"process_id": "text_concat", "result": True, "arguments": {
+        "data": ["x" * 40_000]}}}}  # fmt: skip
+    answers = [
+        client.put(f"/process_graphs/{name}", json=body, headers=headers) for name in "ababc"
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 400]
+    assert answers[-1].json()["code"] == "QuotaExceeded"
+    graph = mask_graph()
+    graph["save"]["arguments"] |= {"format": "PNG", "options": {"min": 0, "x": "x" * 40_000}}
+    service = {"type": "XYZ", "process": {"process_graph": graph}}
+    made = [client.post("/services", json=service, headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in made] == [201, 201, 400]
+    assert len(client.get("/services", headers=headers).json()["services"]) == 2
+    path = f"/services/{made[0].headers['OpenEO-Identifier']}"
+    assert client.patch(path, json=service, headers=headers).status_code == 204
+    graph["save"]["arguments"]["options"]["x"] *= 2
+    answer = client.patch(path, json=service, headers=headers)
+    assert answer.json()["code"] == "QuotaExceeded"
+
+
+def test_a_disk_that_is_nearly_full_takes_no_more(
+    client: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    process = {"process_graph": mask_graph()}
+    for answer in (
+        client.post("/jobs", json={"process": process}, headers=headers),
+        client.put("/process_graphs/a", json=process, headers=headers),
+        client.post("/services", json={"type": "XYZ", "process": process}, headers=headers),
+    ):
+        assert answer.json()["code"] == "StorageFailure"
+        assert "full but for 5 MB" in answer.json()["message"]
 
 
 def test_unknown_job_options_are_left_out(client: TestClient, headers: dict[str, str]) -> None:

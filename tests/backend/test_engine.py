@@ -16,6 +16,7 @@ from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs import engine as engine_module
 from openeo_cloudmask.backend.jobs import running as running_module
+from openeo_cloudmask.backend.jobs import storage
 from openeo_cloudmask.backend.jobs.compute import _wait_for
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest
@@ -367,3 +368,15 @@ def test_kept_results_are_deleted_after_14_days(
         monkeypatch.setattr(clock, "now_s", lambda t=now + days * 86400: t)
         state.engine.clean_up()
         assert kept.exists() == there
+
+
+def test_jobs_leave_room_for_the_database(
+    state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SPARE_BYTES", 1 << 62)
+    job = make_job()
+    state.engine.submit(job)
+    assert _end(state, job).status == "error"
+    ((code, message),) = _errors(state, job)
+    assert code == "StorageFailure"
+    assert "the server's disk is full" in message

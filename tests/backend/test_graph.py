@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.backend.graph import execute
 from openeo_cloudmask.backend.graph.validate import (
     parse_parameters,
     parse_process,
@@ -18,7 +19,7 @@ from openeo_cloudmask.backend.graph.validate import (
     validate_process,
 )
 from openeo_cloudmask.backend.processes.plain import PLAIN
-from openeo_cloudmask.backend.processes.registry import predefined_specs
+from openeo_cloudmask.backend.processes.registry import predefined_processes, predefined_specs
 from tests.backend.conftest import mask_graph
 
 
@@ -148,3 +149,16 @@ def test_mutated_graphs_give_openeo_errors() -> None:
         wrong += bool(errors)
         assert all(error.code and str(error) for error in errors)
     assert wrong > 300
+
+
+def test_processes_that_double_each_other_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty of them would run for years."""
+    monkeypatch.setattr(execute, "MAX_STORED_CALLS", 100)
+    library: dict[str, Any] = {"p0": {"process_graph": {"a": {"process_id": "pi"}}}}
+    for number in range(1, 30):
+        call = {"process_id": f"p{number - 1}"}
+        library[f"p{number}"] = {"process_graph": {"a": call, "b": {**call, "result": True}}}
+    executor = execute.Executor(predefined_processes(), library, lambda _: None)
+    assert executor.run({"a": {"process_id": "p4"}}, {}) == pytest.approx(math.pi)
+    with pytest.raises(ApiError, match="called more than 100 times"):
+        executor.run({"a": {"process_id": "p29"}}, {})

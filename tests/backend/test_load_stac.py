@@ -157,3 +157,19 @@ def test_workers_have_no_driver_that_reads_other_files() -> None:
 def _drivers(_: object) -> list[str]:
     with rasterio.Env() as env:
         return sorted(env.drivers())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"assets": [1, 2]}, {"assets": {"B02": "x"}}, {"properties": None}, {"features": [1]},
+     {"assets": {"B02": {"type": "tiff", "href": "B02.tif", "eo:bands": [1, 2]}}},
+     {"properties": {"datetime": 5}}, {"type": "Collection", "links": None}],
+)  # fmt: skip
+def test_what_is_not_as_stac_has_it_is_told(
+    catalog: str, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    item = json.loads((tmp_path / "item.json").read_text())
+    kind = {"type": "FeatureCollection"} if "features" in change else {}
+    (tmp_path / "bad.json").write_text(json.dumps({**item, **kind, **change}))
+    code, message = _run(tmp_path, f"{catalog}/bad.json").error
+    assert (code, "is not as STAC has it" in message) == ("ProcessParameterInvalid", True)

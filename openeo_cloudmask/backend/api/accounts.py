@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from openeo_cloudmask.backend.api import security
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs.clock import now_s
-from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.database import Database, check_stored
 from openeo_cloudmask.backend.jobs.tables import Job, Leftover, Token, User, UserProcess
 from openeo_cloudmask.errors import OptionError
 
@@ -150,11 +150,13 @@ class ProcessStore:
         """Store a process, in the place of one of that name.
 
         Raises:
-            ApiError: the user has as many as one may have.
+            ApiError: the user has as many, or as long ones, as one may have.
         """
-        count = select(func.count()).where(UserProcess.user_id == user_id)
+        own = UserProcess.user_id == user_id
+        count = select(func.count()).where(own)
         with self._db.session() as session:
             found = session.get(UserProcess, (user_id, process_id))
+            check_stored(session, UserProcess.spec, own & (UserProcess.id != process_id), spec)
             if found is None:
                 if (session.scalar(count) or 0) >= MAX_PROCESSES:
                     raise ApiError(

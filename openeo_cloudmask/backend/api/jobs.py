@@ -16,7 +16,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.graph.validate import parse_process
 from openeo_cloudmask.backend.jobs.clock import rfc3339
 from openeo_cloudmask.backend.jobs.states import LEVELS
-from openeo_cloudmask.backend.jobs.storage import PRIVATE_KEYS, check_private
+from openeo_cloudmask.backend.jobs.storage import PRIVATE_KEYS, check_disk, check_private
 from openeo_cloudmask.backend.jobs.tables import MAX_PLAN, Job
 from openeo_cloudmask.backend.settings import Settings
 
@@ -53,6 +53,7 @@ def list_jobs(
 @router.post("/jobs")
 def create_job(request: Request, body: BodyOf, user: UserOf, state: StateOf) -> Response:
     """Store a job."""
+    check_disk(state.settings.data_dir)
     process = parse_process(body.get("process"))
     options, sealed, unknown = _read_options(body, state.settings)
     job = state.jobs.create(

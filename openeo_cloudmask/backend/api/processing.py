@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from openeo_cloudmask.backend.api.common import BodyOf, StateOf, UserOf
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.graph.validate import parse_parameters, parse_process
+from openeo_cloudmask.backend.jobs.storage import check_disk
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer
 
 router = APIRouter()
@@ -102,6 +103,7 @@ def store_process(
         raise ApiError(
             "PredefinedProcessExists", f"there is a predefined process {process_graph_id!r}"
         )
+    check_disk(state.settings.data_dir)
     parse_process(body)
     spec = {**body, "id": process_graph_id}
     parse_parameters(process_graph_id, spec)

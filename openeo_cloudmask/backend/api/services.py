@@ -22,6 +22,7 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.graph.planning import TILEABLE, check_tileable
 from openeo_cloudmask.backend.graph.validate import parse_process
+from openeo_cloudmask.backend.jobs.storage import check_disk
 from openeo_cloudmask.backend.jobs.tables import Service
 from openeo_cloudmask.backend.outputs.wmts import write_capabilities
 from openeo_cloudmask.products.xyz import MAX_SOURCE_PX, MAX_ZOOM, TILE_PX, Tile, empty_tile
@@ -69,6 +70,7 @@ def services(user: UserOf, state: StateOf, request: Request) -> dict[str, Any]:
 @router.post("/services")
 def create_service(body: BodyOf, user: UserOf, state: StateOf, request: Request) -> Response:
     """Create a service."""
+    check_disk(state.settings.data_dir)
     if str(body.get("type")).upper() != TYPE:
         raise ApiError("ServiceUnsupported", f"type is {body.get('type')!r}; expected {TYPE!r}")
     if body.get("configuration"):

@@ -22,6 +22,9 @@ from openeo_cloudmask.backend.graph.validate import (
 )
 
 MAX_CALLS_DEPTH = 40
+MAX_STORED_CALLS = 100_000
+"""Calls of users' processes in one run: thirty of them that each call the one before twice make
+a thousand million."""
 
 
 class Executor:
@@ -44,6 +47,7 @@ class Executor:
         self._library = library
         self._before_node = before_node
         self._depth = 0
+        self._stored_calls = 0
 
     def run(
         self,
@@ -102,6 +106,12 @@ class Executor:
         spec = self._library.get(process_id)
         if spec is None:
             raise ApiError("ProcessUnsupported", f"process {process_id!r} is not available")
+        self._stored_calls += 1
+        if self._stored_calls > MAX_STORED_CALLS:
+            raise ApiError(
+                "ProcessGraphComplexity",
+                f"user-defined processes are called more than {MAX_STORED_CALLS} times",
+            )
         parameters = {
             item["name"]: item.get("default")
             for item in spec.get("parameters") or []

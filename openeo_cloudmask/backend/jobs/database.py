@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Text, cast, create_engine, event, func, select
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
@@ -22,6 +23,31 @@ _BUSY_S = 30.0
 """How long a writer waits for another; SQLite has one writer at a time."""
 _ODD = (DataError, OverflowError, UnicodeEncodeError)
 """What databases say of values they cannot keep: too large, NUL, halves of characters."""
+
+
+MAX_STORED_BYTES = 32 * 2**20
+"""Of the stored processes of a user, and of the processes of a user's services."""
+
+
+def check_stored(session: Session, column: Any, own: Any, added: object) -> None:  # noqa: ANN401
+    """Make sure that a user may store more.
+
+    Args:
+        session: of the database.
+        column: of JSON.
+        own: which of its rows are the user's, without the one that is to be replaced.
+        added: what is to be stored.
+
+    Raises:
+        ApiError: it would be more than ``MAX_STORED_BYTES``.
+    """
+    stored = session.scalar(select(func.sum(func.length(cast(column, Text)))).where(own)) or 0
+    if stored + len(json.dumps(added)) > MAX_STORED_BYTES:
+        raise ApiError(
+            "QuotaExceeded",
+            f"you have {stored / 2**20:.0f} MB of processes stored, at most "
+            f"{MAX_STORED_BYTES >> 20} MB are kept; delete some",
+        )
 
 
 class Database:

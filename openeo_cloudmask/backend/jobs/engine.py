@@ -23,7 +23,7 @@ from openeo_cloudmask.backend.jobs.lease import RENEW_S, Lease
 from openeo_cloudmask.backend.jobs.outcomes import Outcomes
 from openeo_cloudmask.backend.jobs.running import TICK_S, Run, Runs
 from openeo_cloudmask.backend.jobs.states import ACTIVE, JobStore
-from openeo_cloudmask.backend.jobs.storage import ResultStorage
+from openeo_cloudmask.backend.jobs.storage import ResultStorage, check_disk
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph, warm_up
 from openeo_cloudmask.backend.processes.registry import predefined_specs
@@ -231,6 +231,7 @@ class Engine:
         output_dir = self._settings.jobs_dir / job.id / f"attempt-{attempt}-{uuid.uuid4().hex[:12]}"
         kept = self._delivery.find_kept(job)
         try:
+            check_disk(self._settings.data_dir)
             request = None if kept else self._planner.plan(
                 job.user_id, job.process, job_id=job.id, output_dir=output_dir,
                 log_level=job.log_level,

@@ -6,10 +6,11 @@ import uuid
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import defer
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs.clock import now_s
-from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.database import Database, check_stored
 from openeo_cloudmask.backend.jobs.tables import Service
 
 MAX_SERVICES = 100
@@ -26,7 +27,7 @@ class ServiceStore:
         """Store a service; return its id.
 
         Raises:
-            ApiError: the user has as many as one may have.
+            ApiError: the user has as many, or as long ones, as one may have.
         """
         count = select(func.count()).where(Service.user_id == user_id)
         service_id = f"s-{uuid.uuid4().hex}"
@@ -36,12 +37,14 @@ class ServiceStore:
                     "QuotaExceeded",
                     f"you have {MAX_SERVICES} services, as many as one user may have; delete some",
                 )
+            own = Service.user_id == user_id
+            check_stored(session, Service.process, own, fields.get("process"))
             session.add(Service(id=service_id, user_id=user_id, created=now_s(), **fields))
         return service_id
 
     def all(self, user_id: str) -> list[Service]:
-        """Return the services of a user, newest first."""
-        query = select(Service).where(Service.user_id == user_id)
+        """Return the services of a user, newest first, without their processes."""
+        query = select(Service).where(Service.user_id == user_id).options(defer(Service.process))
         with self._db.reading() as session:
             return list(session.scalars(query.order_by(Service.created.desc())))
 
@@ -61,11 +64,14 @@ class ServiceStore:
         """Change columns of a user's service.
 
         Raises:
-            ApiError: the user has no such service.
+            ApiError: the user has no such service, or processes too long.
         """
         self.get(service_id, user_id)
         with self._db.session() as session:
             found = session.get(Service, service_id)
+            if "process" in fields:
+                own = (Service.user_id == user_id) & (Service.id != service_id)
+                check_stored(session, Service.process, own, fields["process"])
             for name, value in fields.items():
                 setattr(found, name, value)
 

@@ -22,6 +22,25 @@ PRIVATE_KEYS = ("access_key", "secret_key", "session_token")
 PRIVATE_FIELDS = ("bucket", "prefix", "endpoint", "region", *PRIVATE_KEYS)
 
 
+SPARE_BYTES = 2**30
+"""Left free on the disk of the data folder: without room the database answers nobody."""
+
+
+def check_disk(folder: Path) -> None:
+    """Make sure that there is room for more.
+
+    Raises:
+        ApiError: the disk is full, but for what the database needs.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < SPARE_BYTES:
+        raise ApiError(
+            "StorageFailure",
+            f"the server's disk is full but for {free / 2**20:.0f} MB; delete results that are no "
+            "longer needed, or ask whoever runs it to make room",
+        )
+
+
 class ResultStorage(Protocol):
     """Keeps the result files of jobs; called from several threads."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -23,6 +24,7 @@ from openeo_cloudmask.backend.processes.load import (
     parse_grid,
     parse_interval,
 )
+from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.stack import raster_grid
 
@@ -60,17 +62,33 @@ def load_stac(
     run = current_run().spec
     interval = parse_interval(temporal_extent)
     reader = Outside(allowed_hosts=run.stac_hosts)
-    found = [
-        (item, where)
-        for item, where in find_items(reader, url, interval)
-        if fits(item, interval, properties)
-    ]
+    with _as_stac(url):
+        found = [
+            (item, where)
+            for item, where in find_items(reader, url, interval)
+            if fits(item, interval, properties)
+        ]
+        labels = list(dict.fromkeys(name for item, _ in found for name in _assets(item)))
     if not found:
         raise ApiError("NoDataAvailable", f"no items of {url} fit the extents and properties")
-    labels = list(dict.fromkeys(name for item, _ in found for name in _assets(item)))
     chosen = chosen_bands(labels, bands)
-    items = [_load_item(item, where, chosen, reader) for item, where in found]
+    with _as_stac(url):
+        items = [_load_item(item, where, chosen, reader) for item, where in found]
     return assemble(items, spatial_extent, chosen, run)
+
+
+@contextmanager
+def _as_stac(url: str) -> Iterator[None]:
+    """Turn what a document raises that is not as STAC has it into an error; it repeats nothing."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as err:
+        if isinstance(err, CloudMaskError):
+            raise
+        raise _bad(
+            f"an item or collection of {url} is not as STAC has it ({type(err).__name__}); check "
+            "it with a STAC validator"
+        ) from err
 
 
 def find_items(
