@@ -74,17 +74,15 @@ def list_masks(connection: openeo.Connection, job_id: str, folder: Path) -> list
     Raises:
         BackendError: the results cannot be read, or an item is too large to be one.
     """
+    job = connection.job(job_id)
     with as_backend_error("reading the results"):
-        assets = {
-            Path(asset.name).name: asset
-            for asset in connection.job(job_id).get_results().get_assets()
-        }
+        results = job.get_results()
+        assets = {_file_name(asset): asset for asset in results.get_assets()}
+        items = _items(job, results.get_metadata(), assets)
     rasters = [name for name in assets if name.lower().endswith(RASTERS)]
     found: list[JobMask] = []
     described: set[str] = set()
-    for name, asset in assets.items():
-        if not name.endswith(".json") or "metadata" not in asset.metadata.get("roles", ()):
-            continue
+    for asset in items:
         item = json.loads(_download(asset, folder).read_text(encoding="utf-8"))
         files = _files(item)
         if "mask" in files and set(files.values()) <= set(rasters):
@@ -97,6 +95,25 @@ def list_masks(connection: openeo.Connection, job_id: str, folder: Path) -> list
         if name not in described
     ]
     return sorted(found, key=lambda mask: (mask.day or "", mask.name))
+
+
+def _items(
+    job: openeo.BatchJob, document: Mapping[str, Any], assets: Mapping[str, ResultAsset]
+) -> list[ResultAsset]:
+    """Return the STAC items of results: assets whose role is metadata, and links to items."""
+    from openeo.rest.job import ResultAsset
+
+    found = {
+        name: asset
+        for name, asset in assets.items()
+        if name.endswith(".json") and "metadata" in asset.metadata.get("roles", ())
+    }
+    for link in document.get("links", ()):
+        href = str(link.get("href"))
+        name = Path(unquote(urlsplit(href).path)).name
+        if link.get("rel") == "item" and name.endswith(".json"):
+            found.setdefault(name, ResultAsset(job, name, href, {}))
+    return list(found.values())
 
 
 def _files(item: Mapping[str, Any]) -> dict[str, str]:
@@ -119,12 +136,17 @@ def _describe(
     )  # fmt: skip
 
 
+def _file_name(asset: ResultAsset) -> str:
+    """Return the last part of the name that the back end gives; older clients have no ``key``."""
+    return Path(str(getattr(asset, "key", None) or asset.name)).name
+
+
 def _download(asset: ResultAsset, folder: Path) -> Path:
     """Return the file of an asset; of the name that the back end gives only the last part.
 
     It is checked as what users upload: whoever names the back end may have made the file.
     """
-    path = folder / Path(asset.name).name
+    path = folder / _file_name(asset)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with publish_file(path) as part:

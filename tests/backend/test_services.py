@@ -201,6 +201,30 @@ def test_what_cannot_be_tiled_is_refused(client: TestClient) -> None:
     )
 
 
+def test_what_the_client_s_cloud_mask_sends_is_a_service(client: TestClient) -> None:
+    """It sends the package's function to every back end, in an ``apply_neighborhood``."""
+    openeo = pytest.importorskip("openeo")
+    from openeo_cloudmask import cloud_mask
+
+    cube = openeo.DataCube.load_collection("S2", connection=None, fetch_metadata=False)
+    graph = cloud_mask(cube, model="hollstein", output_style="valid-invalid").flat_graph()
+    assert "apply_neighborhood" in {node["process_id"] for node in graph.values()}
+    made = _create(client, graph)
+    found = client.get(f"/services/{made}", headers=_headers(client)).json()
+    assert found["process"]["process_graph"] == graph
+    same = _create(client, mask_graph(output_style="valid-invalid"))
+    x, y = _middle()
+    tiles = [_pixels(client, _url(client, name), x, y) for name in (made, same)]
+    np.testing.assert_array_equal(*tiles)
+    assert len(np.unique(tiles[0])) > 1
+
+    node = next(n for n in graph.values() if n["process_id"] == "apply_neighborhood")
+    node["arguments"]["context"]["buffer"] = 3
+    body = {"type": "XYZ", "process": {"process_graph": graph}}
+    answer = client.post("/services", json=body, headers=_headers(client)).json()
+    assert "has buffer, which look further than a tile" in answer["message"]
+
+
 def test_service_types_say_what_there_is(client: TestClient) -> None:
     types = client.get("/service_types").json()
     assert list(types) == ["XYZ"]

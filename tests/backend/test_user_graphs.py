@@ -462,6 +462,14 @@ def test_results_are_found_and_loaded_by_stac_clients(connection, s2, pixels, tm
     near(read_tif(tmp_path / "again.tif")[0], pixels.sel(bands="B08").isel(t=2))
 
 
+def test_a_job_of_one_file_goes_to_the_path_that_is_named(connection, s2, pixels, tmp_path):
+    one = s2.filter_temporal("2024-06-01", "2024-06-02")
+    quiet = {"print": lambda *_: None, "max_poll_interval": 0.3, "connection_retry_interval": 1}
+    job = one.execute_batch(tmp_path / "bands.tif", **quiet)
+    near(read_tif(tmp_path / "bands.tif")[0], pixels.sel(bands="B04").isel(t=2))
+    assert list(job.get_results().get_metadata()["assets"]) == ["openEO_2024-06-01.tif"]
+
+
 def test_clear_scenes_are_found(connection, pixels, tmp_path):
     clear = connection.load_collection("S2", bands=["B04"], max_cloud_cover=20)
     clear.download(tmp_path / "clear.nc")

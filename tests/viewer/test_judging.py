@@ -275,7 +275,9 @@ def results(opened, scene, tmp_path):
             Asset(f"{day}-image.tif", image, ["overview"]),
             Asset(f"{day}.json", json.dumps(item).encode(), ["metadata"]),
         ]  # fmt: skip
-    job = SimpleNamespace(get_results=lambda: SimpleNamespace(get_assets=lambda: assets))
+    job = SimpleNamespace(
+        get_results=lambda: SimpleNamespace(get_assets=lambda: assets, get_metadata=dict)
+    )
     return SimpleNamespace(job=lambda _: job), assets
 
 
@@ -292,9 +294,34 @@ def test_masks_of_a_job_come_with_what_lies_beside_them(results, tmp_path):
     assert max(asset.fetched for asset in assets) == 1
 
 
+def test_items_that_are_links_describe_masks_too(results, tmp_path):
+    _, assets = results
+    (mask,) = [asset for asset in assets if asset.name == "2024-05-01.tif"]
+    (item,) = [asset for asset in assets if asset.name == "2024-05-01.json"]
+    href = "https://a.example/results/2024-05-01.json?expires=1"
+    content = json.loads(item.content)
+    content["assets"] = {"mask": content["assets"]["mask"]}
+
+    def download_url(url, target, **_):
+        assert url == href
+        target.write_text(json.dumps(content))
+
+    job = SimpleNamespace(
+        connection=SimpleNamespace(download_url=download_url),
+        get_results=lambda: SimpleNamespace(
+            get_assets=lambda: [mask],
+            get_metadata=lambda: {"links": [{"rel": "item", "href": href}, {"rel": "self"}]},
+        ),
+    )
+    (found,) = list_masks(SimpleNamespace(job=lambda _: job), "j-3", tmp_path / "job")
+    assert (found.day, found.cloud_percent) == ("2024-05-01", 55.5)
+
+
 def test_results_without_items_are_masks_by_themselves(tmp_path):
     assets = [Asset("b.tif", b""), Asset("a.tiff", b""), Asset("note.txt", b"")]
-    job = SimpleNamespace(get_results=lambda: SimpleNamespace(get_assets=lambda: assets))
+    job = SimpleNamespace(
+        get_results=lambda: SimpleNamespace(get_assets=lambda: assets, get_metadata=dict)
+    )
     masks = list_masks(SimpleNamespace(job=lambda _: job), "j-2", tmp_path)
     assert [mask.name for mask in masks] == ["a", "b"]
     assert masks[0].fetch("image") is None
@@ -325,7 +352,7 @@ def test_a_job_whose_id_is_a_path_reaches_no_other_folder(app, opened, tmp_path,
     (outside / "secret.tif").write_bytes(secret)
     assets = [Asset("secret.tif", b"sent by the back end")]
     job = SimpleNamespace(
-        get_results=lambda: SimpleNamespace(get_assets=lambda: assets), logs=list
+        get_results=lambda: SimpleNamespace(get_assets=lambda: assets, get_metadata=dict), logs=list
     )  # fmt: skip
     rows = [{"id": str(outside), "title": "mine", "status": "finished", "created": ""}]
     session = begin_session(tmp_path / "own")
@@ -348,7 +375,9 @@ def test_results_that_are_too_large_to_open_are_refused(tmp_path):
         pass
     item = Asset("item.json", b" " * (16 * 2**20 + 1), ["metadata"])
     assets = [Asset("bomb.tif", path.read_bytes())]
-    job = SimpleNamespace(get_results=lambda: SimpleNamespace(get_assets=lambda: assets))
+    job = SimpleNamespace(
+        get_results=lambda: SimpleNamespace(get_assets=lambda: assets, get_metadata=dict)
+    )
     connection = SimpleNamespace(job=lambda _: job)
     (mask,) = list_masks(connection, "j", tmp_path / "job")
     with pytest.raises(InputError, match="40000 x 40000 pixels"):

@@ -146,7 +146,11 @@ def _check_alive(job: Job) -> None:
 
 
 def _document(job: Job, state: State, base: str) -> dict[str, Any]:
-    """Return the results as a STAC collection whose assets are signed links."""
+    """Return the results as a STAC collection whose assets are signed links.
+
+    Items are links of it and no assets: clients take a job with one asset for a job with one file
+    (``execute_batch("mask.tif")``). Those that were delivered to a bucket are no links that work.
+    """
     limit = now_s() + state.settings.link_hours * 3600
     expires = int(job.expires if job.expires is not None else limit)
     files = job.files or []
@@ -175,7 +179,7 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
         "assets": {
             item["name"]: _asset(item, item.get("href") or
                                  _link(state, base, job.id, item["name"], expires))
-            for item in files
+            for item in files if not _is_item(item) or item.get("href")
         },
     }  # fmt: skip
     if job.title:
@@ -222,7 +226,7 @@ def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
         "roles": item["roles"],
         "title": item["name"],
     }
-    if not _is_item(item):  # which gets its links when it is asked for
+    if not _is_item(item):  # which had other links here than where it was delivered
         asset["file:size"] = item["size"]
     if "bands" in about:
         asset["bands"] = [{"name": name} for name in about["bands"]]

@@ -10,6 +10,7 @@ from typing import Any
 from openeo_cloudmask.backend.api.accounts import ProcessStore
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.graph.own_masks import with_own_masks
 from openeo_cloudmask.backend.graph.remote import RemoteProcesses
 from openeo_cloudmask.backend.graph.validate import (
     Lookup,
@@ -90,7 +91,7 @@ class Planner:
         errors = self.validate(user_id, process, remote)
         if errors:
             raise errors[0]
-        parsed = parse_process(process)
+        parsed = parse_process(process) if tile is None else with_own_masks(parse_process(process))
         spec = RunSpec(
             job_id=job_id,
             output_dir=output_dir,
@@ -256,7 +257,7 @@ def check_tileable(process: Mapping[str, Any]) -> None:
     Raises:
         ApiError: it holds a process whose pixels depend on others than those under them.
     """
-    for node in nodes_of(process.get("process_graph")):
+    for node in nodes_of(with_own_masks(process)["process_graph"]):
         if node["process_id"] not in TILEABLE:
             raise ApiError(
                 "FeatureUnsupported",
