@@ -68,7 +68,7 @@ def make_pictures(page, url: str) -> None:
     page.locator(f"{steps.MAP} .bar select").select_option("4")
     steps.wait_for_map(page)
     page.screenshot(path=str(IMAGES / "viewer-panels.png"))
-    page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_role("radio", name="Confusion matrix").click()
     page.wait_for_timeout(1500)
     page.get_by_text("pixels compared").scroll_into_view_if_needed()
     page.wait_for_timeout(1500)

@@ -48,7 +48,7 @@ def submit_job(page) -> None:
 def open_results(page) -> None:
     page.get_by_role("button", name="Open in Compare").click(timeout=WAIT_MS)
     page.get_by_role("heading", name="Compare", exact=True).wait_for(timeout=WAIT_MS)
-    page.get_by_role("tab", name="Confusion matrix").wait_for(timeout=WAIT_MS)
+    page.get_by_role("radio", name="Confusion matrix").wait_for(timeout=WAIT_MS)
     wait_for_map(page)
 
 

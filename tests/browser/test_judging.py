@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import quote_plus
 
 import pytest
 import rasterio
@@ -74,7 +75,7 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
     page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
     page.get_by_text("Kept when the mask was made").wait_for()
     # An area is typed, and the curve has a second line.
-    page.get_by_role("tab", name="Cloud over time").click()
+    page.get_by_role("radio", name="Cloud over time").click()
     page.get_by_text("Draw an area on the map").wait_for()
     with rasterio.open(next(viewer.data.glob("sessions/*/job-*/*2024-05-01.tif"))) as source:
         west, south, east, north = rasterio.warp.transform_bounds(
@@ -91,7 +92,7 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
     page.wait_for_timeout(1500)  # the curve of before goes
     page.get_by_text("Table of the curve").click()
     page.wait_for_timeout(1000)
-    page.get_by_role("tab", name="Cloud over time").scroll_into_view_if_needed()
+    page.get_by_role("radio", name="Cloud over time").scroll_into_view_if_needed()
     keep(page, "series-curve")
     steps.check_access(page, "Compare with a series")
     for width in (900, 1280, 1920):
@@ -104,7 +105,7 @@ def test_a_job_over_several_dates_is_a_series_with_its_images(new_page, viewer, 
     steps.wait_for_map(page)
     slider = page.locator(".stSlider").get_by_role("slider", name="Date")
     assert slider.get_attribute("aria-valuetext").startswith("2024-05-11")
-    assert page.get_by_role("tab", name="Cloud over time").get_attribute("aria-selected") == "true"
+    assert page.get_by_role("radio", name="Cloud over time").is_checked()
     assert watch.foreign == []
     assert watch.errors == []
 
@@ -130,7 +131,7 @@ def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, vie
     page.get_by_role("button", name="Open in Compare").wait_for()
     steps.tab_to(page, "Open in Compare", "button", back=True)
     page.keyboard.press("Enter")
-    page.get_by_role("tab", name="Confusion matrix").wait_for()
+    page.get_by_role("radio", name="Confusion matrix").wait_for()
     steps.wait_for_map(page)
     move_map_by_keyboard(page)
     change_layers_by_keyboard(page)
@@ -145,24 +146,28 @@ def test_by_keyboard_alone_to_a_scored_mask_and_what_is_told_of_it(new_page, vie
     assert watch.errors == []
 
 
-def open_tab(page, name: str) -> None:
-    """Go to the row of tabs, and there to the one called so.
+def open_part(page, name: str) -> None:
+    """Go to the row of parts by Tab, there to the one called so by arrow keys, and open it.
 
-    Arrow keys do that for a person; pressed as fast as here they are lost at times, while the page
-    is drawn anew.
+    No key is lost, and the focus stays, whatever is being drawn meanwhile.
     """
-    focused = page.evaluate(steps.FOCUSED)
-    if focused[0] != "tab":
-        chosen = page.get_by_role("tab", selected=True).inner_text()
-        # Tabs are one stop for Tab; what is inside the open one comes after it.
-        inside = page.evaluate(INSIDE_TABS)
-        steps.tab_to(page, chosen, "tab", back=inside)
+    row = page.get_by_role("radiogroup", name="Told of the masks")
+    if "radio" not in page.evaluate(steps.FOCUSED)[0]:
+        steps.tab_to(page, "", "radio", back=page.evaluate(INSIDE_PART))
     steps.check_focus_is_seen(page)
-    page.get_by_role("tab", name=name, exact=True).press("Enter")
-    page.get_by_role("tab", name=name, exact=True, selected=True).wait_for()
+    names = row.get_by_role("radio").all_inner_texts()
+    at, wanted = names.index(page.evaluate(steps.FOCUSED)[1].strip()), names.index(name)
+    step = 1 if wanted > at else -1
+    for place in range(at, wanted, step):
+        page.keyboard.press("ArrowRight" if step > 0 else "ArrowLeft")
+        assert page.evaluate(steps.FOCUSED)[1].strip() == names[place + step]
+    page.keyboard.press("Enter")
+    row.get_by_role("radio", name=name, exact=True, checked=True).wait_for()
+    page.wait_for_function("name => location.search.includes(`tab=${name}`)", arg=quote_plus(name))
+    assert page.evaluate(steps.FOCUSED)[1].strip() == name
 
 
-INSIDE_TABS = "() => document.activeElement.closest('[role=tabpanel]') !== null"
+INSIDE_PART = "() => document.activeElement.closest('.st-key-told') !== null"
 
 
 def place_of(page) -> tuple[float, float, float]:
@@ -227,7 +232,7 @@ def change_layers_by_keyboard(page) -> None:
 
 def light_up_by_keyboard(page) -> None:
     """A cell of the confusion matrix is chosen in the list below the chart."""
-    open_tab(page, "Confusion matrix")
+    open_part(page, "Confusion matrix")
     page.get_by_text("pixels compared").wait_for()
     steps.tab_to(page, "Light up on the map", "combobox")
     steps.check_focus_is_seen(page)
@@ -241,7 +246,7 @@ def light_up_by_keyboard(page) -> None:
 def jump_by_keyboard(page, keep) -> None:
     """The map goes from error to error."""
     before = place_of(page)
-    open_tab(page, "Largest errors")
+    open_part(page, "Largest errors")
     page.get_by_role("button", name="Next error").wait_for()
     steps.tab_to(page, "Next error", "button")
     steps.check_focus_is_seen(page)
@@ -253,7 +258,7 @@ def jump_by_keyboard(page, keep) -> None:
 
 def check_trial(page, keep) -> None:
     """The mask on the map and the scores follow the sliders."""
-    open_tab(page, "Threshold and buffer")
+    open_part(page, "Threshold and buffer")
     page.get_by_role("slider", name="Buffer around cloud").wait_for()
     steps.tab_to(page, "Buffer around cloud", "input")
     page.keyboard.press("ArrowRight")
@@ -270,7 +275,7 @@ def check_trial(page, keep) -> None:
 
 def save_report_by_keyboard(page) -> None:
     """The report is saved as a page."""
-    open_tab(page, "Report")
+    open_part(page, "Report")
     page.get_by_role("button", name="Page (HTML)").wait_for()
     steps.tab_to(page, "Page (HTML)", "button")
     steps.check_focus_is_seen(page)

@@ -235,7 +235,7 @@ def check_panels_after_a_click(page) -> None:
 
 def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     """The confusion matrix is that of the command line."""
-    page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_role("radio", name="Confusion matrix").click()
     page.get_by_text("pixels compared").wait_for()  # a tab is drawn when it is opened
     shown = [
         [int(cell.replace(",", "")) for cell in row[1:]] for row in read_table(page, "Thick cloud")
@@ -254,7 +254,7 @@ def check_confusion(page, keep, mask: Path, reference: Path) -> None:
 def check_errors(page, keep) -> None:
     """The map goes to the largest error, and the pixel there is one."""
     before = steps.read_map(page)["place"]
-    page.get_by_role("tab", name="Largest errors").click()
+    page.get_by_role("radio", name="Largest errors").click()
     page.get_by_role("button", name="Next error").click()
     page.get_by_text(re.compile("^1 of [0-9]+: (omission|commission)")).wait_for()
     steps.wait_for_rest(page, before)
@@ -298,7 +298,7 @@ def read_label(mark) -> dict[str, str]:
 
 def check_cell(page, keep) -> None:
     """A cell of the confusion matrix lights up on the map."""
-    page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_role("radio", name="Confusion matrix").click()
     check_chart(page)
     cell = page.locator("[role=listbox] [role=option]").nth(1)
     for _ in range(COLOR_TRIES):  # the tab is still being drawn, which closes the list
@@ -413,7 +413,7 @@ def test_own_image_and_reference_come_to_a_score_in_three_steps(new_page, viewer
     page.get_by_role("button", name="Mask and score").click()
     page.get_by_role("heading", name="Compare", exact=True).wait_for()
     steps.wait_for_map(page)
-    page.get_by_role("tab", name="Confusion matrix").click()
+    page.get_by_role("radio", name="Confusion matrix").click()
     shown = np.asarray([[int(cell) for cell in row[1:]] for row in read_table(page, "Thick cloud")])
     with rasterio.open(own_files[1]) as source:
         assert shown.sum() == (source.read(1) != 255).sum()

@@ -410,18 +410,17 @@ def told(monkeypatch):
     return found
 
 
-def open_tab(app, tab: str) -> None:
-    """Open a tab of Compare; the test's app forgets every second change of it."""
-    for _ in range(2):
-        app.session_state["compare_tab"] = tab
-        app.run()
-        assert not app.exception, tab
-        assert not app.error, tab
-    assert app.session_state["compare_tab"] == tab
+def open_part(app, part: str) -> None:
+    """Open a part of Compare, of those below the map."""
+    next(item for item in app.button_group if item.label == "Told of the masks").select(part)
+    app.run()
+    assert not app.exception, part
+    assert not app.error, part
+    assert app.session_state["compare_part"] == part
 
 
 @pytest.mark.slow  # eighteen pages
-def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
+def test_every_part_is_drawn_everywhere_and_in_an_area(app, opened, told):
     app.session_state["session"] = opened
     app.run()
     app.switch_page("screens/compare.py").run()
@@ -431,24 +430,24 @@ def test_every_tab_is_drawn_everywhere_and_in_an_area(app, opened, told):
     seen = {}
     for area in (None, half(bounds)):
         app.session_state[AREA_KEY] = area
-        for tab in (
+        for part in (
             "Scores", "Confusion matrix", "Largest errors", "Classes", "Threshold and buffer",
             "Spectra", "Provenance", "All scenes", "Report",
         ):  # fmt: skip
-            open_tab(app, tab)
-            if tab == "Provenance":
+            open_part(app, part)
+            if part == "Provenance":
                 assert app.table[-1].value.loc["Model", "judged"] == "hollstein"
-            if tab == "Scores":
+            if part == "Scores":
                 seen[area] = app.dataframe[0].value["pixels"].max()
     assert 0 < seen[half(bounds)] < seen[None]
-    open_tab(app, "Threshold and buffer")
+    open_part(app, "Threshold and buffer")
     buffer = next(item for item in app.slider if item.label.startswith("Buffer"))
     buffer.set_value(60).run()
     assert not app.exception
     assert "mask trial" in [layer["id"] for layer in told["layers"]]
     assert "--buffer 60m" in app.code[0].value
     assert len(app.dataframe[0].value) == 6  # three ways of comparing, with and without
-    open_tab(app, "Scores")  # what is tried stays on the map
+    open_part(app, "Scores")  # what is tried stays on the map
     assert "mask trial" in [layer["id"] for layer in told["layers"]]
 
 
@@ -473,7 +472,7 @@ def test_compare_shows_a_series_with_strip_slider_and_curve(app, opened, results
     reference = next(iter(opened.references.values()))
     session.references[reference.title] = reference
     app.session_state["session"] = session
-    app.session_state["compare_tab"] = "Cloud over time"
+    app.session_state["compare_part"] = "Cloud over time"
     app.run()
     app.switch_page("screens/compare.py").run()
     assert not app.exception

@@ -213,7 +213,7 @@ def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, map_answer
     answer, told = map_answers
     west, south, east, north = demo_session.masks[name].layer.bounds
     answer.clicked = {"latitude": (south + north) / 2, "longitude": (west + east) / 2}
-    page = go("compare", session=demo_session, compare_tab="Confusion matrix")
+    page = go("compare", session=demo_session, compare_part="Confusion matrix")
     assert page.session_state["point"] == ((south + north) / 2, (west + east) / 2)
     assert demo_session.masks[name].layer.tile_url in [layer["url"] for layer in told["layers"]]
     assert told["point"] == [(south + north) / 2, (west + east) / 2]

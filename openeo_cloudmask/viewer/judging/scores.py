@@ -28,7 +28,7 @@ from openeo_cloudmask.viewer.judging.spectra import draw_spectra
 from openeo_cloudmask.viewer.judging.try_out import draw_trial
 from openeo_cloudmask.viewer.web import session
 
-TAB = "compare_tab"
+PART = "compare_part"
 EVERYWHERE, INSIDE = "Everywhere", "In the drawn area"
 Found = dict[str, Comparison]
 
@@ -42,7 +42,11 @@ NUMBERS = {
 
 
 def draw_scores(chosen: Chosen, found: Found) -> None:
-    """Draw the tabs below the map; only the one that is open is computed."""
+    """Draw what is told of the masks below the map, one part at a time.
+
+    Not ``st.tabs``: while Python runs for the tab that was just opened, Streamlit disables them all
+    for a moment, and whoever went there by keyboard loses the focus.
+    """
     restrict = choose_where() if found else (lambda item: item)
     inside = {name: restrict(item) for name, item in found.items()}
     parts: dict[str, Callable[[], None]] = {}
@@ -61,16 +65,17 @@ def draw_scores(chosen: Chosen, found: Found) -> None:
     parts["Provenance"] = partial(draw_provenance, chosen.masks)
     if found:
         parts |= {"All scenes": draw_all, "Report": partial(draw_report, chosen, inside)}
-    # Set, not given as default: a default that changes would make other tabs of them.
-    wanted = st.query_params.get("tab")
-    if TAB not in st.session_state and wanted in parts:
-        st.session_state[TAB] = wanted
-    tabs = st.tabs(list(parts), key=TAB, on_change="rerun")
-    for tab, (title, draw) in zip(tabs, parts.items(), strict=True):
-        if tab.open:
-            st.query_params["tab"] = title
-            with tab:
-                draw()
+    # Set, not given as default: a default that changes would make another widget of it.
+    if st.session_state.get(PART) not in parts:
+        wanted = st.query_params.get("tab")
+        st.session_state[PART] = wanted if wanted in parts else next(iter(parts))
+    st.segmented_control(
+        "Told of the masks", list(parts), key=PART, required=True, label_visibility="collapsed"
+    )
+    part: str = st.session_state[PART]
+    st.query_params["tab"] = part
+    with st.container(key="told"):
+        parts[part]()
 
 
 def choose_where() -> Callable[[Comparison], Comparison]:
