@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openeo_cloudmask import assets
+from openeo_cloudmask.classes import SCHEMES
 from openeo_cloudmask.errors import CatalogError
 from openeo_cloudmask.viewer.catalogs import read_items
 
@@ -111,7 +112,7 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
     try:
         inputs = say[f"{_OWN}inputs"]
         never = set(say.get(f"{_OWN}untold_classes", ()))
-        classes = _classes(say["mlm:output"][0]["classification:classes"])
+        classes = _classes(say)
         return ModelCard(
             id=item.id,
             title=say["title"],
@@ -144,7 +145,14 @@ def _read_card(item: Any) -> ModelCard:  # noqa: ANN401 - a pystac.Item
         ) from err
 
 
-def _classes(entries: Sequence[dict[str, Any]]) -> tuple[CardClass, ...]:
+def _classes(say: Mapping[str, Any]) -> tuple[CardClass, ...]:
+    """Return the classes of the masks; the file itself may give fewer, in another order."""
+    scheme = SCHEMES.get(str(say.get(f"{_OWN}class_scheme")))
+    if scheme is not None:
+        return tuple(
+            CardClass(value=item.value, name=item.name, title=item.title, color=item.color)
+            for item in scheme.classes
+        )
     return tuple(
         CardClass(
             value=entry["value"],
@@ -152,7 +160,7 @@ def _classes(entries: Sequence[dict[str, Any]]) -> tuple[CardClass, ...]:
             title=entry.get("title") or entry.get("description") or entry["name"],
             color=entry.get("color_hint", "888888"),
         )
-        for entry in entries
+        for entry in say["mlm:output"][0]["classification:classes"]
     )
 
 
