@@ -81,7 +81,9 @@ def load_detector(
     )
     path = None
     if entry.takes_weights:
-        path = find_onnx(entry, weights, precision) if runs_onnx else find_weights(entry, weights)
+        # int8 was measured on CPUs alone.
+        wanted = "fp32" if precision == "auto" and not means_cpu(device) else precision
+        path = find_onnx(entry, weights, wanted) if runs_onnx else find_weights(entry, weights)
         path = path.absolute()
     elif runtime in EXPORTED_RUNTIMES:
         raise OptionError(f"model {entry.id!r} is no network; leave the option runtime out")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,11 @@ from openeo_cloudmask.errors import (
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.models.devices import means_cpu
 from openeo_cloudmask.models.onnx_card import OnnxCard, parse_card
+from openeo_cloudmask.models.onnx_metadata import read_metadata
 from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.models.openvino_session import OpenVinoSession
 from openeo_cloudmask.models.pool import MAX_WORKERS, call_each, plain_pool, share_threads
-from openeo_cloudmask.models.processor import count_threads, read_processor
+from openeo_cloudmask.models.processor import count_threads, read_processor, warn_of_wrong_int8
 from openeo_cloudmask.models.weights import (
     OWN_FOLDER,
     WEIGHTS_VARIABLE,
@@ -43,6 +46,9 @@ EXPORTED_RUNTIMES = ("onnx", "openvino")
 """What runs exported files: onnxruntime, or OpenVINO, which is faster on CPUs."""
 LEAST_EQUAL = 0.995
 """``auto`` takes an int8 file only where at least this share of the guard's classes is equal."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +115,25 @@ def read_card(path: str | Path) -> OnnxCard:
 
     Raises:
         WeightsError: The file cannot be read or carries no card.
+    """
+    path = Path(path)
+    try:
+        metadata = read_metadata(path)
+    except (OSError, ValueError) as err:
+        raise WeightsError(f"{path} cannot be read as ONNX: {err}") from err
+    return parse_card(metadata, path)
+
+
+def open_exported(path: str | Path) -> tuple[Any, OnnxCard]:
+    """Return a session of onnxruntime, and the card of an exported file.
+
+    Raises:
+        WeightsError: The file cannot be read or carries no card.
         MissingExtraError: onnxruntime is not installed.
     """
-    return open_exported(path)[1]
-
-
-def open_exported(
-    path: str | Path, device: str = "cpu", *, threads: int = 1
-) -> tuple[Any, OnnxCard]:
-    """Return the session and the card of an exported file; errors are those of ``read_card``."""
     path = Path(path)
-    session = _open_session(path, device, threads)
-    return session, parse_card(session.get_modelmeta().custom_metadata_map, path)
+    card = read_card(path)
+    return _open_session(path, "cpu", 1), card
 
 
 def packaged_onnx(entry: ModelEntry, suffix: str = ONNX_SUFFIX) -> Path:
@@ -203,8 +216,7 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
             "CPU; use device 'cpu', or the runtime 'onnx' or 'torch'"
         )
     path = request.weights
-    workers, threads = share_threads(count_threads())
-    session, card = open_exported(path, request.device, threads=threads)
+    card = read_card(path)
     if request.precision not in ("auto", card.precision):
         raise OptionError(
             f"precision is {request.precision!r}, but {path} computes in {card.precision}; bf16 "
@@ -228,12 +240,9 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
             f"{path} takes {', '.join(card.bands)}; the data lacks {', '.join(missing)}. Load "
             "them, or export the model anew for the bands there are"
         )
-    input_names = tuple(item.name for item in session.get_inputs())
-    on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
-    if request.runtime == "openvino":
-        session = _compile(path)
-    elif not on_cpu:
-        workers = 1
+    if card.precision == "int8":
+        warn_of_wrong_int8()
+    session, input_names, workers = _start(request, path)
     return OnnxDetector(
         session=session,
         input_names=input_names,
@@ -244,6 +253,32 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
         window=replace(card.window, batch=MAX_WORKERS),
         card=card,
     )
+
+
+def _start(request: LoadRequest, path: Path) -> tuple[Any, tuple[str, ...], int]:
+    """Return a session, the names of its inputs, and how many windows it computes at a time.
+
+    ``auto`` takes OpenVINO on CPUs where it is installed and was measured to be the fastest.
+    """
+    chosen = request.runtime == "auto" and _openvino_pays(request.device)
+    if chosen or request.runtime == "openvino":
+        try:
+            found = _compile(path)
+        except WeightsError as err:
+            if not chosen:
+                raise
+            _log.info("%s", err)
+        else:
+            return found, found.input_names, found.workers
+    workers, threads = share_threads(count_threads())
+    session = _open_session(path, request.device, threads)
+    on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
+    names = tuple(item.name for item in session.get_inputs())
+    return session, names, workers if on_cpu else 1
+
+
+def _openvino_pays(device: str) -> bool:
+    return means_cpu(device) and read_processor().avx512 and find_spec("openvino") is not None
 
 
 def _compile(path: Path) -> OpenVinoSession:

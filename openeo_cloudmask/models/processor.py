@@ -65,6 +65,11 @@ class Processor:
         """
         return self.vnni or self.amx
 
+    @property
+    def exact_int8(self) -> bool:
+        """Whether sums of products of 8 bit integers are exact, fast or not."""
+        return self.fast_int8 or self.arm_dot
+
     def describe(self) -> str:
         """One line for tables: the name and what it can do."""
         known = {
@@ -133,3 +138,15 @@ def warn_of_slow_bf16() -> None:
     processor = read_processor()
     if text := processor.slow_bf16:
         _log.warning("on %s %s. Use precision 'auto' or 'fp32'", processor.name, text)
+
+
+@cache
+def warn_of_wrong_int8() -> None:
+    """Say once that int8 was asked for where its sums overflow."""
+    processor = read_processor()
+    if not processor.exact_int8:
+        _log.warning(
+            "on %s products of 8 bit integers are added in 16 bits, which overflow: classes may "
+            "change. Use precision 'auto' or 'fp32'",
+            processor.name,
+        )

@@ -2,7 +2,8 @@
 
 Weights get a scale for each output channel, tensors between layers one each, from the smallest and
 the largest value they take on the calibration's windows: ranges are fixed, so that an answer
-depends on its window alone. What the network is asked for are classes; so each block is tried as
+depends on its window alone. A convolution that a ReLU follows is stored behind it: numbers below 0
+need no steps. What the network is asked for are classes; so each block is tried as
 the only one in int8 on windows that the calibration has not seen, and blocks stay in fp32, those
 first that change most classes for the arithmetic they hold, until next to none changes.
 """
@@ -34,6 +35,8 @@ GUARD_SEEDS = tuple(range(800, 808))
 """Of simulated scenes, each of which is one window."""
 _ANY_SENSOR_IS = "sentinel-2-l1c"
 """Sensor of the scenes for a file that takes any."""
+_ACTIVATIONS = ["Relu", "Clip"]
+_QUANTISED = ["Conv", *_ACTIVATIONS]
 
 _log = logging.getLogger(__name__)
 Feed = Mapping[str, NDArray[Any]]
@@ -237,12 +240,22 @@ class _Work:
 
         calibrator = create_calibrator(
             self._plain,
-            ["Conv"],
+            _QUANTISED,
             augmented_model_path=str(self._folder / "ranges.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
         calibrator.collect_data(Reader())
         self._ranges = calibrator.compute_data()
+
+    def _activations(self, nodes: Sequence[str]) -> list[str]:
+        """Return those that follow these convolutions."""
+        graph = self._model.graph
+        outputs = {node.output[0] for node in graph.node if node.name in set(nodes)}
+        return [
+            node.name
+            for node in graph.node
+            if node.op_type in _ACTIVATIONS and node.input[0] in outputs
+        ]
 
     def write(self, nodes: Sequence[str]) -> Path:
         """Write the network with these convolutions in int8."""
@@ -257,9 +270,9 @@ class _Work:
             QuantType.QInt8,
             QuantType.QUInt8,
             self._ranges,
-            list(nodes),
+            [*nodes, *self._activations(nodes)],
             [],
-            ["Conv"],
+            _QUANTISED,
             {},
         )
         quantizer.quantize_model()

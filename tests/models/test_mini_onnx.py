@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from openeo_cloudmask.errors import BandError, OptionError
+from openeo_cloudmask.errors import BandError, OptionError, WeightsError
 from openeo_cloudmask.inference import predict
-from openeo_cloudmask.models import LoadRequest, get_model, load, load_detector, select_input
+from openeo_cloudmask.models import (
+    LoadRequest,
+    get_model,
+    load,
+    load_detector,
+    onnx_detector,
+    select_input,
+)
 from openeo_cloudmask.models.onnx_detector import load_onnx, packaged_onnx, read_card
+from openeo_cloudmask.models.processor import Processor
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.simulator.scene import simulate_scene
 
@@ -124,6 +133,68 @@ def test_openvino_gives_the_same_classes():
     np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-4)
     with pytest.raises(OptionError, match="'openvino' computes on the CPU"):
         load_detector("mini", runtime="openvino", **(options | {"device": "cuda"}))
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from openeo_cloudmask.models import load_detector
+
+detector = load_detector("mini", sensor="sentinel-2-l2a", precision=sys.argv[1], device="cpu",
+                         runtime="openvino")
+windows = np.random.default_rng(0).random((2, len(detector.band_names), 512, 512), np.float32)
+valid = np.ones((2, 512, 512), bool)
+answer = detector.predict_windows(windows, valid)
+child = os.fork()
+if child == 0:
+    grandchild = os.fork()  # before it has computed anything itself
+    same = np.array_equal(detector.predict_windows(windows, valid), answer)
+    if grandchild == 0:
+        os._exit(not same)
+    same &= os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]) == 0
+    sys.exit(not same)  # ends as Python ends, which frees what there is
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert status == 0, status
+assert np.array_equal(detector.predict_windows(windows, valid), answer)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_process_forked_after_openvino_computed_computes_the_same(precision):
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", FORKED, precision]
+    subprocess.run(command, check=True, timeout=120)  # it hung
+
+
+def test_auto_takes_openvino_where_it_was_measured_to_be_faster(monkeypatch):
+    pytest.importorskip("openvino")
+    request = LoadRequest(
+        entry=MINI,
+        model_input=select_input(MINI, sensor="sentinel-2-l2a"),
+        weights=packaged_onnx(MINI),
+        precision="auto",
+    )
+
+    def taken(*, runtime="auto", **gifts):
+        monkeypatch.setattr(onnx_detector, "read_processor", lambda: Processor(**gifts))
+        return type(load_onnx(replace(request, runtime=runtime)).session).__name__
+
+    assert taken(avx512=True) == "OpenVinoSession"
+    assert taken(avx512=True, runtime="onnx") == "InferenceSession"
+    assert taken(avx2=True, arm_dot=True) == "InferenceSession"
+    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: None)
+    assert taken(avx512=True) == "InferenceSession"
+    monkeypatch.undo()
+
+    def fail(path):
+        raise WeightsError(f"OpenVINO cannot compile {path}")
+
+    monkeypatch.setattr(onnx_detector, "_compile", fail)
+    assert taken(avx512=True) == "InferenceSession"
+    with pytest.raises(WeightsError, match="OpenVINO cannot compile"):
+        taken(avx512=True, runtime="openvino")
 
 
 WITHOUT_TORCH = """

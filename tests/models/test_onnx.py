@@ -100,6 +100,7 @@ def test_file_answers_as_the_network_does(sensei_file, fill):
     torch_detector = load_detector("senseiv2", weights=folder, precision="fp32", **options)
     # A file is told by its name, so a process graph needs no more than `weights`.
     onnx_detector = load_detector("senseiv2", weights=path, **options)
+    by_onnx = load_detector("senseiv2", weights=path, runtime="onnx", **options)
     assert type(onnx_detector).__name__ == "OnnxDetector"
     assert onnx_detector.scheme == torch_detector.scheme
     valid = np.ones((3, SIDE, SIDE), bool)
@@ -107,7 +108,7 @@ def test_file_answers_as_the_network_does(sensei_file, fill):
     windows = np.stack([fill.reflectance(s, (5, SIDE, SIDE)) for s in range(3)]) * valid[:, None]
     given, wanted = (d.predict_windows(windows, valid) for d in (onnx_detector, torch_detector))
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5)
-    together = onnx_detector.session.run(None, {"windows": windows, "valid": valid})[0]
+    together = by_onnx.session.run(None, {"windows": windows, "valid": valid})[0]
     np.testing.assert_allclose(together, given, rtol=0, atol=1e-5)
 
 
@@ -118,7 +119,9 @@ def test_bands_the_file_does_not_take_are_left_out(sensei_file, fill):
     more = load_detector(
         "senseiv2", sensor="sentinel-2-l1c", bands=("B01", *BANDS), weights=path, runtime="onnx"
     )
-    exact = load_detector("senseiv2", sensor="sentinel-2-l1c", bands=BANDS, weights=path)
+    exact = load_detector(
+        "senseiv2", sensor="sentinel-2-l1c", bands=BANDS, weights=path, runtime="onnx"
+    )
     assert more.band_names == ("B01", *BANDS)
     np.testing.assert_array_equal(
         more.predict_windows(cube, valid), exact.predict_windows(cube[:, 1:], valid)
