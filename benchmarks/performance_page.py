@@ -9,8 +9,10 @@ from openeo_cloudmask.models.onnx_detector import LEAST_EQUAL
 ROWS: dict[str, tuple[str, str]] = {
     "mini-torch": ("mini", "torch, fp32"),
     "mini-torch-bf16": ("mini", "torch, bf16"),
-    "mini-onnx": ("mini", "onnxruntime, fp32 (what `auto` takes)"),
+    "mini-onnx": ("mini", "onnxruntime, fp32"),
     "mini-openvino": ("mini", "OpenVINO, fp32"),
+    "mini-onnx-int8": ("mini", "onnxruntime, int8"),
+    "mini-openvino-int8": ("mini", "OpenVINO, int8 (what `auto` takes)"),
     "unet-published": ("CloudSEN12 U-Net", "as published, torch fp32"),
     "unet-onnx": ("CloudSEN12 U-Net", "exported, onnxruntime fp32"),
     "unet-openvino": ("CloudSEN12 U-Net", "exported, OpenVINO fp32"),

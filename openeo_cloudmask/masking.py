@@ -119,6 +119,11 @@ class Masker:
         inputs = select_input(entry, sensor=sensor or options.sensor, bands=labels)
         return cls(options, inputs, runtime=runtime, load=load)
 
+    def prepare(self) -> None:
+        """Begin to load the detector where that takes a while: pixels are read meanwhile."""
+        if isinstance(self.detector, DeferredDetector):
+            self.detector.prepare()
+
     @property
     def scheme(self) -> ClassScheme:
         """Classes of the mask."""

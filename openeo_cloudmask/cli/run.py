@@ -41,8 +41,8 @@ Output = Annotated[
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What runs the network: torch, onnx, openvino, or auto (onnx for `mini` on a CPU, "
-        "else torch)."
+        help="What runs the network: torch, onnx, openvino, or auto (`mini` on a CPU and "
+        "exported files: openvino where it is installed and faster, else onnx; others: torch)."
     ),
 ]
 Bands = Annotated[

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from contextlib import suppress
+from threading import Lock, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.classes import ClassScheme
 from openeo_cloudmask.inference import Detector, Window
 from openeo_cloudmask.models.entry import ModelEntry
+from openeo_cloudmask.models.onnx_detector import packaged_onnx
 
 
 class DeferredDetector:
@@ -51,6 +53,18 @@ class DeferredDetector:
         if self._exported or self._detector is not None:
             return self._loaded().window
         return self._entry.window
+
+    def prepare(self) -> None:
+        """Begin to load a network that comes with the package, in a thread of its own.
+
+        What fails there fails again, and is raised, when the first window is to be classified.
+        """
+        if packaged_onnx(self._entry).is_file():
+            Thread(target=self._try_to_load, name="load").start()
+
+    def _try_to_load(self) -> None:
+        with suppress(Exception):
+            self._loaded()
 
     def predict_windows(
         self, windows: NDArray[np.float32], valid: NDArray[np.bool_]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -29,7 +30,8 @@ from openeo_cloudmask.sensors import Sensor
 RUNTIMES = ("auto", "torch", *EXPORTED_RUNTIMES)
 """What may run a network. ``auto`` runs a model whose ONNX file comes with the package by
 onnxruntime where torch is not installed or there is no GPU: it starts in a tenth of torch's time
-and is faster on a CPU. All others it runs by torch. OpenVINO runs where it is asked for."""
+and is faster on a CPU. All others it runs by torch. Exported files it runs by OpenVINO where that
+is installed and was measured to be the fastest: on CPUs with AVX-512."""
 
 _loading = RLock()
 _log = logging.getLogger(__name__)
@@ -52,8 +54,8 @@ def load_detector(
         sensor: Sensor id, a file that describes one, or a sensor; None finds it from ``bands``,
             or takes the model's first.
         bands: Labels of the bands the data has; decides between variants of a model.
-        weights: A weights file, or a folder with files under their published names; an ONNX file
-            that ``cloudmask export`` wrote is run with onnxruntime.
+        weights: A weights file, or a folder with files under their published names; or an ONNX
+            file that ``cloudmask export`` wrote.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<number>``.
         precision: ``auto`` (what the processor is fast with, where it changes next to no class),
             ``fp32``, ``bf16`` or ``int8``.
@@ -140,3 +142,10 @@ def _load(kind: ModelKind, request: LoadRequest) -> Detector:
         if err.name != "torch":
             raise
         raise MissingExtraError.for_extra("torch", f"The model {request.entry.id!r}") from err
+
+
+if hasattr(os, "register_at_fork"):
+    # Nobody forks while another thread loads: what it holds would be held for good.
+    os.register_at_fork(
+        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+    )

@@ -15,7 +15,7 @@ _METADATA, _KEY, _VALUE = 14, 1, 2
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 _MOST_BITS = 64
 _MOST_BYTES = 1 << 20
-"""More metadata than that is none of ours."""
+"""No card of ours is longer."""
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -134,6 +134,7 @@ def mask_product(  # noqa: PLR0913 - what is read, how, and what is notified
         # Impossible requests are errors before anything is read.
         masker.cleaning(scene.grid.pixel_m)
         masker.check_pixels(scene.grid.pixel_m)
+        masker.prepare()
         if opened is not None:
             opened(masker)
         counts = np.zeros(256, np.int64)
