@@ -16,6 +16,7 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.models.processor import count_threads
 from openeo_cloudmask.products.drivers import open_raster, shown, web_settings
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.scene import Floats
@@ -24,8 +25,10 @@ from openeo_cloudmask.sensors import BandDecoder, Decoder, mark_declared
 CACHE_BYTES = 512 * 2**20
 """Decoded blocks that are kept: a row of JPEG 2000 tiles of all 13 bands of Sentinel-2 is 170 MB,
 and is read several times."""
-PIECE_PX = 4096
-"""Columns that are read in one go where a file lies in tiles: memory for more grows with width."""
+PIECE_PX = 1024
+"""Columns that are read in one go for each thread where a file lies in tiles, as wide as one of
+Sentinel-2's: the network has work after the first piece, and memory for more grows with width."""
+_LEAST_PIECES, _MOST_PIECES = 2, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,9 +125,10 @@ class RasterStack:
         with self._lock, rasterio.Env(**_settings()):
             for path in {self._planes[number].path for number in planes}:
                 width, block = self._guard(path, lambda file: (file.width, file.block_shapes[0][1]))
-                if block >= width:
+                # A coarse band may be one tile, which is kept decoded.
+                if block >= width > PIECE_PX:
                     return None
-        return PIECE_PX
+        return PIECE_PX * min(max(count_threads(), _LEAST_PIECES), _MOST_PIECES)
 
     def close(self) -> None:
         """Close the files."""

@@ -20,7 +20,13 @@ from openeo_cloudmask.models import (
     onnx_detector,
     select_input,
 )
-from openeo_cloudmask.models.onnx_detector import load_onnx, packaged_onnx, read_card
+from openeo_cloudmask.models.onnx_detector import (
+    INT8_SUFFIX,
+    ONNX_SUFFIX,
+    load_onnx,
+    packaged_onnx,
+    read_card,
+)
 from openeo_cloudmask.models.processor import Processor
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.simulator.scene import simulate_scene
@@ -97,14 +103,16 @@ def test_auto_on_torch_takes_fp32_on_a_cpu_that_has_bf16(monkeypatch):
         assert detector.network.network.precision == taken
 
 
+@pytest.mark.parametrize("suffix", [ONNX_SUFFIX, INT8_SUFFIX])
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_threads_and_batches_change_nothing_bit_for_bit(runtime, monkeypatch):
+def test_threads_and_batches_change_nothing_bit_for_bit(runtime, suffix, monkeypatch):
     if runtime == "openvino":
         pytest.importorskip("openvino")
     request = LoadRequest(
         entry=MINI,
         model_input=select_input(MINI, sensor="sentinel-2-l2a"),
-        weights=packaged_onnx(MINI),
+        weights=packaged_onnx(MINI, suffix),
+        precision="auto",
         runtime=runtime,
     )
     bands = len(request.model_input.band_names)

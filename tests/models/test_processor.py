@@ -69,6 +69,22 @@ def test_bf16_by_name_without_hardware_warns_with_the_figure(monkeypatch, caplog
     processor.warn_of_slow_bf16.cache_clear()
 
 
+def test_int8_by_name_where_sums_overflow_warns(monkeypatch, caplog):
+    for found, said in (
+        (Processor(name="Old", avx2=True), 1),
+        (Processor(vnni=True), 0),
+        (Processor(arm_dot=True), 0),
+    ):
+        monkeypatch.setattr(processor, "read_processor", lambda found=found: found)
+        processor.warn_of_wrong_int8.cache_clear()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                processor.warn_of_wrong_int8()
+        assert caplog.text.count("on Old products of 8 bit integers") == said
+    processor.warn_of_wrong_int8.cache_clear()
+
+
 def test_threads_are_those_that_are_allowed(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert count_threads() == 3

@@ -10,6 +10,8 @@ from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.stack import Plane, RasterStack
 from openeo_cloudmask.sensors import SENSORS, band_decoder
+from openeo_cloudmask.simulator.products import write_product
+from openeo_cloudmask.simulator.scene import simulate_scene
 
 RGBN = ("B02", "B03", "B04", "B08")
 
@@ -147,14 +149,24 @@ def test_dataarray_has_the_dimensions_and_coordinates_of_a_datacube(write_raster
     np.testing.assert_allclose(eager.to_numpy()[0, 0], counts[1] * 1e-4, rtol=1e-6)
 
 
-def test_wide_files_are_read_in_pieces_where_they_lie_in_tiles(write_raster, digits):
+def test_wide_files_are_read_in_pieces_where_they_lie_in_tiles(write_raster, digits, monkeypatch):
     pixels = digits(32, 5000)
     tiles = write_raster(pixels, "tiles.tif", tiled=True, blockxsize=16, blockysize=16)
     rows = write_raster(pixels, "rows.tif")
+    for threads, piece in (("1", 2048), ("3", 3072), ("64", 4096)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        with open_product(tiles) as scene:
+            assert scene.cube().piece_px == piece
     with open_product(tiles) as scene, open_product(rows) as other:
         assert (scene.cube().piece_px, other.cube().piece_px) == (4096, 5000)
         np.testing.assert_array_equal(scene.cube()[:, 0:32, 4096:5000],
                                       other.cube()[:, 0:32, 0:5000][..., 4096:])  # fmt: skip
+
+
+def test_a_safe_is_read_in_pieces_though_a_coarse_band_is_one_tile(tmp_path):
+    pixels = simulate_scene(1, size=96, sensor="sentinel-2-l1c")
+    with open_product(write_product(pixels, tmp_path)) as scene:
+        assert scene.cube().piece_px >= 2048  # the network waited for all tiles of a row
 
 
 def test_a_file_smaller_than_it_is_said_to_be_is_not_stretched(write_raster, digits):
