@@ -11,19 +11,19 @@ machine slows all rows alike. ``classes equal`` compares with the published arit
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import importlib.util
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
+from gpu import tf32
 from published import published_forward
 
 from openeo_cloudmask.models import get_model
@@ -56,16 +56,6 @@ def make_network() -> torch.nn.Module:
     with torch.no_grad():
         network.segmenter.decode_head.classifier.bias.copy_(torch.from_numpy(bias))
     return network
-
-
-@contextlib.contextmanager
-def tf32(*, enabled: bool) -> Iterator[None]:
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def make_rows(network: torch.nn.Module, device: str, *, compiled: bool) -> dict[str, Forward]:

@@ -257,7 +257,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_disk_full(tmp_path: Path, small_disk: Path) -> None:
-    server = Server(small_disk / "data")
+    begun = "from openeo_cloudmask.backend.jobs import storage; storage.SPARE_BYTES = 0"
+    server = Server(small_disk / "data", patch=begun)  # it fills while a job runs
     server.run("users", "add", "ann")
     ingest(write_scene(tmp_path / "scene.tif", shape_yx=(1200, 1200)), server.data_dir)
     server.start()
