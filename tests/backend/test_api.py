@@ -375,6 +375,26 @@ def test_items_of_a_collection_show_no_path_of_the_server(
     assert client.get(f"/collections/{name}/items/none").status_code == 404
 
 
+def test_stac_clients_walk_the_items_of_a_collection_page_by_page(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = client.get("/collections").json()["collections"][0]
+    (pages,) = (link["href"] for link in collection["links"] if link["rel"] == "items")
+    (one,) = client.get(pages).json()["features"]
+    three = [{**one, "id": name} for name in "abc"]
+    store = type(_state(client).collections)
+    monkeypatch.setattr(store, "items", lambda *_: three)
+    assert "https://api.stacspec.org/v1.0.0/ogcapi-features" in client.get("/").json()["conformsTo"]
+    found, href = [], f"{pages}?limit=2&bbox=-180,-90,180,90"
+    while href:
+        page = client.get(href).json()
+        found += [item["id"] for item in page["features"]]
+        links = {link["rel"]: link["href"] for link in page["links"]}
+        assert links["self"].endswith("bbox=-180%2C-90%2C180%2C90") or "offset" in links["self"]
+        href = links.get("next")
+    assert found == ["a", "b", "c"]
+
+
 def test_stac_documents_are_valid_by_the_published_schemas(
     client: TestClient, shared: Callable[[str], Path]
 ) -> None:

@@ -85,6 +85,22 @@ def test_a_mask_of_a_job_gets_its_item(run: Run, validator: SchemaValidator) -> 
     assert properties["processing:expression"] == {"format": "openeo", "expression": GRAPH}
 
 
+def test_the_graph_of_the_client_s_cloud_mask_is_short_and_fits_a_table(run: Run) -> None:
+    """Its lists mix texts and numbers, which GeoParquet cannot hold, and it has a program in it."""
+    openeo = pytest.importorskip("openeo")
+    from openeo_cloudmask import cloud_mask
+
+    cube = openeo.DataCube.load_collection("S2", connection=None, fetch_metadata=False)
+    graph = cloud_mask(cube, model="hollstein").flat_graph()
+    run.files.append(_file(mask=MASK, datetime="2021-09-08T04:27:01Z"))
+    add_mask_items(run, graph)
+    content = json.loads((run.spec.output_dir / "openEO.json").read_text(encoding="utf-8"))
+    nodes = content["properties"]["processing:expression"]["expression"]
+    (mask,) = (node for node in nodes.values() if node["process_id"] != "load_collection")
+    assert mask["process_id"] == "cloud_mask"
+    assert mask["arguments"] == {"data": {"from_node": "loadcollection1"}, "model": "hollstein"}
+
+
 def test_other_files_and_masks_without_a_date_get_none(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,12 @@ from starlette.responses import JSONResponse, Response
 
 from openeo_cloudmask.backend.api.common import StateOf, UserOf
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.api.public_items import MAX_ITEMS, lies_in, public_item
+from openeo_cloudmask.backend.api.public_items import (
+    MAX_ITEMS,
+    item_pages,
+    lies_in,
+    public_item,
+)
 from openeo_cloudmask.backend.settings import API_VERSION
 from openeo_cloudmask.version import __version__
 
@@ -28,6 +33,9 @@ CONFORMANCE = [
     "https://api.openeo.org/1.2.0",
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features",
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
 _ENDPOINTS = (
     ("/", "GET"),
@@ -216,19 +224,26 @@ def items(
     bbox: str | None = None,
     datetime: str | None = None,
     limit: int = 10,
+    offset: int = 0,
 ) -> dict[str, Any]:
     """Return the scenes of a collection in an area and time, as STAC items."""
     base = state.base_url(request)
     found = [
         item for item in state.collections.items(collection_id) if lies_in(item, bbox, datetime)
     ]
-    shown = found[: max(1, min(limit, MAX_ITEMS))]
+    first, limit = max(0, offset), max(1, min(limit, MAX_ITEMS))
+    shown = found[first : first + limit]
     return {
         "type": "FeatureCollection",
         "features": [public_item(item, collection_id, base) for item in shown],
         "numberMatched": len(found),
         "numberReturned": len(shown),
-        "links": [],
+        "links": item_pages(
+            base,
+            collection_id,
+            request.query_params,
+            following=first + limit if first + limit < len(found) else None,
+        ),
     }
 
 
@@ -285,6 +300,7 @@ def _with_links(found: dict[str, Any], base: str) -> dict[str, Any]:
     found["links"] = [
         {"rel": "self", "href": f"{base}/collections/{found['id']}", "type": "application/json"},
         {"rel": "root", "href": f"{base}/", "type": "application/json"},
+        *item_pages(base, found["id"], {}, rel="items"),
         *kept,
     ]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.errors import OptionError
@@ -17,6 +17,37 @@ MAX_ITEMS = 100
 def item_href(base: str, collection_id: str, item_id: str) -> str:
     """Return the address of an item of the server at ``base``."""
     return f"{base.rstrip('/')}/collections/{quote(collection_id)}/items/{quote(item_id)}"
+
+
+def item_pages(
+    base: str,
+    collection_id: str,
+    query: Mapping[str, str],
+    *,
+    following: int | None = None,
+    rel: str = "self",
+) -> list[dict[str, str]]:
+    """Return the link to items of a collection, and to the next page of them.
+
+    Args:
+        base: the server's address.
+        collection_id: the collection.
+        query: what was asked for.
+        following: the place of the first item of the next page; None where there is none.
+        rel: what the first link is called.
+    """
+    asked = {rel: dict(query)}
+    if following is not None:
+        asked["next"] = {**query, "offset": str(following)}
+    own = f"{base.rstrip('/')}/collections/{quote(collection_id)}/items"
+    return [
+        {
+            "rel": name,
+            "href": f"{own}?{urlencode(values)}" if values else own,
+            "type": "application/geo+json",
+        }
+        for name, values in asked.items()
+    ]
 
 
 def public_item(item: Mapping[str, Any], collection_id: str, base: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openeo_cloudmask.backend.graph.own_masks import with_own_masks
 from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
@@ -107,7 +108,7 @@ def _describe_mask(
             model_href=_model_href(run, options.model),
             input_hrefs=tuple(given.href for given in inputs if given.href is not None),
             platform=_platform(inputs),
-            process_graph=graph,
+            process_graph=with_own_masks({"process_graph": graph})["process_graph"],
             created=datetime.fromtimestamp(now_s(), UTC),
             warnings=tuple(file["about"].get("warnings", ())),
         ),
