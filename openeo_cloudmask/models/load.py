@@ -75,6 +75,11 @@ def load_detector(
         raise OptionError(f"runtime is {runtime!r}; expected one of {', '.join(RUNTIMES)}")
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    if runtime == "torch" and (precision == "int8" or is_exported(weights)):
+        raise OptionError(
+            "runtime is 'torch', which runs neither int8 nor ONNX files; leave the option runtime "
+            "out, or use precision 'auto' without such a file"
+        )
     model_input = select_input(entry, sensor=sensor, bands=bands)
     runs_onnx = (
         is_exported(weights, runtime)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
-from openeo_cloudmask.errors import WeightsError
+from openeo_cloudmask.errors import OptionError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import get_model, load, load_detector, onnx_detector
 from openeo_cloudmask.models.deferred import DeferredDetector
@@ -72,6 +72,12 @@ def test_auto_leaves_a_file_alone_that_changes_too_much(monkeypatch):
     monkeypatch.setattr(onnx_detector, "read_processor", lambda: Processor(vnni=True))
     monkeypatch.setattr(onnx_detector, "LEAST_EQUAL", 0.9999)
     assert onnx_detector.find_onnx(MINI, precision="auto") == packaged_onnx(MINI).absolute()
+
+
+@pytest.mark.parametrize("given", [{"precision": "int8"}, {"weights": "mine.onnx"}])
+def test_torch_by_name_is_no_other_runtime(given):
+    with pytest.raises(OptionError, match="'torch', which runs neither int8 nor ONNX files"):
+        load_detector("mini", sensor=SENSOR, runtime="torch", **given)
 
 
 def test_classes_stay():
