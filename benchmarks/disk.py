@@ -164,6 +164,16 @@ def time_windows(detector: Detector, calls: int = 3) -> tuple[float, float]:
     return statistics.median(clock), min(cpu)
 
 
+def time_decoding(product: Path, bands: tuple[str, ...]) -> float:
+    """Seconds of cores that JPEG 2000 takes for these bands, each read once and whole."""
+    start = time.process_time()
+    for path in product.rglob("*.jp2"):
+        if path.stem.rpartition("_")[2] in bands:
+            with rasterio.open(path) as dataset:
+                dataset.read()
+    return time.process_time() - start
+
+
 def measure(
     kind: str, options: argparse.Namespace, chosen: list[str], detector: Detector
 ) -> dict[str, Any]:
@@ -175,6 +185,7 @@ def measure(
         for _ in range(options.repeats):
             windows.append(time_windows(detector))
             runs.append(run(source, arguments, folder))
+        decoding = time_decoding(source, detector.band_names) if kind == "SAFE" else None
     window, window_cpu = (statistics.median(values) for values in zip(*windows, strict=True))
     count = runs[0]["windows"]
 
@@ -195,6 +206,9 @@ def measure(
         "of_network_cpu": middle("cpu_s", "first_cpu_s") / (count * window_cpu),
         "peak_gb": middle("peak_gb"),
     }
+    if decoding is not None:
+        row["decoding_cpu_s"] = decoding
+        print(f"{kind:12}{decoding:7.2f} s CPU to decode its bands alone")
     print(
         f"{kind:12}{row['first_window_s']:7.2f} s to the first window "
         f"({row['first_window_cpu_s']:.2f} s CPU)"
