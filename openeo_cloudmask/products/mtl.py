@@ -97,10 +97,10 @@ def parse_mtl(content: bytes, name: str) -> Mtl:
             }
         else:
             top, groups = _parse_text(content.decode("utf-8"))
-    except (ValueError, AttributeError) as err:
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as err:
         if isinstance(err, ProductError):
             raise
-        raise ProductError(f"{name} cannot be read as Landsat metadata: {err}") from err
+        raise ProductError(f"{name} cannot be read as Landsat metadata: {err!r}") from err
     if top == _OLD_ROOT:
         groups = _as_collection_2(groups)
     elif top != ROOT:

@@ -284,3 +284,13 @@ def test_products_of_before_collection_2_are_read_alike(write_landsat, collectio
         assert scene.metadata["id"] == expected
     assert np.isnan(read[:, :4]).all()
     np.testing.assert_array_equal(read[:, 4:], new[:, 4:])
+
+
+@pytest.mark.parametrize("text", ["{}", '["a"]', '"x"', '{"LANDSAT_METADATA_FILE": {"a": 5}}', "["])
+def test_json_that_is_no_metadata_is_refused(write_landsat, text):
+    path, _ = write_landsat()
+    (path / "LC08_L1TP_TEST_MTL.txt").unlink()
+    deep = text * 100_000 if text == "[" else text
+    (path / "LC08_L1TP_TEST_MTL.json").write_text(deep)
+    with pytest.raises(ProductError, match="cannot be read as Landsat metadata"):
+        open_product(path)
