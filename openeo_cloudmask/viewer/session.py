@@ -44,7 +44,7 @@ from openeo_cloudmask.viewer.probabilities import PixelSourceFile, Probabilities
 from openeo_cloudmask.viewer.room import check_room, check_tasks
 from openeo_cloudmask.viewer.scenes import Report, draw_picture, open_scene
 from openeo_cloudmask.viewer.series import Series
-from openeo_cloudmask.viewer.uploads import save_upload
+from openeo_cloudmask.viewer.uploads import check_reference, save_upload
 
 if TYPE_CHECKING:
     import openeo
@@ -226,6 +226,7 @@ class Session:
             OptionError: the meaning cannot be understood.
         """
         if not path.is_dir():
+            check_reference(path)
             path = name_classes(path, meaning, self._subfolder("references"))
         reference = read_reference(path)
         name = self._new_name(title or reference.name, {**self.masks, **self.references})

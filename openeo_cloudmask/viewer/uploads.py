@@ -24,6 +24,8 @@ MAX_RATIO = 200
 """Unpacked by packed size of a zip; JPEG 2000 and GeoTIFF hardly shrink, a zip bomb does."""
 MAX_PIXELS = 2**30
 """Of a scene or reference; a file of some kB can claim any number of them. Sentinel-2 has 2**27."""
+MAX_CLASS_PIXELS = 2**27
+"""Of a reference: the share of each class in each of its pixels is held in memory, 4 bytes each."""
 MAX_BLOCK_BYTES = 2**30
 """Of a block of a raster, which is unpacked whole."""
 SUFFIXES = (".tif", ".tiff", ".nc", ".zip")
@@ -128,18 +130,29 @@ def check_scene(scene: Scene, name: str) -> None:
                 _check_blocks(dataset, inner)
 
 
-def check_pixels(shape_yx: tuple[int, int], name: str) -> None:
+def check_pixels(shape_yx: tuple[int, int], name: str, most: int = MAX_PIXELS) -> None:
     """Make sure that a raster is not larger than the viewer shows.
 
     Raises:
         InputError: it is.
     """
     height, width = shape_yx
-    if height * width > MAX_PIXELS:
+    if height * width > most:
         raise InputError(
-            f"{name} has {height} x {width} pixels; the viewer takes {MAX_PIXELS}. Mask it with "
-            "`cloudmask run`, or cut out a part"
+            f"{name} has {height} x {width} pixels; the viewer takes {most}. Use `cloudmask run` "
+            "and `cloudmask score`, or cut out a part"
         )
+
+
+def check_reference(path: Path) -> None:
+    """Make sure that a raster of classes is not larger than the viewer compares.
+
+    Raises:
+        InputError: it is.
+        ProductError: it cannot be read.
+    """
+    with open_raster(path) as dataset:
+        check_pixels(dataset.shape, path.name, MAX_CLASS_PIXELS)
 
 
 def _check_blocks(dataset: Any, name: str) -> None:  # noqa: ANN401 - rasterio has no types

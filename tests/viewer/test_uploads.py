@@ -10,6 +10,7 @@ from rasterio.transform import from_origin
 
 from openeo_cloudmask.errors import InputError, ProductError
 from openeo_cloudmask.viewer.scenes import open_scene
+from openeo_cloudmask.viewer.session import begin_session
 from openeo_cloudmask.viewer.uploads import save_upload
 
 
@@ -126,6 +127,13 @@ def test_blocks_that_unpack_to_gigabytes_are_refused(sparse_raster, tmp_path):
     )  # fmt: skip
     with pytest.raises(InputError, match="blocks of 16384 x 16384 pixels, 6144 MB each"):
         save(path.read_bytes(), "blocks.tif", tmp_path)
+
+
+def test_a_reference_of_more_pixels_than_can_be_compared_is_refused(sparse_raster, tmp_path):
+    """A file of some kB: to compare 2**30 pixels takes 16 GB for the shares of four classes."""
+    path = sparse_raster(16_384, 16_384, tiled=True, blockxsize=4096, blockysize=4096)
+    with pytest.raises(InputError, match="has 16384 x 16384 pixels; the viewer takes 134217728"):
+        begin_session(tmp_path).add_reference(path, meaning="4-class")
 
 
 @pytest.mark.parametrize("member", ["../outside.tif", "/etc/passwd", "a\\..\\..\\b.tif"])

@@ -16,17 +16,14 @@ from openeo_cloudmask.viewer import backends
 from openeo_cloudmask.viewer.areas import check_area, draw_area_map, list_scenes
 from openeo_cloudmask.viewer.job_results import image_bands
 from openeo_cloudmask.viewer.local import start_mask
-from openeo_cloudmask.viewer.names import (
-    ALLOW_PATHS_VARIABLE,
-    BACKEND_DATA_VARIABLE,
-    BACKEND_VARIABLE,
-)
+from openeo_cloudmask.viewer.names import BACKEND_DATA_VARIABLE, BACKEND_VARIABLE
 from openeo_cloudmask.viewer.uploads import SUFFIXES
 from openeo_cloudmask.viewer.web import (
     connect_form,
     empty_state,
     follow_tasks,
     mask_form,
+    paths_allowed,
     session,
     told,
 )
@@ -50,8 +47,9 @@ def open_file() -> None:
         path = st.text_input(
             "or the path on the machine where the viewer runs",
             help="A GeoTIFF, NetCDF, SAFE folder or Landsat Level-1 folder",
-            disabled=not os.environ.get(ALLOW_PATHS_VARIABLE),
+            disabled=not paths_allowed(),
         )
+        path = path if paths_allowed() else ""  # a visitor's own program may send one
         sensor = st.selectbox("Sensor", SENSOR_CHOICES)
         read = read_form()
         if st.button("Open", disabled=upload is None and not path):

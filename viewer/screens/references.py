@@ -194,7 +194,7 @@ def open_references() -> None:
     )
     if not allowed:
         st.caption("Paths are turned off; `cloudmask viewer --allow-paths` turns them on.")
-    if not text:
+    if not text or not allowed:
         return
     with told():
         folders = find_scenes(Path(text).expanduser())
