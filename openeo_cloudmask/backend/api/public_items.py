@@ -33,7 +33,7 @@ def item_pages(
         base: the server's address.
         collection_id: the collection.
         query: what was asked for.
-        following: the place of the first item of the next page; None where there is none.
+        following: the place of the first item of the next page; None on the last page.
         rel: what the first link is called.
     """
     asked = {rel: dict(query)}
