@@ -98,6 +98,16 @@ def test_every_bit_of_maja_and_its_border():
     np.testing.assert_array_equal(found, np.vectorize(expected)(clm, mg2, edge))
 
 
+@pytest.mark.parametrize(
+    ("model", "layer", "first"),
+    [("s2cloudless-raster", "S2CLOUDLESS", 51), ("sentinelhub-clp", "CLP", 128)],
+)
+def test_a_share_is_cloud_from_the_value_that_the_documentation_names(model, layer, first):
+    values = np.arange(first * 2 - 2, dtype=np.uint8)[np.newaxis]
+    found = mask_of(model, sensor="sentinel-2-l1c", **{layer: values})
+    np.testing.assert_array_equal(found, np.where(values >= first, THICK, CLEAR))
+
+
 def test_shares_are_percentages_and_zero_is_a_share():
     percent = np.array([[0, 49, 51, 100]], np.uint8)
     scl = np.array([[4, 4, 4, 0]], np.uint8)  # the last one saw nothing, and its 100 says nothing
