@@ -12,7 +12,9 @@ import pytest
 import rasterio
 import xarray as xr
 
+from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
+from openeo_cloudmask.backend.processes import results
 from openeo_cloudmask.models import registry
 from openeo_cloudmask.openeo.client import udf_text
 from openeo_cloudmask.options import MaskOptions
@@ -66,6 +68,29 @@ def test_values(run: Run, graph: dict[str, Any], value: Any) -> None:
     answer = run(graph)
     assert answer.error is None
     assert answer.value == value
+
+
+def test_answers_and_reasons_leave_the_server_its_memory(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go through the server's own process, whatever a worker has room for."""
+    monkeypatch.setattr(results, "_JSON_BYTES", 1 << 20)
+    assert len(run(_one("text_concat", data=["x" * 1000], separator="")).value) == 1000
+    code, message = run(_one("text_concat", data=["x" * 10_000] * 300, separator="")).error
+    assert (code, "has 3 MB as JSON, at most 1 MB" in message) == ("ProcessGraphComplexity", True)
+    lines: list[Any] = []
+    monkeypatch.setattr(runtime, "listeners", [lines.append])
+    spec = make_spec(Path("nowhere"))
+    runtime.log(spec, "info", "x" * 10**6)
+    assert len(lines[0]["message"]) == runtime.MAX_MESSAGE
+
+
+@pytest.mark.parametrize("odd", [{"features": [None]}, {"features": [5]}, {"crs": "x"}])
+def test_odd_geojson_is_told(run: Run, odd: dict[str, Any]) -> None:
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}
+    data = {"type": "FeatureCollection", "features": [point], **odd}
+    answer = run(_one("load_geojson", data=data))
+    assert answer.error is None or answer.error[0] == "ProcessParameterInvalid"
 
 
 def test_stored_process(run: Run) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from openeo_cloudmask.backend.jobs import clock
 from openeo_cloudmask.backend.jobs.database import keep_trying
+from openeo_cloudmask.backend.jobs.runtime import MAX_MESSAGE
 from openeo_cloudmask.backend.jobs.states import LEVELS, JobStore
 
 _log = logging.getLogger(__name__)
 _GATHER_S = 0.05
 _MANY = 500
-_MAX_MESSAGE = 2000
 
 
 class Journal:
@@ -96,5 +96,5 @@ def log_line(
         "time": clock.now_s() if time is None else float(time),
         "level": level if level in LEVELS else "info",
         "code": code,
-        "message": str(message)[:_MAX_MESSAGE],
+        "message": str(message)[:MAX_MESSAGE],
     }

@@ -105,6 +105,10 @@ listeners: list[Callable[[dict[str, Any]], None]] = []
 """Called with events, in the process they come from."""
 
 
+MAX_MESSAGE = 2000
+"""Characters of a line of a log, and of the reason of an error."""
+
+
 def emit(spec: RunSpec, **event: Any) -> None:  # noqa: ANN401 - JSON
     """Tell the server something about a run."""
     message = {"job_id": spec.job_id, "run": spec.name, "time": time.time(), **event}
@@ -117,7 +121,7 @@ def emit(spec: RunSpec, **event: Any) -> None:  # noqa: ANN401 - JSON
 
 def log(spec: RunSpec, level: str, message: str, code: str | None = None) -> None:
     """Write a line to the job's log."""
-    emit(spec, kind="log", level=level, message=message, code=code)
+    emit(spec, kind="log", level=level, message=message[:MAX_MESSAGE], code=code)
 
 
 def check_cancelled() -> None:

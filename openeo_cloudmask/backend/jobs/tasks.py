@@ -70,7 +70,7 @@ def run_graph(request: GraphRequest) -> GraphAnswer:
         code, message = describe_error(err)
         if code == "Internal":
             _log.exception("run %s failed", request.run.job_id)
-        return GraphAnswer(error=(code, message))
+        return GraphAnswer(error=(code, message[: runtime.MAX_MESSAGE]))
     return GraphAnswer(files=tuple(run.files), value=value)
 
 

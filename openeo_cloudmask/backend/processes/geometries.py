@@ -66,7 +66,11 @@ def parse_geometries(value: Any) -> Geometries:  # noqa: ANN401
     features = _features(value)
     if len(features) > MAX_GEOMETRIES:
         raise _bad(f"{len(features)} geometries; at most {MAX_GEOMETRIES} are taken")
-    name = ((value.get("crs") or {}).get("properties") or {}).get("name")
+    if not all(isinstance(item, Mapping) for item in features):
+        raise _bad("a feature that is no object")
+    name: Any = value
+    for key in ("crs", "properties", "name"):
+        name = name.get(key) if isinstance(name, Mapping) else None
     return Geometries(
         shapes=tuple(_shape(item.get("geometry")) for item in features),
         properties=tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -154,7 +155,15 @@ def write_default(result: Any, run: Run, *, synchronous: bool) -> Any:  # noqa: 
     if not synchronous:
         write_result(result, "JSON", {}, run)
         return None
-    return to_json(result)
+    value = to_json(result)
+    # It goes through the memory of the server itself, which has to answer others.
+    if (size := len(json.dumps(value))) > _JSON_BYTES:
+        raise ApiError(
+            "ProcessGraphComplexity",
+            f"the result has {size / 2**20:.0f} MB as JSON, at most {_JSON_BYTES >> 20} MB are "
+            "answered at once; use a batch job",
+        )
+    return value
 
 
 def write_result(data: Any, kind: str, options: dict[str, Any], run: Run) -> None:  # noqa: ANN401
