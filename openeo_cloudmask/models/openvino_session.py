@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock
+from threading import RLock
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.models.pool import share_threads
 from openeo_cloudmask.models.processor import count_threads
 
-_compiling = Lock()
+_compiling = RLock()
 _sessions: WeakSet[OpenVinoSession] = WeakSet()
 
 
