@@ -167,6 +167,7 @@ class Session:
         Raises:
             CloudMaskError: a file cannot be downloaded or read.
         """
+        check_room(self.folder)
         path = mask.fetch("mask")
         if path is None:
             raise ReferenceDataError(f"the results of {title} have no mask among them")

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from rasterio.enums import Interleaving
 
-from openeo_cloudmask.errors import InputError, OptionError, ProductError
+from openeo_cloudmask.errors import InputError, OptionError, OutputError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.scene import Scene
@@ -43,6 +43,7 @@ def save_upload(stream: IO[bytes], name: str, size: int, folder: Path) -> Path:
 
     Raises:
         InputError: it is too large, or neither a raster nor a zipped product.
+        OutputError: it cannot be written.
     """
     clean = re.sub(r"[^A-Za-z0-9._-]", "_", Path(name.replace("\\", "/")).name).lstrip(".")
     suffix = Path(clean).suffix.lower()
@@ -58,8 +59,11 @@ def save_upload(stream: IO[bytes], name: str, size: int, folder: Path) -> Path:
         )
     target = folder / clean
     with publish_file(target) as part:  # of the same suffix, which says how it is read
-        with part.open("wb") as out:
-            shutil.copyfileobj(stream, out, _COPY_BYTES)
+        try:
+            with part.open("wb") as out:
+                shutil.copyfileobj(stream, out, _COPY_BYTES)
+        except OSError as err:
+            raise OutputError(f"{clean} cannot be kept: {err.strerror or err}") from err
         if suffix == ".zip":
             check_zip(part, clean)
         else:

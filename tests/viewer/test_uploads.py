@@ -1,5 +1,6 @@
 """What users send is refused unless it is a raster or a product."""
 
+import errno
 import io
 import zipfile
 
@@ -8,7 +9,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from openeo_cloudmask.errors import InputError, ProductError
+from openeo_cloudmask.errors import InputError, OutputError, ProductError
 from openeo_cloudmask.viewer.scenes import open_scene
 from openeo_cloudmask.viewer.session import begin_session
 from openeo_cloudmask.viewer.uploads import save_upload
@@ -82,6 +83,16 @@ def test_five_gigabytes_are_refused_before_a_byte_is_read(tmp_path):
 
     with pytest.raises(InputError, match=r"5\.0 GB; at most 2 GB"):
         save_upload(Unread(), "big.tif", 5 * 1024**3, tmp_path)
+
+
+def test_a_full_disk_is_told(tmp_path):
+    class Full(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"a\.tif cannot be kept: No space left on device"):
+        save_upload(Full(), "a.tif", 10, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_zip_bomb_is_refused(tmp_path):
