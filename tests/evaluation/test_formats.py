@@ -387,6 +387,18 @@ def test_pixbox_products_have_their_names(tmp_path: Path, mask: str) -> None:
     assert find_mask(path.parent, PRODUCT) == path
 
 
+def test_pixbox_of_landsat_is_placed_by_degrees(tmp_path: Path) -> None:
+    """Pixels of a scene that was processed again are counted from another corner."""
+    head, *rows = PIXBOX_L8.splitlines()
+    table = [f"{head};LATITUDE;LONGITUDE", *(f"{row};47.8{n};9.1{n}" for n, row in enumerate(rows))]
+    (tmp_path / "pixbox_landsat8_cmix_20150527.csv").write_text("\n".join(table))
+    points = only(tmp_path).reference()
+    assert points.crs == "EPSG:4326"
+    np.testing.assert_allclose(points.y, [47.80, 47.81, 47.82, 47.83])
+    np.testing.assert_allclose(points.x, [9.10, 9.11, 9.12, 9.13])
+    np.testing.assert_array_equal(points.labels, [THICK, SHADOW, NODATA, CLEAR])
+
+
 def test_masks_of_landsat_scenes_go_by_today_s_names_too(tmp_path: Path) -> None:
     (tmp_path / "pixbox_landsat8_cmix_20150527.csv").write_text(
         PIXBOX_L8.replace("\n5;", "\n1093075446;")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from openeo_cloudmask.evaluation.reference_format import (
 )
 
 _PLACE = ("PRODUCT_ID", "PIXEL_X", "PIXEL_Y")
+_DEGREES = ("LATITUDE", "LONGITUDE")
 _PRODUCTS = """
 5472572 S2A_MSIL1C_20171205T143751_N0206_R096_T19KEU_20171205T180316
 183807605 S2A_MSIL1C_20170929T211511_N0205_R143_T06VWN_20170929T211510
@@ -74,7 +76,7 @@ def _find_pixbox(form: str, path: Path) -> list[ReferenceScene]:
     files = files or (sorted(path.rglob(pattern)) if path.is_dir() else [])
     scenes = []
     for file in files:
-        table = _read_table(file, (*_PLACE, column, shadow))
+        table, degrees = _read_table(file, (*_PLACE, column, shadow))
         labels = found.recode(table[column], f"{file}: {column}")
         # Shadow is a layer of its own; a pixel that is both is cloud in the four classes.
         labels[(table[shadow] == _SHADOW_IDS[form]) & (labels == 0)] = 3
@@ -86,16 +88,34 @@ def _find_pixbox(form: str, path: Path) -> list[ReferenceScene]:
                 name=name,
                 labels=labels[here],
                 scheme=FOUR,
-                x=table["PIXEL_X"][here].astype(np.float64),
-                y=table["PIXEL_Y"][here].astype(np.float64),
-                pixel_m=_PIXEL_M[form],
+                **_places(form, table, degrees, here),
             )
             scenes.append(ReferenceScene(name=name, reference=points))
     return scenes
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
-    """Return the columns of a CSV file as whole numbers, (n,) each.
+def _places(
+    form: str,
+    table: dict[str, NDArray[np.int64]],
+    degrees: dict[str, NDArray[np.float64]],
+    here: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Return where points lie, as ``Points`` takes it.
+
+    The pixels of a Landsat scene are counted from another corner after it was processed again,
+    those of a Sentinel-2 tile never are.
+    """
+    if form == "pixbox-l8" and len(degrees) == len(_DEGREES):
+        latitude, longitude = (degrees[name][here] for name in _DEGREES)
+        return {"x": longitude, "y": latitude, "crs": "EPSG:4326"}
+    x, y = (table[name][here].astype(np.float64) for name in ("PIXEL_X", "PIXEL_Y"))
+    return {"x": x, "y": y, "pixel_m": _PIXEL_M[form]}
+
+
+def _read_table(
+    path: Path, columns: tuple[str, ...]
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, NDArray[np.float64]]]:
+    """Return columns of a CSV file as whole numbers, (n,) each, and those in degrees it has.
 
     Raises:
         ReferenceDataError: a column is missing, or holds something else.
@@ -111,8 +131,12 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> dict[str, NDArray[np.in
                 f"{', '.join(reader.fieldnames or ()) or 'none'}"
             )
         rows = list(reader)
+    found = [name for name in _DEGREES if name in (reader.fieldnames or ())]
     try:
-        return {name: np.array([int(float(row[name])) for row in rows]) for name in columns}
+        return (
+            {name: np.array([int(float(row[name])) for row in rows]) for name in columns},
+            {name: np.array([float(row[name]) for row in rows]) for name in found},
+        )
     except (TypeError, ValueError) as err:
         raise ReferenceDataError(f"{path} holds something else than numbers: {err}") from err
 
@@ -172,7 +196,8 @@ FORMATS = (
                 13: ("other", NOT_LABELLED),
             }
         ),
-        layout="pixbox_landsat8*.csv with PRODUCT_ID, PIXEL_X, PIXEL_Y (30 m), "
+        layout="pixbox_landsat8*.csv with PRODUCT_ID, PIXEL_X, PIXEL_Y (30 m, of the product "
+        "before collections), LATITUDE, LONGITUDE (which count where they are there), "
         "PIXEL_SURFACE_TYPE_ID, CLOUD_SHADOW_ID",
         images=False,
         terms="as its authors state on the page of the data set",
