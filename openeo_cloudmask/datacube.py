@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 DIMENSIONS = {
     "t": ("t", "time", "temporal", "date"),
-    "bands": ("bands", "band", "b", "spectral"),
+    "bands": ("bands", "band", "b", "spectral", "channel", "channels"),
     "y": ("y", "latitude", "lat", "northing"),
     "x": ("x", "longitude", "lon", "easting"),
 }

@@ -20,6 +20,13 @@ _EXPECTED = (
     "an xarray.DataArray or Dataset, a NumPy or dask array with bands=, the path of a raster or "
     "product, or an openeo.DataCube"
 )
+_HINTS = {
+    "DataTree": ". Of a tree pass the dataset of one group, such as "
+    'tree["measurements/reflectance/r10m"].to_dataset()',
+    "DatasetReader": ". Of a dataset of rasterio pass the path, dataset.name",
+    "list": ". Scenes are masked one by one",
+}
+"""Type that people pass -> what is said of it."""
 
 
 @takes_options
@@ -87,7 +94,8 @@ def mask(
         return _split(found) if isinstance(data, xr.Dataset) else found
     if hasattr(data, "shape") and hasattr(data, "dtype"):
         return _mask_plain(data, bands, chosen, progress)
-    raise InputError(f"data is of type {type(data).__name__}; expected {_EXPECTED}")
+    hint = _HINTS.get(type(data).__name__, "")
+    raise InputError(f"data is of type {type(data).__name__}; expected {_EXPECTED}{hint}")
 
 
 def list_models() -> tuple[ModelEntry, ...]:
@@ -134,8 +142,11 @@ def _mask_plain(
             'bands=["B02", "B03", "B04", "B08"]'
         )
     if isinstance(bands, str) or len(bands) != data.shape[-3]:
+        last = not isinstance(bands, str) and len(bands) == data.shape[-1]
+        hint = ". Bands come first here: numpy.moveaxis(data, -1, -3)" if last else ""
         raise BandError(
-            f"bands is {bands!r}; expected {data.shape[-3]} names, one for each band of the array"
+            f"bands is {bands!r}; expected {data.shape[-3]} names, one for each band of the array "
+            f"of shape {tuple(data.shape)} (band, y, x){hint}"
         )
     dims = ("t", "bands", "y", "x")[-data.ndim :]
     cube = xr.DataArray(data, dims=dims, coords={"bands": list(bands)})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import CLOUD_NONCLOUD, ClassScheme, mapping
 from openeo_cloudmask.sensors import BandKind, Sensor
+from openeo_cloudmask.sensors.radiometry import SCALES
 
 BRIGHT_REFLECTANCE = 0.4
 """A window whose mean visible reflectance is above this is bright."""
@@ -37,6 +38,19 @@ _LEAST_PIXELS, _DARK_SHARE, _ABOVE_SHARE = 1000, 0.001, 0.01
 simulated scenes of all landscapes: without the offset missing, dark are over 1 % or, under cloud
 from edge to edge, none is just above."""
 _VISIBLE = ("blue", "green", "red")
+SCALE_LARGE = (
+    "most pixels are brighter than any cloud (reflectance above 1.3), so the scale or the offset "
+    f"is wrong. {SCALES}"
+)
+"""The warning of counts that were multiplied by too large a number."""
+SCALE_SMALL = (
+    "hardly a pixel is brighter than reflectance 0.005 in any band, or most are below 0: the scale "
+    "seems to be applied twice, or the offset is wrong. Leave scale and offset out where the file "
+    "or its reader has applied them"
+)
+"""The warning of reflectance that was taken for counts."""
+_GLARING, _DIM, _BRIGHTER_SHARE, _MOST = 1.3, 0.005, 0.001, 0.5
+"""Clouds have up to 1.1 in their brightest band, clear deep water at least 0.01 in blue."""
 
 
 class BrightGuard:
@@ -87,6 +101,38 @@ class BrightGuard:
             self.doubt = bool(np.count_nonzero(bare) > CLEAR_SHARE * count)
 
 
+class ScaleGuard:
+    """Looks at the brightest band of each pixel: the range of reflectance is known.
+
+    Counts multiplied by another product's scale, or reflectance multiplied once more, give masks
+    of one class throughout.
+    """
+
+    def __init__(self, sensor: Sensor, band_names: tuple[str, ...]) -> None:
+        """Take the bands of the windows, in their order."""
+        self._optical = _optical_places(sensor, band_names)
+        self._seen = self._glaring = self._brighter = self._negative = 0
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return the warnings about the windows seen so far."""
+        if self._seen < _LEAST_PIXELS:
+            return ()
+        if self._glaring > _MOST * self._seen:
+            return (SCALE_LARGE,)
+        dim = self._brighter <= _BRIGHTER_SHARE * self._seen
+        return (SCALE_SMALL,) if dim or self._negative > _MOST * self._seen else ()
+
+    def look(self, window: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Look at a window: (band, y, x) float32, reflectance 0-1, and what is valid in it."""
+        if not self._optical:
+            return
+        brightest = _sample(np.maximum, self._optical, window, valid)
+        self._seen += brightest.size
+        self._glaring += int(np.count_nonzero(brightest > _GLARING))
+        self._brighter += int(np.count_nonzero(brightest > _DIM))
+        self._negative += int(np.count_nonzero(brightest < 0))
+
+
 class OffsetGuard:
     """Looks at the dark end of Sentinel-2 scenes: cloud shadow, water and forest are below 0.1.
 
@@ -97,11 +143,10 @@ class OffsetGuard:
     def __init__(self, sensor: Sensor, band_names: tuple[str, ...]) -> None:
         """Take the bands of the windows, in their order."""
         # Haze makes blue bands bright everywhere, so over deserts too they lie just above 0.1.
-        bands = [sensor.band(name) for name in band_names]
         optical = [
             place
-            for place, band in enumerate(bands)
-            if band.kind is BandKind.OPTICAL and band.common_name not in ("coastal", "blue")
+            for place in _optical_places(sensor, band_names)
+            if sensor.band(band_names[place]).common_name not in ("coastal", "blue")
         ]
         self._optical = optical if sensor.instrument == "msi" else []
         self._seen = self._dark = self._above = 0
@@ -119,9 +164,21 @@ class OffsetGuard:
         """Look at a window: (band, y, x) float32, reflectance 0-1, and what is valid in it."""
         if not self._optical:
             return
-        places = (slice(None, None, _SAMPLE_STEP),) * 2
-        planes = (window[place][places] for place in self._optical)
-        darkest = functools.reduce(np.minimum, planes)[valid[places]]
+        darkest = _sample(np.minimum, self._optical, window, valid)
         self._seen += darkest.size
         self._dark += int(np.count_nonzero(darkest < _DARK))
         self._above += int(np.count_nonzero((darkest >= _DARK) & (darkest < _JUST_ABOVE)))
+
+
+def _optical_places(sensor: Sensor, band_names: tuple[str, ...]) -> list[int]:
+    kinds = [sensor.band(name).kind for name in band_names]
+    return [place for place, kind in enumerate(kinds) if kind is BandKind.OPTICAL]
+
+
+def _sample(
+    choose: np.ufunc, bands: list[int], window: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return (pixel,) float32: one of the ``bands`` for each valid pixel of a sample."""
+    places = (slice(None, None, _SAMPLE_STEP),) * 2
+    chosen: NDArray[np.float32] = functools.reduce(choose, (window[band][places] for band in bands))
+    return chosen[valid[places]]

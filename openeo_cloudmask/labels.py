@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from openeo_cloudmask.datacube import find_dimension, nodata_values
+from openeo_cloudmask.datacube import DIMENSIONS, find_dimension, nodata_values
 from openeo_cloudmask.errors import BandError, InputError
 
 _FROM_VARIABLES = "variable"
@@ -37,6 +37,8 @@ def as_cube(data: xr.DataArray | xr.Dataset, bands: Sequence[str] | None = None)
     if find_dimension(cube, "y") is None or find_dimension(cube, "x") is None:
         return cube  # no cube at all: what follows says so
     if dim is None:
+        if len(cube.dims) > len([key for key in DIMENSIONS if find_dimension(cube, key)]):
+            return cube  # a dimension of another name: what follows says so
         cube, dim = cube.expand_dims("bands"), "bands"
     names = _names(cube, dim, bands)
     return cube if names is None else cube.assign_coords({dim: names})

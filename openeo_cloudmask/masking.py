@@ -25,7 +25,7 @@ from openeo_cloudmask.classes import (
 )
 from openeo_cloudmask.cleaning import Cleaning, SizeM, plan_cleaning
 from openeo_cloudmask.errors import SensorError
-from openeo_cloudmask.guard import BrightGuard, OffsetGuard
+from openeo_cloudmask.guard import BrightGuard, OffsetGuard, ScaleGuard
 from openeo_cloudmask.inference import (
     Cube,
     Detector,
@@ -89,6 +89,7 @@ class Masker:
         )
         self._bright = BrightGuard(inputs.sensor, inputs.band_names, self.detector.scheme)
         self._offset = OffsetGuard(inputs.sensor, inputs.band_names)
+        self._scale = ScaleGuard(inputs.sensor, inputs.band_names)
         self._told: tuple[str, ...] = ()
 
     @classmethod
@@ -327,7 +328,8 @@ class Masker:
 
     def warnings(self) -> tuple[str, ...]:
         """Return the reasons to doubt the masks so far."""
-        return (*self._told, *self._bright.warnings(), *self._offset.warnings())
+        guards = (self._bright, self._offset, self._scale)
+        return (*self._told, *(text for guard in guards for text in guard.warnings()))
 
     def _look(
         self,
@@ -338,6 +340,7 @@ class Masker:
     ) -> None:
         self._bright.look(window, valid, probabilities, own_share)
         self._offset.look(window, valid)
+        self._scale.look(window, valid)
 
     def attributes(self) -> dict[str, Any]:
         """Return what an array of the mask says of itself: CF flags, colours, model, provenance."""

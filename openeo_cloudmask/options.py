@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from inspect import Parameter, cleandoc, signature
+from numbers import Real
 from typing import Any, TypeVar
 
 from openeo_cloudmask.amounts import UNITS, Amount, parse_amounts
@@ -148,8 +149,8 @@ class MaskOptions:
             raise OptionError(f"categorise is {self.categorise!r}; expected true or false")
         for name in ("scale", "offset"):
             object.__setattr__(self, name, _check_number(name, getattr(self, name)))
-        if self.scale == 0:
-            raise OptionError("scale is 0, which makes all pixels equal; expected e.g. 0.0001")
+        if self.scale <= 0:
+            raise OptionError(f"scale is {self.scale:g}; expected a number above 0, e.g. 0.0001")
         if not re.fullmatch(_DEVICE, str(self.device)):
             raise _not_among("device", self.device, ("auto", "cpu", "cuda", "cuda:<number>"))
         if self.precision not in PRECISIONS:
@@ -240,7 +241,7 @@ def parse_context(context: Mapping[str, Any] | None) -> MaskOptions:
     for key in context:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise OptionError(f"unknown option {key!r}{hint} Known are: {', '.join(known)}")
     return MaskOptions(**{key: value for key, value in context.items() if value is not None})
 
@@ -294,7 +295,8 @@ def _check_text(name: str, value: object, *, optional: bool) -> None:
 
 
 def _check_number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # numbers.Real: attributes of NetCDF files are numbers of NumPy.
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise OptionError(f"{name} is {value!r}; expected a finite number")
     return float(value)
 

@@ -195,6 +195,15 @@ def test_declared_no_data_of_each_variable_counts(cube: xr.DataArray) -> None:
         ),
         (xr.DataArray(np.zeros((3, 9)), dims=("a", "b")), {}, InputError, "dimensions a, b"),
         (np.zeros((13, 9, 9)), {"bands": S2, "modle": 1}, OptionError, "did you mean 'model'"),
+        (np.zeros((13, 9, 9)), {"bands": S2, "foo": 1}, OptionError, r"'foo'\. Known are"),
+        (np.zeros((9, 9, 13)), {"bands": S2}, BandError, r"numpy\.moveaxis\(data, -1, -3\)"),
+        (xr.DataTree(), {}, InputError, r"of type DataTree.*\.to_dataset\(\)"),
+        (
+            xr.DataArray(np.zeros((3, 9, 9)), dims=("sample", "y", "x")),
+            {},
+            InputError,
+            "dimensions sample, y, x; expected bands",
+        ),
     ],
 )
 def test_wrong_calls_say_what_was_expected(
@@ -202,6 +211,12 @@ def test_wrong_calls_say_what_was_expected(
 ) -> None:
     with pytest.raises(error, match=message):
         cm.mask(data, **options)
+
+
+def test_a_channel_is_a_band_and_numbers_may_be_numpys(cube: xr.DataArray) -> None:
+    plain = cm.mask(cube, **HOLLSTEIN)
+    found = cm.mask(cube.rename(bands="channel"), scale=np.float32(1), **HOLLSTEIN)
+    np.testing.assert_array_equal(found.to_numpy(), plain.to_numpy())
 
 
 def test_every_public_name_is_there() -> None:

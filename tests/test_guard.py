@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import FOUR_CLASS, SCHEMES, ClassScheme
 from openeo_cloudmask.datacube import mask_datacube
-from openeo_cloudmask.guard import DOUBT, OFFSET_MISSING, BrightGuard, OffsetGuard
+from openeo_cloudmask.guard import (
+    DOUBT,
+    OFFSET_MISSING,
+    SCALE_LARGE,
+    SCALE_SMALL,
+    BrightGuard,
+    OffsetGuard,
+    ScaleGuard,
+)
 from openeo_cloudmask.inference import Window, predict_strips
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.sensors import get_sensor
@@ -158,3 +166,32 @@ def test_a_missing_offset_shows_at_the_dark_end(seed: int, bands: tuple[str, ...
     ):  # the dark end of bright deserts, snow and overcast skies shows there alone
         assert doubts("sentinel-2-l1c", bands, 0.1) == (OFFSET_MISSING,)
     assert doubts("landsat-8-9-l1", ("B3", "B4", "B5", "B6")[: len(bands)], 0.1) == ()
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "expected"),
+    [
+        (1.0, 0.0, ()),
+        (1e-4, 0.0, (SCALE_SMALL,)),  # applied twice
+        (2.75e-5, -0.2, (SCALE_SMALL,)),
+        (0.275, -0.2, (SCALE_SMALL,)),  # Sentinel-2's counts by Landsat's numbers
+        (10.0, 0.0, (SCALE_LARGE,)),
+        (1e-4 / 2.75e-5, 0.2 / 2.75e-5 * 1e-4, (SCALE_LARGE,)),  # Landsat's by Sentinel-2's
+    ],
+)
+@pytest.mark.parametrize("seed", [3, 5, 7, 11])  # desert, snow, overcast, water
+def test_a_scale_of_another_product_shows(
+    seed: int, scale: float, offset: float, expected: tuple[str, ...]
+) -> None:
+    scene = simulate_scene(seed, size=96, bands=("B02", "B04", "B08"))
+    valid = np.isfinite(scene.cube).all(axis=0)
+    guard = ScaleGuard(get_sensor("sentinel-2-l2a"), ("B02", "B04", "B08"))
+    for _ in range(2):
+        guard.look(scene.cube * np.float32(scale) + np.float32(offset), valid)
+    assert guard.warnings() == expected
+
+
+def test_quality_layers_have_no_scale() -> None:
+    guard = ScaleGuard(get_sensor("sentinel-2-l2a"), ("SCL",))
+    guard.look(np.full((1, 200, 200), 4, np.float32), np.ones((200, 200), bool))
+    assert guard.warnings() == ()

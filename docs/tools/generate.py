@@ -152,6 +152,7 @@ def _first_sentence(text: str) -> str:
 def build_models() -> str:
     """Return the page of models, what they take and their licences."""
     from openeo_cloudmask.models import ALIASES, MODELS
+    from openeo_cloudmask.models.onnx_detector import needed_extra
     from openeo_cloudmask.sensors import SENSORS
 
     lines = [
@@ -168,7 +169,8 @@ def build_models() -> str:
     for entry in MODELS.values():
         names = ", ".join(f"`{key}`" for key, target in ALIASES.items() if target == entry.id)
         allowed = "no" if entry.licence.non_commercial else "yes, under its terms"
-        extra = f"extra `{entry.extra}`" if entry.extra else "bare install"
+        needed = needed_extra(entry)
+        extra = f"extra `{needed}`" if needed else "bare install"
         lines.append(
             f"| [`{entry.id}`](#{_anchor(entry.id)}) | {names} | {entry.scheme_name} | "
             f"[{entry.licence.spdx}]({entry.licence.url}) | {allowed} | {extra} |"

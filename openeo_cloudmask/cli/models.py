@@ -79,6 +79,7 @@ def show_model(
 def describe_model(entry: ModelEntry) -> dict[str, Any]:
     """Return what is known of a model, ready for JSON."""
     from openeo_cloudmask.models import ALIASES
+    from openeo_cloudmask.models.onnx_detector import needed_extra
 
     weights = entry.weights
     return {
@@ -97,7 +98,7 @@ def describe_model(entry: ModelEntry) -> dict[str, Any]:
         "commercial_use": not entry.licence.non_commercial,
         "weights": None if weights is None else weights.url,
         "sha256": None if weights is None else weights.sha256,
-        "extra": entry.extra,
+        "extra": needed_extra(entry),
         "citation": entry.citation,
         "doi": entry.doi,
         "source": entry.source_url,

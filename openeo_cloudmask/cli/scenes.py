@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from openeo_cloudmask.cli.progress import Advance, scenes_progress
-from openeo_cloudmask.errors import CloudMaskError, OptionError, OutputError
+from openeo_cloudmask.errors import CloudMaskError, OptionError, OutputError, ProductError
 
 if TYPE_CHECKING:
     from openeo_cloudmask.products import MaskReport
@@ -50,7 +50,7 @@ def plan_outputs(sources: Sequence[Source], output: Path) -> list[tuple[Source, 
             f"{given} given; expected INPUT and OUTPUT, e.g. cloudmask run "
             f"{output if output.name else 'scene.tif'} {output.stem or 'scene'}_mask.tif"
         )
-    if len(sources) == 1 and not output.is_dir():
+    if len(sources) == 1 and output.suffix and not output.is_dir():
         return [(sources[0], output)]
     if output.suffix.lower() in (".tif", ".tiff") or output.is_file():
         raise OptionError(
@@ -84,6 +84,12 @@ def mask_scenes(pairs: Sequence[tuple[Source, Path]], work: Work, *, skip_errors
     Raises:
         CloudMaskError: a scene failed and ``skip_errors`` is false.
     """
+    gone = [source for source, _ in pairs if isinstance(source, Path) and not source.exists()]
+    if gone and len(pairs) > 1 and not skip_errors:  # said before hours are spent on the others
+        raise ProductError(
+            f"of {len(pairs)} scenes {', '.join(map(str, gone[:5]))} "
+            f"{'is' if len(gone) == 1 else 'are'} not there; expected a file or folder for each"
+        )
     begin, outcome = time.monotonic(), Outcome()
     with scenes_progress(len(pairs)) as shown:
         for index, (source, target) in enumerate(pairs):

@@ -14,6 +14,7 @@ from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference.detector import Detector
 from openeo_cloudmask.inference.windows import AxisPlan, fill_window
 from openeo_cloudmask.sensors import find_layer
+from openeo_cloudmask.sensors.radiometry import SCALES
 
 DN_MEDIAN_LIMIT = 3.0
 """Reflectance and normalised temperatures lie in 0-1; a median above this is another unit."""
@@ -231,12 +232,8 @@ def _check_pixels(
     ]
     high = sum(median > DN_MEDIAN_LIMIT for median in medians)
     if medians and high > len(medians) / 2:
-        worst = max(medians)
-        factor = 0.01 if worst <= 150 else 0.0001
         raise InputError(
-            f"the pixels do not look like reflectance: a band's median is {worst:.4g}, expected "
-            f"0 to 1. If these are scaled integers, pass scale={factor} (--scale {factor}), and "
-            "offset=-0.1 (--offset -0.1) for Sentinel-2 products of baseline 04.00 or later whose "
-            "offset is not applied yet"
+            f"the pixels do not look like reflectance: a band's median is {max(medians):.4g} "
+            f"after scale and offset, expected 0 to 1. {SCALES}"
         )
     return values

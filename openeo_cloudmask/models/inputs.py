@@ -116,9 +116,10 @@ def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]
                 fits.append((ModelInput(sensor=item, band_names=names), places))
         tiers.append(fits)
     every = [fit for fits in tiers for fit in fits]
-    if not every:
+    most = max((_known(fit.sensor, labels) for fit, _ in every), default=0)
+    # A sensor that knows fewer of the labels fits by accident: B03 of one is B02 of another.
+    if not every or most < max(_known(item, labels) for item in sensors):
         raise first_error or BandError(f"model {entry.id!r} names no bands")
-    most = max(_known(fit.sensor, labels) for fit, _ in every)
     known = [[fit for fit in fits if _known(fit[0].sensor, labels) == most] for fits in tiers]
     alike = [fit for fits in known for fit in fits]
     used = sorted({place for _, places in alike for place in places})
@@ -131,7 +132,10 @@ def _select_fixed(entry: ModelEntry, named: Sensor | None, labels: Sequence[str]
         ]
         known = [[fit for fit in fits if fit[0].sensor in complete] for fits in known]
         if not any(known) or not _agree(complete, labels, used):
-            raise _untold(labels, list(dict.fromkeys(fit.sensor.id for fit, _ in alike)))
+            candidates = [fit.sensor for fit, _ in alike]
+            if entry.sensor_independent:
+                candidates += [item for item in SENSORS.values() if _known(item, labels) == most]
+            raise _untold(labels, list(dict.fromkeys(item.id for item in candidates)))
     return _best_fit([fit for fit, _ in next(fits for fits in known if fits)], labels)
 
 
@@ -209,5 +213,6 @@ def _refuse_foreign(labels: Sequence[str]) -> None:
 def _untold(labels: Sequence[str], sensors: list[str]) -> SensorError:
     return SensorError(
         f"the bands {', '.join(map(str, labels)) or '(none)'} do not tell which sensor they are "
-        f"from; pass sensor, one of {', '.join(sensors)}, or a file that describes your own"
+        f"from; pass sensor (--sensor), one of {', '.join(sensors)}, or a file that describes "
+        "your own"
     )

@@ -141,6 +141,11 @@ def packaged_onnx(entry: ModelEntry, suffix: str = ONNX_SUFFIX) -> Path:
     return OWN_FOLDER / f"{entry.id}{suffix}"
 
 
+def needed_extra(entry: ModelEntry) -> str | None:
+    """Return the extra without which a model does not run; None where the bare install runs it."""
+    return None if packaged_onnx(entry).is_file() else entry.extra
+
+
 def is_exported(weights: str | Path | None, runtime: str = "auto") -> bool:
     """Whether these options ask for an exported file: by the runtime, or by the file's name."""
     return runtime in EXPORTED_RUNTIMES or str(weights or "").lower().endswith(ONNX_SUFFIX)

@@ -74,6 +74,13 @@ def _maja() -> BandNames:
     )  # fmt: skip
 
 
+def _browser(level: str) -> BandNames:
+    return BandNames(
+        title=f"Copernicus Browser ({level})", sensor=f"sentinel-2-{level.lower()}",
+        pattern=rf"(?P<scene>.+_Sentinel-2_{level})_(?P<band>B\w\w)_\(Raw\)",
+    )  # fmt: skip
+
+
 TABLE = (
     _hls("Sentinel-2", "S30", "sentinel-2-l2a"),
     _hls("Landsat 8 and 9", "L30", "landsat-8-9-l2"),
@@ -85,6 +92,8 @@ TABLE = (
     _dea("Landsat 5", "ls5t", "landsat-4-5-l2"),
     _dea("Sentinel-2", r"s2[abc]m", "sentinel-2-l2a"),
     _maja(),
+    _browser("L1C"),
+    _browser("L2A"),
     BandNames(
         title="files named by their band",
         pattern=r"(?:(?P<scene>.*)[_.\-])?(?P<band>[A-Za-z]+\d{0,3}[Aa]?)(?:_[126]0m)?",
@@ -128,6 +137,12 @@ def find_band_files(files: ProductFiles) -> BandFiles | None:
             files_of = dict(sorted(bands.items(), key=lambda item: _place(item[0], order)))
             return BandFiles(names=names, scene=scenes[0], files=files_of)
     return None
+
+
+def band_of_file(file: str) -> str | None:
+    """Return the label of the band that a file of that name would hold, or None."""
+    hits = (_match(names, file) for names in TABLE)
+    return next((hit[1] for hit in hits if hit is not None), None)
 
 
 def _match(names: BandNames, file: str) -> tuple[str, str, str] | None:

@@ -139,6 +139,13 @@ def shown(name: object) -> str:
     return re.sub(r"(?<=[^\s?])\?[^\s'\"?]*=[^\s'\"]*", "", str(name))
 
 
+_ELSEWHERE = {
+    "/vsis3/": S3_HINT,
+    "/vsicurl/": "The server has to answer without a login and to send parts of files (Range); if "
+    "it does not, download the file",
+}
+"""Beginning of a path elsewhere -> what is said where it cannot be opened."""
+
 _OTHERS = (
     (b"\xff\xd8\xff", ". It is a picture (JPEG), which holds no reflectance"),
     (b"\x89PNG", ". It is a picture (PNG), which holds no reflectance"),
@@ -152,8 +159,9 @@ _OTHERS = (
 
 
 def _hint(name: str) -> str:
-    if name.startswith("/vsis3/"):
-        return f". {S3_HINT}"
+    elsewhere = next((says for start, says in _ELSEWHERE.items() if name.startswith(start)), None)
+    if elsewhere is not None:
+        return f". {elsewhere}"
     try:
         with Path(name).open("rb") as file:
             start = file.read(1024)
@@ -161,9 +169,15 @@ def _hint(name: str) -> str:
         return ""
     if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"\0\0\0\x0cjP")):
         return ". It begins like one: it may be incomplete, or still being written"
-    if b"<VRTDataset" not in start:
-        return next((says for magic, says in _OTHERS if start.lstrip().startswith(magic)), "")
+    for magic, says in _OTHERS:
+        if start.lstrip().startswith(magic):
+            return says
+    if not start:
+        return ". It is empty: download it again"
+    what = "If it is a raster of another format, convert it"
+    if b"<VRTDataset" in start:
+        what = "It is a VRT, which reads other files; write their pixels to a file"
     return (
-        ". It is a VRT, which reads other files; write their pixels to a file: "
-        f"gdal_translate {Path(name).name} {Path(name).stem}.tif"
+        f". {what}: gdal_translate {Path(name).name} {Path(name).stem}.tif (or rio convert, which "
+        "drops the names of the bands)"
     )

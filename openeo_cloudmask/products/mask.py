@@ -36,7 +36,7 @@ from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
-from openeo_cloudmask.sensors import BandKind, Sensor
+from openeo_cloudmask.sensors import SENSORS, BandKind, Sensor
 from openeo_cloudmask.version import __version__
 
 if TYPE_CHECKING:
@@ -307,7 +307,8 @@ def _choose_bands(
         chosen = select_input(entry, sensor=sensor, bands=scene.band_labels)
     except (BandError, SensorError) as err:
         hint = f". {scene.missing_hint}" if scene.missing_hint else ""
-        raise type(err)(f"{err}{hint}{_way_out(scene, entry)}") from err
+        told = isinstance(err, SensorError) and _is_named(scene)  # then it asks for the sensor
+        raise type(err)(f"{err}{hint}{'' if told else _way_out(scene, entry)}") from err
     _check_complete(scene, entry, read)
     return chosen
 
@@ -321,12 +322,19 @@ def _way_out(scene: Scene, entry: ModelEntry) -> str:
     text = f". The fewest bands that {entry.id} takes are {', '.join(named)} of {least.sensor.id}"
     if len(have) < len(named):
         return f"{text}; there are {len(have)}"
+    if _is_named(scene):
+        return f"{text}. Layers that bear other names are named by --bands, all in their order"
     # Only the user knows which layer is which: those beyond the fewest keep their names.
     names = ",".join((*named, *have[len(named) :]))
     return (
         f"{text}. If the first layers are these in this order: --bands {names} --sensor "
         f"{least.sensor.id}, and --scale 0.0001 (--offset -0.1) where they hold counts"
     )
+
+
+def _is_named(scene: Scene) -> bool:
+    """Return whether some layers bear the names of bands: new names would shift them."""
+    return any(sensor.knows(label) for sensor in SENSORS.values() for label in scene.band_labels)
 
 
 def _check_complete(scene: Scene, entry: ModelEntry, read: ReadOptions) -> None:

@@ -62,7 +62,7 @@ def open_product(
     if isinstance(where, Path) and not where.exists():
         raise ProductError(f"{where} is not there; expected a raster file or a product folder")
     for name, number in (("scale", scale), ("offset", offset)):
-        if number is not None and (not math.isfinite(number) or (name == "scale" and not number)):
+        if number is not None and (not math.isfinite(number) or (name == "scale" and number <= 0)):
             raise OptionError(f"{name} is {number}; expected a number such as 0.0001 or -0.1")
     wanted = None if sensor is None else resolve_sensor(sensor)
     if isinstance(where, Path) and is_eopf(where):
@@ -179,13 +179,24 @@ def _open_files(
     if find_mtl(files) is not None:
         _refuse(where, "a Landsat product", granule=granule)
         return open_landsat_scene(files, bands=bands)
-    packed = [name for name in files.names if name.lower().endswith(ARCHIVE_SUFFIXES)]
     raise ProductError(
         f"{where} is no product this package knows: it has neither a MTD_MSIL1C.xml or "
         "MTD_MSIL2A.xml (Sentinel-2 SAFE), nor a *_MTL.txt, .json or .xml (Landsat Level-1), nor "
-        "files named by their bands (B02.tif, ..._SR_B2.TIF, red.tif)"
-        + (f". It holds the archive {packed[0]}: unpack it" if packed else "")
+        f"files named by their bands (B02.tif, ..._SR_B2.TIF, red.tif){_what_it_is(files)}"
     )
+
+
+def _what_it_is(files: ProductFiles) -> str:
+    """Return what is said of a folder or archive that is no product."""
+    for name in files.names:
+        if name.endswith((".zgroup", "zarr.json")):
+            return ". It holds a Zarr: unpack it, and pass the folder"
+        if name.lower().endswith(ARCHIVE_SUFFIXES):
+            return f". It holds the archive {name}: unpack it"
+    scenes = [name for name in files.names if name.lower().endswith((".tif", ".tiff", ".jp2"))]
+    if not scenes:
+        return ""
+    return f". If each raster in it is a scene, pass the rasters: {scenes[0]} ..."
 
 
 def _refuse(where: Source, what: str, **options: object) -> None:

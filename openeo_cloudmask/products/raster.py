@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from rasterio.enums import MaskFlags
 
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.products.addresses import Address, Source
+from openeo_cloudmask.products.band_files import band_of_file
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.layers import layer_of_file
 from openeo_cloudmask.products.resample import AxisMap
@@ -96,6 +98,8 @@ def _hint(path: Source, *, named: bool) -> str:
     product = None if isinstance(path, Address) else find_product_around(path)
     if product is not None:
         return f"It is one file of the product {product}: mask that"
+    if isinstance(path, Path) and not named and (band := band_of_file(path.name)) is not None:
+        return f"By its name it is the band {band} alone: pass the folder of all, {path.parent}"
     return "" if named else NAMELESS_HINT
 
 

@@ -204,8 +204,8 @@ class RasterStack:
             return work(self._open[path])
         except RasterioError as err:
             raise ProductError(
-                f"cannot read pixels of {shown(path)}: {shown(err)}. The file may be damaged or "
-                "incomplete; download it again"
+                f"cannot read pixels of {shown(path)}: {shown(err.__cause__ or err).rstrip('.')}. "
+                "The file may be damaged or incomplete; download it again"
             ) from err
 
 

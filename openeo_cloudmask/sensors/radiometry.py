@@ -19,6 +19,13 @@ Floats = NDArray[np.float32]
 THERMAL_RANGE_K: dict[str, tuple[float, float]] = {"B10": (132.0, 249.0), "B11": (127.0, 239.0)}
 """Brightness temperatures, kelvin, that become 0 and 1 for the two TIRS bands."""
 
+SCALES = (
+    "For counts pass scale=0.0001 (--scale 0.0001) for Sentinel-2, and offset=-0.1 (--offset -0.1) "
+    "from baseline 04.00 on where it is not applied yet; scale=0.0000275 and offset=-0.2 for "
+    "Landsat Collection 2 Level-2; scale=0.01 for percent, 0.00392 for 8 bits"
+)
+"""How counts of common products become reflectance."""
+
 
 def dn_to_reflectance(dn: Floats, scale: float, offset: float) -> Floats:
     """Return reflectance for ``dn`` as ``dn * scale + offset``.

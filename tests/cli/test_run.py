@@ -124,6 +124,27 @@ def test_unknown_names_end_with_what_to_pass(command, scene, tmp_path, names):
     assert command("run", four, tmp_path / "mask.tif", *options)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("names", "model"), [(("B02", "B03", "B04", "B08"), "scl"), (("B1", "B2", "B3", "B4"), "mini")]
+)
+def test_bands_that_have_names_get_no_others(command, scene, tmp_path, names, model):
+    """Names by place would make B02 of what is B03."""
+    four = rewrite(scene, tmp_path / "four.tif", names=names)
+    status, _, err = command("run", four, tmp_path / "mask.tif", "--model", model)
+    assert (status, "--bands B" in err, "--bands SCL" in err) == (2, False, False)
+    assert "--sensor" in err if model == "mini" else "named by --bands, all in their order" in err
+
+
+def test_a_scale_that_is_applied_twice_is_told(command, scene, tmp_path):
+    arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
+    status, _, err = command(*arguments, "--scale", "0.00000001")
+    assert (status, "the scale seems to be applied twice" in err) == (0, True)
+    with rasterio.open(tmp_path / "mask.tif") as dataset:
+        assert "applied twice" in dataset.tags()["WARNING"]
+    status, _, err = command(*arguments, "--scale", "-0.0001", "--overwrite")
+    assert (status, "scale is -0.0001" in err) == (2, True)
+
+
 def test_a_missing_offset_is_told(command, scene, tmp_path):
     arguments = (tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS, "--overwrite")
     later = rewrite(scene, tmp_path / "later.tif", add=1000)
@@ -138,6 +159,7 @@ def test_counts_are_refused_with_the_option_to_pass(command, scene, tmp_path):
     arguments = ("run", scene, tmp_path / "mask.tif", "--model", "hollstein", "--bands", BANDS)
     status, _, err = command(*arguments)
     assert (status, "--scale 0.0001" in err) == (2, True)
+    assert "scale=0.0000275 and offset=-0.2 for Landsat Collection 2 Level-2" in err
 
 
 def test_a_buffer_is_written_into_the_file(command, scene, tmp_path):
@@ -300,6 +322,23 @@ def test_a_failure_stops_the_run_unless_it_may_go_on(command, scenes, tmp_path):
     assert (status, "1 masked, 1 were there before" in out) == (0, True)
 
 
+def test_a_scene_that_is_not_there_is_said_before_the_others_are_masked(command, scenes, tmp_path):
+    first, _, second = scenes
+    masks, typo = tmp_path / "masks", tmp_path / "typo.tif"
+    status, _, err = command("run", first, typo, second, masks, *OPTIONS)
+    assert (status, f"of 3 scenes {typo} is not there" in err) == (2, True)
+    assert list(masks.iterdir()) == []
+    status, out, _ = command("run", first, typo, masks, *OPTIONS, "--skip-errors")
+    assert (status, "1 masked, 1 failed" in out) == (1, True)
+
+
+def test_one_scene_goes_into_a_folder_that_is_not_there_yet(command, scenes, tmp_path):
+    masks = tmp_path / "masks"
+    status, out, _ = command("run", scenes[0], masks, *OPTIONS)
+    assert (status, f"1 masked; masks in {masks}" in out) == (0, True)
+    assert [path.name for path in masks.iterdir()] == ["S2A_first_mask.tif"]
+
+
 def test_masks_of_other_options_are_not_taken_for_these(command, scenes, tmp_path):
     first, _, second = scenes
     masks = tmp_path / "masks"
@@ -330,3 +369,13 @@ def test_masks_are_named_by_the_whole_name_of_the_product(tmp_path):
         "HLS.S30.T32TQM.2024002.v2.0_mask.tif",
         "S2A_X_mask.tif",
     ]
+
+
+def test_a_model_that_the_bare_install_runs_needs_no_extra(command):
+    about = json.loads(command("models", "show", "mini", "--json")[1])
+    assert about["extra"] is None
+    assert json.loads(command("models", "show", "cloudsen12", "--json")[1])["extra"] == "torch"
+
+
+def test_help_has_a_short_name(command):
+    assert command("run", "-h")[0] == 0

@@ -153,6 +153,17 @@ def test_names_that_mean_something_else_are_asked_for(
         select_input(get_model(model), bands=labels.split())
 
 
+def test_a_sensor_that_knows_fewer_names_does_not_fit_by_accident() -> None:
+    """OmniCloudMask lacks B8A here; B03, B02 and B04 of Landsat 7 would be other bands."""
+    with pytest.raises(BandError, match="missing band B8A of sentinel-2-l1c"):
+        select_input(get_model("omnicloudmask"), bands=["B02", "B03", "B04", "B08", "B11", "B12"])
+
+
+def test_all_sensors_that_may_be_meant_are_named() -> None:
+    with pytest.raises(SensorError, match=r"pass sensor \(--sensor\), one of .*landsat-8-9-l2"):
+        select_input(get_model("mini"), bands=[f"B{number}" for number in range(1, 8)])
+
+
 def test_labels_that_fit_two_sensors_are_an_error() -> None:
     with pytest.raises(SensorError, match="do not tell which sensor"):
         select_input(get_model("ukis-csmask"), bands=["B02", "B03", "B04", "B05", "B08"])

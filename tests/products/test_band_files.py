@@ -45,6 +45,10 @@ PROVIDERS = {
         [f"ga_s2am_nbart_3-2-1_55HFA_2022-01-01_final_band0{n}.tif" for n in (2, 3, 4, 8)],
         "sentinel-2-l2a", 0.0001, 0, -999,
     ),
+    "Copernicus Browser": (
+        [f"2024-10-02-00_00_2024-10-02-23_59_Sentinel-2_L2A_{band}_(Raw).tiff" for band in FOUR],
+        "sentinel-2-l2a", 1, 0, 0,
+    ),
 }  # fmt: skip
 
 

@@ -204,3 +204,35 @@ def test_names_with_spaces_and_umlauts_and_a_single_pixel(
     report = mask_product(path, mask, MaskOptions(sensor="sentinel-2-l1c"))
     assert sum(report.shares.values()) == 1
     assert crs_of(mask).to_epsg() == 32632
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.img", b"\1\2\3" * 50, r"convert it: gdal_translate a\.img a\.tif \(or rio convert"),
+        ("a.tif", b"", "It is empty"),
+    ],
+)
+def test_what_is_no_geotiff_says_how_to_make_one(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CloudMaskError, match=message):
+        run(tmp_path / name, tmp_path / "mask.tif")
+
+
+def test_one_band_of_a_folder(write_raster: Write, tmp_path: Path) -> None:
+    path = write_raster(np.full((1, 8, 8), 900, np.uint16), "T32TQM_20230625T101559_B04.tif")
+    with pytest.raises(CloudMaskError, match=f"it is the band B04 alone: .* {path.parent}"):
+        run(path, tmp_path / "mask.tif")
+
+
+def test_a_folder_of_scenes_and_a_zipped_zarr(write_raster: Write, tmp_path: Path) -> None:
+    path = write_raster(np.full((4, 8, 8), 900, np.uint16), "scenes/monday.tif")
+    with pytest.raises(CloudMaskError, match=r"pass the rasters: monday\.tif"):
+        run(path.parent, tmp_path / "mask.tif")
+    packed = tmp_path / "S2B_MSIL2A_20250512T101559.zarr.zip"
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("zarr.json", "{}")
+    with pytest.raises(CloudMaskError, match="It holds a Zarr: unpack it"):
+        run(packed, tmp_path / "mask.tif")
