@@ -194,6 +194,8 @@ def test_auto_takes_openvino_where_it_was_measured_to_be_faster(monkeypatch):
     assert taken(avx2=True, arm_dot=True) == "InferenceSession"
     monkeypatch.setattr(onnx_detector, "find_spec", lambda name: None)
     assert taken(avx512=True) == "InferenceSession"
+    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: name == "openvino" or None)
+    assert taken(avx2=True) == "OpenVinoSession"  # onnxruntime is not installed
     monkeypatch.undo()
 
     def fail(path):
