@@ -122,7 +122,7 @@ def _open(path: Path) -> xr.Dataset:
             return xr.open_dataset(path, engine=engine, chunks=None)
     except ImportError as err:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
-    except (OSError, ValueError, LookupError, TypeError) as err:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as err:
         if "unrecognized engine" in str(err):
             raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
         raise ProductError(f"cannot read {path} as {'Zarr' if zarr else 'NetCDF'}: {err}") from err
@@ -163,7 +163,7 @@ def _refuse_references(path: Path) -> None:
         raise ProductError(
             f"cannot read {path}: another program has it open for writing; close it there"
         ) from err
-    except (OSError, ValueError, KeyError, RuntimeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as err:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -214,10 +215,18 @@ def _settings() -> dict[str, Any]:
 
 
 def raster_grid(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
-    """Return the grid of an open dataset; without transform where it has no georeference."""
-    transform: Affine | None = dataset.transform
-    if transform == Affine.identity():
-        transform = None
+    """Return the grid of an open dataset; without transform where it has no georeference.
+
+    Raises:
+        ProductError: it states a transform that places no pixels.
+    """
+    stated: Affine = dataset.transform
+    if not all(map(math.isfinite, tuple(stated)[:6])) or not stated.determinant:
+        raise ProductError(
+            f"{shown(dataset.name)} has the transform {tuple(stated)[:6]}; expected finite "
+            "numbers, and pixels with a width and a height"
+        )
+    transform = None if stated == Affine.identity() else stated
     return Grid(shape_yx=(dataset.height, dataset.width), transform=transform, crs=dataset.crs)
 
 

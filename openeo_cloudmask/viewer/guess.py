@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, MaskClass
-from openeo_cloudmask.errors import ReferenceDataError
+from openeo_cloudmask.errors import ProductError, ReferenceDataError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.sensors import SENSORS, Sensor
 from openeo_cloudmask.viewer.meaning import read_codes
@@ -74,8 +75,11 @@ def guess_image(path: Path) -> ImageGuess:
     """
     with open_raster(path) as source:
         shape = [min(size, SAMPLE_PX) for size in (source.height, source.width)]
-        values = source.read(out_shape=(source.count, *shape)).astype(np.float32)
-        seen = source.dataset_mask(out_shape=tuple(shape)) > 0
+        try:
+            values = source.read(out_shape=(source.count, *shape)).astype(np.float32)
+            seen = source.dataset_mask(out_shape=tuple(shape)) > 0
+        except RasterioError as err:
+            raise ProductError(f"{path.name} is damaged or incomplete: {err}") from err
         said = tuple(text.split()[0] if text else "" for text in source.descriptions)
         scaled = any(scale != 1 for scale in source.scales)
         own, whole = source.nodata, np.issubdtype(np.dtype(source.dtypes[0]), np.integer)

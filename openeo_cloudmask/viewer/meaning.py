@@ -9,10 +9,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 
 from openeo_cloudmask.alcd.scenes import find_scene_info
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, SCHEMES, ClassScheme
-from openeo_cloudmask.errors import OptionError, ReferenceDataError
+from openeo_cloudmask.errors import OptionError, ProductError, ReferenceDataError
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
@@ -107,7 +108,10 @@ def read_codes(path: Path) -> tuple[NDArray[np.uint8], int | None]:
         codes = np.full((source.height, source.width), NODATA, np.uint8)
         own = source.nodata
         for _, window in source.block_windows(1):
-            values = source.read(1, window=window)
+            try:
+                values = source.read(1, window=window)
+            except RasterioError as err:
+                raise ProductError(f"{path.name} is damaged or incomplete: {err}") from err
             if values.dtype != np.uint8:
                 values = _whole(values, own, path.name)
             codes[window.toslices()] = values

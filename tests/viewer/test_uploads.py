@@ -7,9 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.transform import from_origin
 
 from openeo_cloudmask.errors import InputError, OutputError, ProductError
+from openeo_cloudmask.viewer.guess import guess_codes, guess_image
 from openeo_cloudmask.viewer.scenes import open_scene
 from openeo_cloudmask.viewer.session import begin_session
 from openeo_cloudmask.viewer.uploads import save_upload
@@ -83,6 +85,29 @@ def test_five_gigabytes_are_refused_before_a_byte_is_read(tmp_path):
 
     with pytest.raises(InputError, match=r"5\.0 GB; at most 2 GB"):
         save_upload(Unread(), "big.tif", 5 * 1024**3, tmp_path)
+
+
+def test_damaged_pixels_are_told(tmp_path):
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=64, width=64, count=1, dtype="uint8",
+                       compress="deflate", crs="EPSG:32633",
+                       transform=from_origin(6e5, 5e6, 10, 10)) as out:  # fmt: skip
+        out.write(np.arange(4096, dtype=np.uint16).astype(np.uint8).reshape(1, 64, 64))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\x78\x9c", b"\xff\xff").replace(b"\x78\x5e", b"\xff\xff"))
+    for read in (guess_image, guess_codes):
+        with pytest.raises(ProductError, match=r"a\.tif is damaged or incomplete"):
+            read(path)
+
+
+def test_pixels_without_a_place_or_size_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    for numbers in ((np.nan, 0, 0, 0, -10, 0), (10, 0, np.inf, 0, -10, 0), (0, 0, 5, 0, 0, 5)):
+        with rasterio.open(path, "w", driver="GTiff", height=8, width=8, count=3, dtype="uint8",
+                           crs="EPSG:32633", transform=Affine(*numbers)):  # fmt: skip
+            pass
+        with pytest.raises(ProductError, match="expected finite numbers, and pixels with a width"):
+            open_scene(path, sensor="sentinel-2-l1c")
 
 
 def test_a_full_disk_is_told(tmp_path):
