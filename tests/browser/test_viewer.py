@@ -33,6 +33,8 @@ NARROW_PX = 1100
 """On narrower screens the pixel that was clicked is below the map."""
 NUMBER_UP_PX = 7
 """So far above the middle of a cell of the matrix is its number."""
+TURNS, LEFT_NODES = 6, 30
+"""Turns of panels and clicks, and the DOM nodes that each may leave: 5 closed panels have 75."""
 LAG_MS = 1500
 """Longer than the timers of the page Jobs wait."""
 
@@ -233,6 +235,38 @@ def check_panels_after_a_click(page) -> None:
     steps.wait_until(page, lambda: steps.read_map(page)["state"]["layout"] == "1")
 
 
+def check_nothing_is_kept(page, places) -> None:
+    """Panels that were closed, and charts of pixels looked at before, leave nothing in the page."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Performance.enable")
+
+    def count() -> int:
+        devtools.send("HeapProfiler.collectGarbage")
+        metrics = devtools.send("Performance.getMetrics")["metrics"]
+        return next(int(item["value"]) for item in metrics if item["name"] == "Nodes")
+
+    def use(times: int) -> None:
+        chooser = page.locator(f"{steps.MAP} .bar select")
+        for turn in range(times):
+            for panels in ("6", "1"):
+                chooser.select_option(panels)
+                steps.wait_until(page, lambda n=int(panels): page.locator(steps.PANEL).count() == n)
+            before = page.get_by_text("(latitude, longitude)").inner_text()
+            place = list(places.values())[turn % 2]
+            page.mouse.click(*steps.place_on_screen(page, *place))
+            steps.wait_until(
+                page,
+                lambda old=before: page.get_by_text("(latitude, longitude)").inner_text() != old,
+            )
+            steps.wait_for_map(page)
+
+    use(2)
+    page.wait_for_timeout(1000)
+    before = count()
+    use(TURNS)
+    steps.wait_until(page, lambda: count() < before + TURNS * LEFT_NODES)
+
+
 def check_confusion(page, keep, mask: Path, reference: Path) -> None:
     """The confusion matrix is that of the command line."""
     page.get_by_role("radio", name="Confusion matrix").click()
@@ -362,6 +396,7 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     check_export(page, tmp_path)
     check_pixel(page, keep, places)
     check_panels_after_a_click(page)
+    check_nothing_is_kept(page, places)
     check_confusion(page, keep, mask, reference)
     steps.check_access(page, "Compare")
     check_errors(page, keep)
