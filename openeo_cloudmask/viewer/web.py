@@ -256,6 +256,7 @@ def download_task(task: Task) -> None:
             "image/tiff",
             icon=":material/download:",
             key=f"download_{task.id}",
+            on_click="ignore",
         )
 
 

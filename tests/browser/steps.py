@@ -8,8 +8,6 @@ from pathlib import Path
 
 AXE = Path(__file__).resolve().parents[2] / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
 """Comes with ``npm ci`` in webmap/."""
-DOWNLOADS = 5
-"""So often is a file asked for."""
 WAIT_MS = 180_000
 CALM_LOOKS = 4
 """So often in a row no tile is missing before a map counts as drawn."""
@@ -228,13 +226,8 @@ FOCUSED = """() => {
 
 
 def download(page, press: Callable[[], None]) -> Path:
-    """Press what gives a file, and return where it is.
-
-    A page that is drawn anew meanwhile has another address for the file, and the browser gives up.
-    """
-    for _ in range(DOWNLOADS):
-        with page.expect_download() as waiting:
-            press()
-        if waiting.value.failure() is None:
-            return Path(waiting.value.path())
-    raise AssertionError(f"{waiting.value.url}: {waiting.value.failure()}")
+    """Press what gives a file, and return where it is."""
+    with page.expect_download() as waiting:
+        press()
+    assert waiting.value.failure() is None, waiting.value.url
+    return Path(waiting.value.path())

@@ -218,7 +218,8 @@ def check_pixel(page, keep, places) -> None:
     page.mouse.click(x, y)
     page.get_by_text("(latitude, longitude)").wait_for()
     rows = read_table(page, "verdict")
-    assert rows[0][1] == next(item.title for item in FOUR_CLASS.classes if item.value == value)
+    title = next(item.title for item in FOUR_CLASS.classes if item.value == value)
+    assert rows[0][1] == f"{title} (10 m)"
     assert rows[1][0] == "Reference"
     page.get_by_text("Kept when the mask was made").wait_for()
     assert page.get_by_text("The model runs on the window").count() == 0

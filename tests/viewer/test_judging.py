@@ -508,3 +508,16 @@ def test_bands_of_an_image_are_told_by_the_collection():
         "cube:dimensions": {"b": {"type": "bands", "values": ["B1"]}, "t": {"type": "temporal"}}
     }
     assert image_bands(other, ("red",)) == (["B1"], [])
+
+
+def test_a_link_to_a_scene_that_is_not_open_says_so(app, opened, told, tmp_path):
+    for session, scene in ((begin_session(tmp_path / "own"), "elsewhere"), (opened, "elsewhere")):
+        app.session_state["session"] = session
+        app.run()
+        app.query_params["scene"] = scene
+        app.switch_page("screens/compare.py").run()
+        assert not app.exception
+        assert "This link shows elsewhere, which is not open" in app.warning[0].value
+    assert app.query_params["scene"] != ["elsewhere"]
+    app.run()
+    assert not app.warning

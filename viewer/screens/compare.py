@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from openeo_cloudmask.viewer.judging.choose import compare_all, pick
+from openeo_cloudmask.viewer.judging.choose import compare_all, pick, warn_of_link
 from openeo_cloudmask.viewer.judging.look import look
 from openeo_cloudmask.viewer.judging.scores import draw_scores
 from openeo_cloudmask.viewer.web import empty_state, session, told
@@ -15,6 +15,7 @@ def main() -> None:
     st.title("Compare")
     current = session()
     if not (current.scenes or current.masks or current.series):
+        warn_of_link([])
         empty_state(
             "Nothing is open yet. Make a demo scene, or open a scene on the page New job; then "
             "make a mask of it."

@@ -167,13 +167,15 @@ def draw_files(work: Labeller) -> None:
     of, entry, packed = st.session_state.get("made", (None, None, b""))
     if of == work.title:
         st.success(f"{entry.title} is open as a reference.", icon=":material/check_circle:")
-        # Contents, not functions that make them: what is offered then stays over a rerun.
+        # Contents, not functions that make them: what is offered then stays over a rerun. Pressed,
+        # these buttons draw nothing anew: that would take the file away while it is fetched.
         st.download_button(
             "Download it (ALCD's layout)",
             packed,
             f"{entry.path.name}.zip",
             "application/zip",
             icon=":material/download:",
+            on_click="ignore",
         )
         st.page_link(
             "screens/compare.py", label="Score masks against it", icon=":material/compare:"
@@ -184,6 +186,7 @@ def draw_files(work: Labeller) -> None:
         f"{plain_name(work.title)}-marks.geojson",
         "application/geo+json",
         icon=":material/save:",
+        on_click="ignore",
     )
     upload = st.file_uploader("Load marks", type=["geojson", "json"], key="label_marks")
     if upload is not None and st.button("Take these marks", icon=":material/upload:"):

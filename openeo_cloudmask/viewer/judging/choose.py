@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import streamlit as st
@@ -52,6 +53,7 @@ def pick() -> Chosen:
     asked = st.query_params
     titles = [title for title, entry in current.scenes.items() if entry.series is None]
     titles += [*current.series, NOTHING]
+    warn_of_link(titles)
     chosen = first.selectbox(
         "Scene",
         titles,
@@ -96,6 +98,17 @@ def pick() -> Chosen:
         scene=scene, masks=shown, reference=None if reference == NOTHING else reference,
         series=series,
     )  # fmt: skip
+
+
+def warn_of_link(titles: Collection[str]) -> None:
+    """Say so where the page's address is of a scene that is not open in this browser."""
+    asked = st.query_params.get("scene")
+    if asked is not None and asked not in titles:
+        st.warning(
+            f"This link shows {asked}, which is not open in this browser: a link holds no data. "
+            "Open or import that scene here under the same name, and follow the link again.",
+            icon=":material/link_off:",
+        )
 
 
 def offered_masks(scene: SceneEntry | None, own: MaskEntry | None) -> list[MaskEntry]:

@@ -85,15 +85,15 @@ def pixel_rows(
             cell = comparison.evaluation.reference.grid
             judged = title_at(comparison.error_path, ERROR_CLASSES, longitude, latitude)
             verdict = f"{judged} ({pixel_text(cell)} cell)"
-        rows.append((name, said, pixel_text(current.mask_grid(name)), verdict))
+        rows.append((name, f"{said} ({pixel_text(current.mask_grid(name))})", verdict))
     known = current.references.get(reference or "")
     if known is not None:
         given = known.reference
         said = class_at(given.labels, given.scheme, given.grid, longitude, latitude)
         sure = known.confidence_at(longitude, latitude)
         text = "" if sure is None else f"confidence {sure:.0%}"
-        rows.append(("Reference", said, pixel_text(given.grid), text))
-    columns = ["layer", "class", "pixel", "verdict"]
+        rows.append(("Reference", f"{said} ({pixel_text(given.grid)})", text))
+    columns = ["layer", "class (pixel)", "verdict"]
     return pd.DataFrame(rows, columns=columns).set_index("layer")
 
 

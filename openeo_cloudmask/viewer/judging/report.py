@@ -59,19 +59,20 @@ def draw_report(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
     area = drawn_area() if restricted else None
     title = f"{chosen.key}, compared with {chosen.reference}"
     page, table, numbers = st.columns(3)
+    # Pressed, they draw nothing anew: that would take the file away while it is fetched.
     page.download_button(
         "Page (HTML)", render_judgement(title, judged, image, area), f"{chosen.key}.html",
-        "text/html", icon=":material/article:",
+        "text/html", icon=":material/article:", on_click="ignore",
     )  # fmt: skip
     table.download_button(
         "Table (CSV)", judgement_csv(judged), f"{chosen.key}.csv", "text/csv",
-        icon=":material/table:",
+        icon=":material/table:", on_click="ignore",
     )  # fmt: skip
     numbers.download_button(
         "Numbers (JSON)", to_json(judgement_dict(title, judged, area)), f"{chosen.key}.json",
-        "application/json", icon=":material/data_object:",
+        "application/json", icon=":material/data_object:", on_click="ignore",
     )  # fmt: skip
     st.caption(
-        f"All {len(judged)} masks above in one: the image, scores, matrices and error maps, how "
-        "each mask was made, and how they were compared."
+        "Of all masks above in one: the image, scores, matrices and error maps, how each mask was "
+        "made, and how they were compared."
     )
