@@ -167,8 +167,7 @@ def draw_files(work: Labeller) -> None:
     of, entry, packed = st.session_state.get("made", (None, None, b""))
     if of == work.title:
         st.success(f"{entry.title} is open as a reference.", icon=":material/check_circle:")
-        # Contents, not functions that make them: what is offered then stays over a rerun. Pressed,
-        # these buttons draw nothing anew: that would take the file away while it is fetched.
+        # Contents, not functions that make them: what is offered then stays over a rerun.
         st.download_button(
             "Download it (ALCD's layout)",
             packed,

@@ -59,7 +59,8 @@ def draw_report(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
     area = drawn_area() if restricted else None
     title = f"{chosen.key}, compared with {chosen.reference}"
     page, table, numbers = st.columns(3)
-    # Pressed, they draw nothing anew: that would take the file away while it is fetched.
+    # Pressed, they draw nothing anew: that writes the page's address, and browsers then give up a
+    # download that has just begun.
     page.download_button(
         "Page (HTML)", render_judgement(title, judged, image, area), f"{chosen.key}.html",
         "text/html", icon=":material/article:", on_click="ignore",
