@@ -8,6 +8,8 @@ from pathlib import Path
 
 AXE = Path(__file__).resolve().parents[2] / "webmap" / "node_modules" / "axe-core" / "axe.min.js"
 """Comes with ``npm ci`` in webmap/."""
+DOWNLOADS = 5
+"""So often is a file asked for."""
 WAIT_MS = 180_000
 CALM_LOOKS = 4
 """So often in a row no tile is missing before a map counts as drawn."""
@@ -226,8 +228,14 @@ FOCUSED = """() => {
 
 
 def download(page, press: Callable[[], None]) -> Path:
-    """Press what gives a file, and return where it is."""
-    with page.expect_download() as waiting:
-        press()
-    assert waiting.value.failure() is None, waiting.value.url
-    return Path(waiting.value.path())
+    """Press what gives a file, and return where it is.
+
+    Browsers give up a download that has just begun when the page's address is written anew, as each
+    run of Python does; such a run of before the press may still be on its way.
+    """
+    for _ in range(DOWNLOADS):
+        with page.expect_download() as waiting:
+            press()
+        if waiting.value.failure() is None:
+            return Path(waiting.value.path())
+    raise AssertionError(f"{waiting.value.url}: {waiting.value.failure()}")
