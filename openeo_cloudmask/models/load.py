@@ -21,6 +21,7 @@ from openeo_cloudmask.models.onnx_detector import (
     find_onnx,
     is_exported,
     packaged_onnx,
+    takes_openvino,
 )
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights, packaged_weights
@@ -88,8 +89,10 @@ def load_detector(
     )
     path = None
     if entry.takes_weights:
-        # int8 was measured on CPUs alone.
-        wanted = "fp32" if precision == "auto" and not means_cpu(device) else precision
+        # Only OpenVINO wins enough by int8, and whoever installs its extra chose speed: a plain
+        # install gives the same classes on all processors.
+        exact = precision == "auto" and not takes_openvino(runtime, device)
+        wanted = "fp32" if exact else precision
         path = find_onnx(entry, weights, wanted) if runs_onnx else find_weights(entry, weights)
         path = path.absolute()
     elif runtime in EXPORTED_RUNTIMES:

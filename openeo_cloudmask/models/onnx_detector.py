@@ -159,7 +159,8 @@ def find_onnx(
     In this order: the file or folder given, the one in ``OPENEO_CLOUDMASK_WEIGHTS``, the cache, the
     package itself; in a folder the file is called after the model, with ``.int8`` before the suffix
     where it is of that precision. ``auto`` takes the int8 file where the processor is fast with it
-    and the file's card says that it changes next to no class.
+    and the file's card says that it changes next to no class; ``load_detector`` asks for that with
+    OpenVINO alone.
 
     Raises:
         WeightsError: No such file is found.
@@ -265,12 +266,11 @@ def _start(request: LoadRequest, path: Path) -> tuple[Any, tuple[str, ...], int]
 
     ``auto`` takes OpenVINO on CPUs where it is installed and was measured to be the fastest.
     """
-    chosen = request.runtime == "auto" and _openvino_pays(request.device)
-    if chosen or request.runtime == "openvino":
+    if takes_openvino(request.runtime, request.device):
         try:
             found = _compile(path)
         except WeightsError as err:
-            if not chosen:
+            if request.runtime == "openvino":
                 raise
             _log.info("%s", err)
         else:
@@ -282,10 +282,10 @@ def _start(request: LoadRequest, path: Path) -> tuple[Any, tuple[str, ...], int]
     return session, names, workers if on_cpu else 1
 
 
-def _openvino_pays(device: str) -> bool:
-    """Whether OpenVINO is there and was measured to be the fastest, or is all there is."""
-    if not means_cpu(device) or find_spec("openvino") is None:
-        return False
+def takes_openvino(runtime: str, device: str) -> bool:
+    """Whether OpenVINO is asked for, or ``auto`` takes it: the fastest, or all there is."""
+    if runtime != "auto" or not means_cpu(device) or find_spec("openvino") is None:
+        return runtime == "openvino"
     return read_processor().avx512 or find_spec("onnxruntime") is None
 
 

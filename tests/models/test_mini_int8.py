@@ -48,23 +48,37 @@ def test_metadata_is_that_which_the_runtime_reads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("processor", "device", "precision", "taken"),
+    ("processor", "runtime", "precision", "taken"),
     [
-        (Processor(vnni=True), "cpu", "auto", "mini.int8.onnx"),
-        (Processor(amx=True), "cpu", "auto", "mini.int8.onnx"),
-        (Processor(avx2=True), "cpu", "auto", "mini.onnx"),
-        (Processor(arm_dot=True), "cpu", "auto", "mini.onnx"),
-        (Processor(vnni=True), "cuda", "auto", "mini.onnx"),
-        (Processor(vnni=True), "cpu", "fp32", "mini.onnx"),
-        (Processor(), "cpu", "int8", "mini.int8.onnx"),
+        (Processor(vnni=True), "openvino", "auto", "mini.int8.onnx"),
+        (Processor(amx=True), "openvino", "auto", "mini.int8.onnx"),
+        (Processor(avx2=True), "openvino", "auto", "mini.onnx"),
+        (Processor(arm_dot=True), "openvino", "auto", "mini.onnx"),
+        (Processor(vnni=True), "onnx", "auto", "mini.onnx"),
+        (Processor(vnni=True), "openvino", "fp32", "mini.onnx"),
+        (Processor(), "onnx", "int8", "mini.int8.onnx"),
     ],
 )
-def test_auto_takes_it_where_it_pays(monkeypatch, processor, device, precision, taken):
+def test_auto_takes_it_where_it_pays(monkeypatch, processor, runtime, precision, taken):
     monkeypatch.setattr(onnx_detector, "read_processor", lambda: processor)
     monkeypatch.setattr(load, "_load", lambda kind, request: request)
     request = load_detector(
-        "mini", sensor=SENSOR, device=device, precision=precision, runtime="onnx"
+        "mini", sensor=SENSOR, device="cpu", precision=precision, runtime=runtime
     )
+    assert request.weights.name == taken
+
+
+@pytest.mark.parametrize(
+    ("installed", "device", "taken"),
+    [(True, "cpu", "mini.int8.onnx"), (False, "cpu", "mini.onnx"), (True, "cuda", "mini.onnx")],
+)
+def test_a_plain_install_and_gpus_compute_in_fp32(monkeypatch, installed, device, taken):
+    processor = Processor(vnni=True, avx512=True)
+    monkeypatch.setattr(onnx_detector, "read_processor", lambda: processor)
+    monkeypatch.setattr(onnx_detector, "find_spec", lambda name: installed or None)
+    monkeypatch.setattr(load, "_needs_no_torch", lambda *_: True)
+    monkeypatch.setattr(load, "_load", lambda kind, request: request)
+    request = load_detector("mini", sensor=SENSOR, device=device)
     assert request.weights.name == taken
 
 
