@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +142,20 @@ def rerun_here() -> None:
         st.rerun(scope="fragment")
     except StreamlitAPIException:
         st.rerun()
+
+
+def keep_address(wanted: Mapping[str, str | Sequence[str]]) -> None:
+    """Let the page's address say what is chosen; what does not change is not written again.
+
+    A browser gives up a download that has just begun when the address is written.
+    """
+    asked = st.query_params
+    lists = {
+        name: [value] if isinstance(value, str) else [*value] for name, value in wanted.items()
+    }
+    lists = {name: values for name, values in lists.items() if values}
+    if {name: asked.get_all(name) for name in asked} != lists:
+        asked.from_dict(lists)
 
 
 def empty_state(text: str) -> None:

@@ -230,8 +230,8 @@ FOCUSED = """() => {
 def download(page, press: Callable[[], None]) -> Path:
     """Press what gives a file, and return where it is.
 
-    Browsers give up a download that has just begun when the page's address is written anew, as each
-    run of Python does; such a run of before the press may still be on its way.
+    Browsers give up a download that has just begun when the page's address changes; a run of Python
+    of before the press, which changes it, may still be on its way.
     """
     for _ in range(DOWNLOADS):
         with page.expect_download() as waiting:

@@ -521,3 +521,23 @@ def test_a_link_to_a_scene_that_is_not_open_says_so(app, opened, told, tmp_path)
     assert app.query_params["scene"] != ["elsewhere"]
     app.run()
     assert not app.warning
+
+
+def test_an_address_that_stays_is_not_written_again(app, opened, told, monkeypatch):
+    from streamlit.runtime.state import QueryParamsProxy as address  # noqa: N813 - one word
+
+    written = []
+    for name in ("from_dict", "__setitem__"):
+        plain = getattr(address, name)
+        monkeypatch.setattr(
+            address,
+            name,
+            lambda self, *args, plain=plain: (written.append(args), plain(self, *args)),
+        )
+    app.session_state["session"] = opened
+    app.switch_page("screens/compare.py").run()
+    assert written
+    written.clear()
+    app.run()
+    assert not app.exception
+    assert not written

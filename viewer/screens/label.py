@@ -23,7 +23,7 @@ from openeo_cloudmask.viewer.panels import (
     image_data,
     map_data,
 )
-from openeo_cloudmask.viewer.web import empty_state, rerun_here, session, told
+from openeo_cloudmask.viewer.web import empty_state, keep_address, rerun_here, session, told
 
 PAGE = {"title": "Label", "icon": ":material/draw:", "place": 8}
 
@@ -35,7 +35,7 @@ def choose_scene() -> SceneEntry:
     asked = st.query_params.get("scene")
     index = titles.index(asked) if asked in titles else len(titles) - 1
     chosen = st.selectbox("Scene", titles, index=index, key="label_scene")
-    st.query_params.from_dict({"scene": chosen})
+    keep_address({"scene": chosen})
     return scenes[chosen]
 
 

@@ -13,7 +13,7 @@ from openeo_cloudmask.viewer.comparison import Comparison, differing_days
 from openeo_cloudmask.viewer.entries import MaskEntry, SceneEntry
 from openeo_cloudmask.viewer.judging.series import choose_date
 from openeo_cloudmask.viewer.layers import Layer
-from openeo_cloudmask.viewer.web import session
+from openeo_cloudmask.viewer.web import keep_address, session
 
 NOTHING = "nothing"
 
@@ -93,7 +93,7 @@ def pick() -> Chosen:
         key=f"compare_with_{chosen}_{len(offered)}",
         help="A reference. Without one, another mask: two models are then compared.",
     )
-    asked.from_dict({**address, "mask": shown, "with": reference})
+    keep_address({**address, "mask": shown, "with": reference})
     return Chosen(
         scene=scene, masks=shown, reference=None if reference == NOTHING else reference,
         series=series,

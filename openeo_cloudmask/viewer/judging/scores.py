@@ -73,7 +73,8 @@ def draw_scores(chosen: Chosen, found: Found) -> None:
         "Told of the masks", list(parts), key=PART, required=True, label_visibility="collapsed"
     )
     part: str = st.session_state[PART]
-    st.query_params["tab"] = part
+    if st.query_params.get("tab") != part:
+        st.query_params["tab"] = part
     with st.container(key="told"):
         parts[part]()
 
