@@ -81,6 +81,14 @@ def open_raster(
             f"{shown(name)} takes pixels from other files (its metadata {found[0]}); expected a "
             "file that holds its own"
         )
+    try:
+        dataset.descriptions  # noqa: B018 - decoded as it is asked for
+    except UnicodeDecodeError as err:
+        dataset.close()
+        raise ProductError(
+            f"the names of the bands in {shown(name)} are not UTF-8; write them anew, "
+            "as by rasterio's `descriptions`"
+        ) from err
     if names_files(dataset.crs):
         dataset.close()
         raise ProductError(

@@ -204,3 +204,10 @@ def test_a_truncated_file_is_reported_when_it_is_read(write_raster, digits):
     with pytest.raises(ProductError, match=r"damaged or incomplete|cannot open"):  # noqa: SIM117
         with open_product(path) as scene:
             scene.cube()[:, 0:600, 0:600]
+
+
+def test_band_names_that_are_no_utf_8_are_refused_with_a_reason(write_raster, digits):
+    path = write_raster(digits(8, 8, bands=2), labels=("grQQn", "B04"))
+    path.write_bytes(path.read_bytes().replace(b"grQQn", "gr\u00fc\u00dfn".encode("latin-1")))
+    with pytest.raises(ProductError, match="are not UTF-8; write them anew"):
+        open_product(path, sensor="sentinel-2-l1c")
