@@ -67,6 +67,7 @@ def make_pictures(page, url: str) -> None:
     page.screenshot(path=str(IMAGES / "viewer-compare.png"))
     page.locator(f"{steps.MAP} .bar select").select_option("4")
     steps.wait_for_map(page)
+    steps.set_layers(page, {"image": 100, "reference": 70}, panel=3)
     page.screenshot(path=str(IMAGES / "viewer-panels.png"))
     page.get_by_role("radio", name="Confusion matrix").click()
     page.wait_for_timeout(1500)

@@ -63,7 +63,7 @@ def test_marks_are_learned_and_errors_told(app, demo_session, tell):
     assert demo_session.labellers == {}
 
 
-def test_masks_of_the_scene_contradict_the_forest(demo_session, tmp_path):
+def test_masks_of_the_scene_contradict_the_forest(app, tell, demo_session, tmp_path):
     """A mask that is open for the scene is brought to the grid of the reference, once."""
     from openeo_cloudmask.options import MaskOptions
     from openeo_cloudmask.products import mask_product
@@ -79,3 +79,7 @@ def test_masks_of_the_scene_contradict_the_forest(demo_session, tmp_path):
     session.doubt(work)
     assert list(work.models) == ["mine"]
     assert work.models["mine"].shape == work.features.grid.shape_yx
+    app.run()
+    app.session_state.session = session
+    app.switch_page("screens/label.py").run()
+    assert [layer["id"] for layer in tell.told["layers"]] == ["image"], "before the first marks"

@@ -65,17 +65,17 @@ def begin(scene: SceneEntry) -> None:
 
 
 def layers_of(scene: SceneEntry, work: Labeller) -> list[dict[str, Any]]:
-    """Return the layers of the map, from bottom to top."""
-    current = session()
-    layers = [image_data(next(iter(scene.layers.values())), scene.picture)]
-    for name in work.models:
-        entry = current.masks[name]
-        layers.append(classes_data(entry.layer, entry.scheme, identity=f"mask {name}", title=name))
-    if work.layer is not None:
-        layers.append(
-            classes_data(work.layer, LABEL_SCHEME, identity="labels", title="The forest's map")
-        )
-    return layers
+    """Return the layers of the map, from bottom to top: at first the bare image."""
+    image = image_data(next(iter(scene.layers.values())), scene.picture)
+    if work.layer is None:
+        return [image]
+    known = session().masks
+    masks = [
+        classes_data(known[name].layer, known[name].scheme, identity=f"mask {name}", title=name)
+        for name in work.models
+    ]
+    forest = classes_data(work.layer, LABEL_SCHEME, identity="labels", title="The forest's map")
+    return [image, *masks, forest]
 
 
 @st.fragment
