@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Generator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +33,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None]:
     yield from _skip_without_torch()
+
+
+_MAIN = sys.modules["__main__"]
+
+
+def pytest_runtest_teardown() -> None:
+    """Put the main module back, for which Streamlit's AppTest puts its page.
+
+    A process that is spawned would run that page first.
+    """
+    sys.modules["__main__"] = _MAIN
 
 
 @pytest.hookimpl(wrapper=True)

@@ -43,7 +43,8 @@ def test_worker_killed_while_it_starts(cluster: Cluster) -> None:
 
 def test_worker_that_dask_gave_up_and_forgot(cluster: Cluster) -> None:
     """A nanny that fails while it starts is taken from dask's list; it is not one that starts."""
-    wait_for(lambda: cluster.count() == (1, 1), 60)
+    # A worker registers with the scheduler before dask has it in its list.
+    wait_for(lambda: cluster.count() == (1, 1) and 0 in cluster._local.workers, 60)
     nanny = cluster._local.workers.pop(0)
     cluster._local.sync(nanny.close)
     begin = time.monotonic()

@@ -12,9 +12,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 
 from openeo_cloudmask.datacube import mask_datacube
@@ -136,9 +138,12 @@ def test_the_back_end_runs_what_its_own_catalog_says(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr.startswith("hollstein (Apache-2.0)")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert {"openEO_2024-05-01.json", "openEO_2024-05-01.tif"} <= set(written)
-    item = json.loads((tmp_path / "out" / "openEO_2024-05-01.json").read_text(encoding="utf-8"))
-    assert item["properties"]["cloudmask:model"] == "hollstein"
+    assert written == ["job-results.json", "openEO_2024-05-01.tif"]
+    results = json.loads((tmp_path / "out" / "job-results.json").read_text(encoding="utf-8"))
+    items = [link["href"] for link in results["links"] if link["rel"] == "item"]
+    assert [Path(urlsplit(href).path).name for href in items] == ["openEO_2024-05-01.json"]
+    with rasterio.open(tmp_path / "out" / "openEO_2024-05-01.tif") as mask:
+        assert mask.tags()["MODEL"] == "hollstein"
 
 
 def test_nothing_fits_what_no_model_takes(catalog: Path) -> None:
