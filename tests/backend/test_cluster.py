@@ -66,9 +66,9 @@ def test_port_of_the_scheduler_takes_no_unknown_client(cluster: Cluster) -> None
 
     address = cluster.client.scheduler.address
     assert address.startswith("tls://127.0.0.1:")
-    stranger = ssl.create_default_context()
-    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    unknown = ssl.create_default_context()
+    unknown.check_hostname, unknown.verify_mode = False, ssl.CERT_NONE
     with pytest.raises(OSError, match=r"certificate|closed|reset"):
-        asyncio.run(knock(address, ssl_context=stranger, require_encryption=True))
+        asyncio.run(knock(address, ssl_context=unknown, require_encryption=True))
     with pytest.raises(OSError, match=r"Timed out|closed|connect"):
         asyncio.run(knock(address.replace("tls:", "tcp:")))
