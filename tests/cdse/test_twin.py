@@ -31,6 +31,9 @@ from openeo_cloudmask.options import MaskOptions
 
 from .conftest import BUNDLE_URL, HERE, L1C, ROOT, Answer
 
+# Each starts the twin in a process of its own.
+pytestmark = pytest.mark.slow
+
 SCALE = 0.0001
 
 
