@@ -82,6 +82,7 @@ def write_mosaic(folder: Path, size: int) -> tuple[Path, Path, Path]:
 def measure_tiles(path: Path, *, bands: tuple[int, ...], classes: bool) -> dict[str, float]:
     """Return the latency of tiles drawn anew, over the zooms at which a scene is looked at."""
     from openeo_cloudmask.classes import FOUR_CLASS
+    from openeo_cloudmask.products.xyz import Tile
     from openeo_cloudmask.viewer.layers import LayerStore, class_colors, open_layer
     from openeo_cloudmask.viewer.tiles import render_tile
 
@@ -95,7 +96,7 @@ def measure_tiles(path: Path, *, bands: tuple[int, ...], classes: bool) -> dict[
         x = int((longitude + 180) / 360 * 2**zoom)
         y = int((1 - np.arcsinh(np.tan(np.radians(latitude))) / np.pi) / 2 * 2**zoom)
         begin = time.perf_counter()
-        if render_tile(layer, zoom, x, y) is not None:
+        if render_tile(layer, Tile(z=zoom, x=x, y=y)) is not None:
             times.append((time.perf_counter() - begin) * 1000)
     return {
         "median_ms": round(statistics.median(times), 1),

@@ -18,8 +18,24 @@ from typing import IO
 
 from openeo_cloudmask.errors import OutputError
 
+GIB = 2**30
 _PREFIX, _SUFFIX = ".cloudmask-", ".tmp"
 _LOCK = "lock"
+
+
+def lack_of_room(folder: Path, needed: int = 0, *, spare: int) -> str | None:
+    """Return what a disk lacks to take more, to end a sentence; None where there is room.
+
+    Args:
+        folder: on the disk; need not be there yet.
+        needed: bytes, as far as they are known.
+        spare: bytes that have to stay free after that.
+    """
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free >= needed + spare:
+        return None
+    return f"{free / GIB:.1f} GB are free, expected {(needed + spare) / GIB:.1f} GB"
 
 
 @contextmanager

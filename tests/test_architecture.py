@@ -24,6 +24,7 @@ FLOORS = {
             "assets",
             "version",
             "publish",
+            "digits",
             "grid",
         ),
         1,

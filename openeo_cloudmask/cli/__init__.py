@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from openeo_cloudmask.errors import CloudMaskError
+from openeo_cloudmask.errors import CloudMaskError, OptionError
 from openeo_cloudmask.version import __version__
 
 COMMAND_MODULES = (
@@ -33,10 +38,37 @@ COMMAND_MODULES = (
 """Modules of this package; each has ``register(app)``."""
 
 
+class _Commands(TyperGroup):
+    """Refuses a value behind a switch: it would be taken for an input."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:  # noqa: ANN401
+        """Return the name of a command, the command, and what stands behind it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        ways = dict(_switches(command))
+        for given, value in pairwise(rest[: rest.index("--")] if "--" in rest else rest):
+            if given in ways and value.lower() in ("true", "false", "yes", "no"):
+                raise OptionError(
+                    f"{given} takes no value, but {value!r} stands behind it; expected "
+                    f"{' or '.join(ways[given])} alone"
+                )
+        return name, command, rest
+
+
+def _switches(command: Any) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401
+    """Yield each switch of a command and those below it, with all that it can be written as."""
+    for item in command.params:
+        if getattr(item, "is_flag", False):
+            ways = [*item.opts, *item.secondary_opts]
+            yield from ((way, ways) for way in ways)
+    for below in getattr(command, "commands", {}).values():
+        yield from _switches(below)
+
+
 def build_app() -> typer.Typer:
     """Return the app with all commands."""
     app = typer.Typer(
         name="cloudmask",
+        cls=_Commands,
         help="Cloud and cloud-shadow masks for Sentinel-2, Landsat and other optical images.",
         no_args_is_help=True,
         add_completion=False,
@@ -63,5 +95,23 @@ def main() -> None:
     try:
         build_app()()
     except CloudMaskError as err:
-        typer.secho(f"Error: {err}", fg="red", err=True)
-        sys.exit(2)
+        _fail(str(err))
+    except OSError as err:
+        if not _is_stdout(err):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is written to at exit
+        _fail(f"the standard output cannot be written: {err.strerror}")
+
+
+def _fail(reason: str) -> NoReturn:
+    typer.secho(f"Error: {reason}", fg="red", err=True)
+    sys.exit(2)
+
+
+def _is_stdout(err: OSError) -> bool:
+    """Return whether an error is that of the standard output, which keeps what it cannot write."""
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == err.errno
+    return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from openeo_cloudmask.fetch.files import (
     fetched_bytes,
 )
 from openeo_cloudmask.fetch.names import SceneName, describe_match
+from openeo_cloudmask.publish import GIB, lack_of_room
 
 SPARE_BYTES = 500 << 20
 """Room that is left free on the disk."""
@@ -133,13 +133,10 @@ def check_room(needed: int, folder: Path) -> int:
     Raises:
         OutputError: it has not.
     """
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if needed + SPARE_BYTES > free:
+    if lack := lack_of_room(folder, needed, spare=SPARE_BYTES):
         raise OutputError(
-            f"{needed / 2**30:.1f} GB are to be fetched to {folder}, where {free / 2**30:.1f} GB "
-            f"are free; expected {(needed + SPARE_BYTES) / 2**30:.1f} GB. Ask for less, or choose "
-            "another folder"
+            f"{needed / GIB:.1f} GB are to be fetched to {folder}, where {lack}. Ask for less, or "
+            "choose another folder"
         )
     return needed
 

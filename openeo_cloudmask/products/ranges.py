@@ -5,9 +5,9 @@ from __future__ import annotations
 import abc
 import io
 import os
-import re
 from typing import TYPE_CHECKING, Any, cast
 
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.addresses import Address
 
@@ -78,14 +78,15 @@ class _WebFile(RangeFile):
         self._session = requests.Session()
         # Addresses may be signed for GET alone, so no HEAD.
         answer = self._get(0, 1)
-        length = re.fullmatch(r"bytes 0-0/(\d+)", answer.headers.get("Content-Range", ""))
-        if length is None:
+        told = answer.headers.get("Content-Range", "")
+        size = whole_number(told.removeprefix("bytes 0-0/"))
+        if size is None:
             self.close()
             raise ProductError(
                 f"{where}: the server does not send parts of files; expected one that does "
                 "(Range), or a download of it"
             )
-        self.size = int(length[1])
+        self.size = size
 
     def _get(self, first: int, end: int) -> Any:  # noqa: ANN401
         """Return the answer with the bytes from ``first`` to before ``end``."""

@@ -22,6 +22,7 @@ from xml.etree import ElementTree as ET
 from affine import Affine
 from rasterio.crs import CRS
 
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.grid import Grid
 from openeo_cloudmask.products.crs import parse_crs
@@ -186,7 +187,7 @@ def _read_nodata(root: ET.Element, main: str) -> float:
     for item in root.iter("Special_Values"):
         if (item.findtext("SPECIAL_VALUE_TEXT") or "").strip() == "NODATA":
             text = (item.findtext("SPECIAL_VALUE_INDEX") or "").strip()
-            if not (text.isascii() and text.isdecimal() and int(text) <= _LARGEST_DN):
+            if whole_number(text, _LARGEST_DN) is None:
                 raise ProductError(f"{main}: NODATA is {text!r}; expected a count such as 0")
             return float(text)
     return 0.0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import InputError, OptionError
 from openeo_cloudmask.grid import Bounds, Grid
 from openeo_cloudmask.inference import Cube, Window
@@ -43,10 +44,20 @@ class Tile:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not 0 <= self.z <= MAX_ZOOM or not all(0 <= n < 1 << self.z for n in (self.x, self.y)):
-            raise OptionError(
-                f"there is no tile {self.z}/{self.x}/{self.y}; expected a zoom of 0 to {MAX_ZOOM} "
-                "and numbers from 0 below 2 to the power of it"
-            )
+            raise _no_tile(self.z, self.x, self.y)
+
+    @classmethod
+    def parse(cls, z: str, x: str, y: str) -> Tile:
+        """Return the tile of an address.
+
+        Raises:
+            OptionError: there is no such tile.
+        """
+        texts = (z, x, y)
+        found = [n for text in texts if (n := whole_number(text, 1 << MAX_ZOOM)) is not None]
+        if len(found) < len(texts):
+            raise _no_tile(*texts)
+        return cls.of(found)
 
     @classmethod
     def of(cls, zxy: Sequence[int] | None) -> Tile:
@@ -85,6 +96,14 @@ class Tile:
             np.where(np.isfinite(at), np.floor(at), -1).astype(np.intp).reshape(shape)
             for at in (rows, columns)
         )
+
+
+def _no_tile(*given: object) -> OptionError:
+    shown = "/".join(str(part)[:20] for part in given)
+    return OptionError(
+        f"there is no tile {shown}; expected a zoom of 0 to {MAX_ZOOM} and numbers from 0 below "
+        "2 to the power of it"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

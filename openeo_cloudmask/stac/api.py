@@ -69,6 +69,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
         from stac_fastapi.extensions.pagination import TokenPaginationExtension
         from stac_fastapi.types.config import ApiSettings
+        from starlette.exceptions import HTTPException
         from starlette.middleware import Middleware
         from starlette.middleware.cors import CORSMiddleware
         from starlette.staticfiles import StaticFiles
@@ -81,6 +82,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         LinksFollowMount,
         QueryablesClient,
         answer_error,
+        answer_http,
         answer_validation,
     )
     from openeo_cloudmask.stac.search import read_index
@@ -117,6 +119,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
     )
     for kind in ERROR_STATUS:
         api.app.add_exception_handler(kind, answer_error)
+    api.app.add_exception_handler(HTTPException, answer_http)  # type: ignore[arg-type]
     api.app.add_exception_handler(RequestValidationError, answer_validation)  # type: ignore[arg-type]
     api.app.mount(FILES_PATH, StaticFiles(directory=root / "assets"), name="files")
     app: FastAPI = api.app

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import posixpath
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
 import attr
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.types.core import BaseCoreClient
@@ -20,6 +21,7 @@ from stac_fastapi.types.search import BaseSearchPostRequest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.stac.catalog import is_absolute
 from openeo_cloudmask.stac.search import (
@@ -72,6 +74,12 @@ def answer_validation(_: Request, error: RequestValidationError) -> JSONResponse
     where = ", ".join(str(item["loc"][-1]) for item in error.errors())
     content = {"code": "InvalidQueryParameter", "description": f"not valid: {where}"}
     return JSONResponse(content, 400)
+
+
+def answer_http(_: Request, error: HTTPException) -> JSONResponse:
+    """Answer what the framework refuses, in the form of all other errors."""
+    code = HTTPStatus(error.status_code).phrase.replace(" ", "")
+    return JSONResponse({"code": code, "description": str(error.detail)}, error.status_code)
 
 
 @attr.s(auto_attribs=True, kw_only=True)
@@ -219,11 +227,12 @@ class QueryablesClient(BaseFiltersClient):
 def _parse_token(token: str | None) -> int:
     if token is None:
         return 0
-    if not (token.isascii() and token.isdigit() and len(token) < 19):
+    place = whole_number(token)
+    if place is None:
         raise InvalidQueryParameter(
             f"token is {token[:80]!r}; expected one that a 'next' link gave"
         )
-    return int(token)
+    return place
 
 
 def _next_link(request: Request, token: str, body: Json | None) -> Json:

@@ -241,7 +241,7 @@ def live_routes(store: LiveStore = STORE) -> list[BaseRoute]:
         if live is None or not live.path.exists():
             return PlainTextResponse("no such layer", status_code=404)
         try:
-            place = Tile(z=values["z"], x=values["x"], y=values["y"])
+            place = Tile.parse(values["z"], values["x"], values["y"])
             kept = store.kept(live, place)
             if kept is None:
                 async with gate:
@@ -255,4 +255,4 @@ def live_routes(store: LiveStore = STORE) -> list[BaseRoute]:
         headers = {"Cache-Control": "private, max-age=300"}
         return Response(kept[0], media_type="image/png", headers=headers)
 
-    return [Route("/live/{token:str}/{z:int}/{x:int}/{y:int}.png", tile, methods=["GET"])]
+    return [Route("/live/{token:str}/{z:str}/{x:str}/{y:str}.png", tile, methods=["GET"])]

@@ -11,6 +11,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.inference import predict_strips
 from openeo_cloudmask.masking import Masker
@@ -58,10 +59,10 @@ def how_made(path: Path) -> tuple[str, int] | None:
     """
     with open_raster(path) as source:
         tags = {key.upper(): value for key, value in source.tags().items()}
-    stride = tags.get("STRIDE", "")
+    stride = whole_number(tags.get("STRIDE", ""))
     if tags.get("MODEL") not in {*MODELS, *other_models()}:
         return None
-    return tags["MODEL"], int(stride) if stride.isdecimal() else DEFAULT_STRIDE_PX
+    return tags["MODEL"], DEFAULT_STRIDE_PX if stride is None else stride
 
 
 def values_at(path: Path, longitude: float, latitude: float) -> tuple[int, ...] | None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError, OutputError
+from openeo_cloudmask.publish import GIB, lack_of_room
 from openeo_cloudmask.viewer.local import State, Task
 from openeo_cloudmask.viewer.uploads import MAX_UPLOAD_BYTES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-GIB = 2**30
 MAX_SESSION_BYTES = 50 * GIB
 """Of the files of one session; a scene of Sentinel-2 with pictures and masks has about two GB."""
 SPARE_DISK_BYTES = 2 * GIB
@@ -42,11 +42,9 @@ def check_room(folder: Path, needed: int = 0) -> None:
         OutputError: the disk is full, or the session has as much as one may have.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # that of an old session is cleared away
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_DISK_BYTES:
+    if lack := lack_of_room(folder, needed, spare=SPARE_DISK_BYTES):
         raise OutputError(
-            f"the viewer's disk is full: {free / GIB:.1f} GB are free, expected "
-            f"{(needed + SPARE_DISK_BYTES) / GIB:.1f} GB; whoever runs the viewer can make room"
+            f"the viewer's disk is full: {lack}; whoever runs the viewer can make room"
         )
     held = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
     if held + needed > MAX_SESSION_BYTES:
@@ -102,7 +100,7 @@ class UploadRoom:
         if memory is not None and memory < needed + SPARE_MEMORY_BYTES:
             return "the viewer has no memory for this upload now; try again later"
         # On its way an upload is a temporary file.
-        if shutil.disk_usage(tempfile.gettempdir()).free < needed + SPARE_DISK_BYTES:
+        if lack_of_room(Path(tempfile.gettempdir()), needed, spare=SPARE_DISK_BYTES):
             return "the viewer's disk has no room for this upload"
         return None
 
@@ -110,7 +108,8 @@ class UploadRoom:
 def _declared_bytes(scope: Scope) -> int:
     """Return how large a request says it is; as large as it may be where it does not say it."""
     text = dict(scope["headers"]).get(b"content-length", b"")
-    return min(int(text[:18]), MAX_UPLOAD_BYTES) if text.isdigit() else MAX_UPLOAD_BYTES
+    size = whole_number(text.decode("latin-1"), MAX_UPLOAD_BYTES)
+    return MAX_UPLOAD_BYTES if size is None else size
 
 
 def available_memory() -> int | None:

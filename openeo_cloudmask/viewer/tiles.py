@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject, transform_bounds
 from rasterio.windows import Window
 
+from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
+from openeo_cloudmask.products.xyz import HALF_M, TILE_PX, WEB_MERCATOR, Tile
 from openeo_cloudmask.viewer.layers import STORE, Layer, LayerStore
 
 if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-MAX_ZOOM = 24
 CHANNELS = 3
-TILE_PX = 256
-EQUATOR_M = 40_075_016.7
-WEB_CRS = "EPSG:3857"
+EQUATOR_M = 2 * HALF_M
 RIM_PX = 2
 """Pixels read around those a tile needs, for its edges to be blended as its middle."""
 CACHED_TILES = 4096
@@ -44,30 +43,32 @@ def build_routes(vendor: Path, store: LayerStore = STORE) -> list[BaseRoute]:
     from starlette.staticfiles import StaticFiles
 
     @lru_cache(maxsize=CACHED_TILES)
-    def render(
-        layer: Layer, place: tuple[int, int, int], draw: Draw, _modified_ns: int
-    ) -> bytes | None:
-        return render_tile(layer, *place, draw=draw)
+    def render(layer: Layer, place: Tile, draw: Draw, _modified_ns: int) -> bytes | None:
+        return render_tile(layer, place, draw=draw)
 
     # A plain function: Starlette runs it on a thread, and GDAL lets go of the lock while reading.
     def tile(request: Request) -> Response:
         values = request.path_params
         layer = store.get(values["token"])
-        if layer is None or not 0 <= values["z"] <= MAX_ZOOM or not layer.path.is_file():
+        if layer is None or not layer.path.is_file():
             return PlainTextResponse("no such layer", status_code=404)
+        try:
+            place = Tile.parse(values["z"], values["x"], values["y"])
+        except OptionError as err:
+            return PlainTextResponse(str(err), status_code=400)
         draw = read_draw(request.query_params, layer)
         if draw is None:
             return PlainTextResponse(
                 "expected bands=R,G,B of an image or raw=1 of classes", status_code=400
             )
         modified = layer.path.stat().st_mtime_ns
-        content = render(layer, (values["z"], values["x"], values["y"]), draw, modified)
+        content = render(layer, place, draw, modified)
         if content is None:
             return PlainTextResponse("outside the layer", status_code=404)
         return Response(content, media_type="image/png", headers={"Cache-Control": "private"})
 
     return [
-        Route("/tiles/{token:str}/{z:int}/{x:int}/{y:int}.png", tile, methods=["GET"]),
+        Route("/tiles/{token:str}/{z:str}/{x:str}/{y:str}.png", tile, methods=["GET"]),
         Mount("/vendor", StaticFiles(directory=vendor)),
     ]
 
@@ -111,19 +112,19 @@ def choose_overview(layer: Layer, z: int) -> tuple[int | None, float]:
     return overview, wanted / (1 if overview is None else layer.overviews[overview])
 
 
-def render_tile(layer: Layer, z: int, x: int, y: int, *, draw: Draw = PLAIN) -> bytes | None:
+def render_tile(layer: Layer, place: Tile, *, draw: Draw = PLAIN) -> bytes | None:
     """Return a 256 x 256 PNG of the web map tile, or None where the layer does not reach it.
 
     Class values are drawn in exactly their colours, at every zoom (nearest neighbour).
     """
-    side = EQUATOR_M / (1 << z)
-    west, north = x * side - EQUATOR_M / 2, EQUATOR_M / 2 - y * side
-    overview, rest = choose_overview(layer, z)
+    west, _, east, north = place.bounds
+    side = east - west
+    overview, rest = choose_overview(layer, place.z)
     # Pixels are blended where a few make one of the tile; of more, every so manieth is picked.
     sampling = Resampling.nearest if layer.colors is not None else Resampling.bilinear
     indexes = list(draw.bands or layer.indexes)
     with open_raster(layer.path, overview=overview) as source:
-        bounds = transform_bounds(WEB_CRS, source.crs, west, north - side, west + side, north)
+        bounds = transform_bounds(WEB_MERCATOR, source.crs, *place.bounds)
         touched = raster_grid(source).touched_by(bounds, slack_px=-RIM_PX)
         if touched is None:
             return None
@@ -138,7 +139,7 @@ def render_tile(layer: Layer, z: int, x: int, y: int, *, draw: Draw = PLAIN) -> 
         where: dict[str, Any] = {
             "src_crs": source.crs,
             "src_transform": transform,
-            "dst_crs": WEB_CRS,
+            "dst_crs": WEB_MERCATOR,
             "dst_transform": Affine(side / TILE_PX, 0, west, 0, -side / TILE_PX, north),
         }
     drawn = np.zeros((len(indexes), TILE_PX, TILE_PX), values.dtype)

@@ -15,9 +15,12 @@ import pytest
 from sqlalchemy import event, insert
 from starlette.testclient import TestClient
 
+from openeo_cloudmask import publish
+from openeo_cloudmask.backend.api import security
 from openeo_cloudmask.backend.api.errors import STATUS, ApiError
+from openeo_cloudmask.backend.api.results import parse_range
 from openeo_cloudmask.backend.app import create_app
-from openeo_cloudmask.backend.jobs import clock, database, storage
+from openeo_cloudmask.backend.jobs import clock, database
 from openeo_cloudmask.backend.jobs.instant import InstantRuns
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
@@ -251,7 +254,7 @@ def test_quota_of_what_is_stored(
 def test_a_disk_that_is_nearly_full_takes_no_more(
     client: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    monkeypatch.setattr(publish.shutil, "disk_usage", lambda _: SimpleNamespace(free=600 << 20))
     process = {"process_graph": mask_graph()}
     for answer in (
         client.post("/jobs", json={"process": process}, headers=headers),
@@ -259,7 +262,7 @@ def test_a_disk_that_is_nearly_full_takes_no_more(
         client.post("/services", json={"type": "XYZ", "process": process}, headers=headers),
     ):
         assert answer.json()["code"] == "StorageFailure"
-        assert "full but for 5 MB" in answer.json()["message"]
+        assert "full: 0.6 GB are free, expected 1.0 GB" in answer.json()["message"]
 
 
 def test_unknown_job_options_are_left_out(client: TestClient, headers: dict[str, str]) -> None:
@@ -366,6 +369,42 @@ def test_odd_searches_are_no_fault_of_the_server(client: TestClient, body: str) 
     )  # fmt: skip
     assert answer.status_code < 500, answer.text
     assert client.get("/stac/search?bbox=1").status_code == 400
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "9" * 4000, "9" * 30, "-" + "9" * 5000])
+def test_numbers_of_thousands_of_digits(
+    client: TestClient, headers: dict[str, str], digits: str
+) -> None:
+    job_id = _create(client, headers)
+    _finish(client, job_id)
+    secret = _state(client).settings.secret
+    service = {"type": "XYZ", "process": {"process_graph": mask_graph()}}
+    service["process"]["process_graph"]["save"]["arguments"]["format"] = "PNG"
+    place = client.post("/services", json=service, headers=headers).headers["Location"]
+    tiles = client.get(place, headers=headers).json()["url"].format(z=digits, x=0, y=0)
+    signature = security.sign(secret, job_id, "a.tif", digits)
+    link = client.get(f"/jobs/{job_id}/results", headers=headers).json()["assets"]["a.tif"]["href"]
+    answers = {
+        path: client.get(path, headers=headers)
+        for path in (
+            tiles, f"/jobs?limit={digits}", f"/jobs?offset={digits}",
+            f"/jobs/{job_id}/logs?limit={digits}", f"/jobs/{job_id}/logs?offset={digits}",
+            f"/processes?limit={digits}", f"/processes?offset={digits}", f"/jobs/{digits}",
+            f"/collections/S2/items?limit={digits}", f"/collections/S2/items?offset={digits}",
+            f"/collections/S2/items?bbox={digits},0,1,1", f"/services/{digits}",
+            f"/stac/search?limit={digits}", f"/stac/search?bbox={digits},0,1,1",
+            f"/stac/search?datetime={digits}", f"/stac/collections/models/items?token={digits}",
+            f"/results/{job_id}/a.tif?expires={digits}&signature={signature}",
+        )
+    }  # fmt: skip
+    for path, answer in answers.items():
+        assert answer.status_code < 500, path
+        assert answer.status_code < 400 or answer.json()["code"], path
+    assert answers[tiles].status_code == 400
+    assert "there is no tile" in answers[tiles].json()["message"]
+    for part in (f"bytes={digits}-", f"bytes=0-{digits}", f"bytes=-{digits}"):
+        assert client.get(link, headers={"Range": part}).status_code < 500
+    assert parse_range(f"bytes=0-{digits}", 5) == (0, 5)
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "a" * 300, "\ud83d"])

@@ -260,7 +260,7 @@ def test_an_offset_that_cannot_be_is_refused(write_safe, value):
         open_product(path)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-1", "70000", "nothing", ""])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "70000", "9" * 5000, "nothing", ""])
 def test_a_no_data_value_that_cannot_be_is_refused(write_safe, value):
     path, _ = write_safe()
     main = path / "MTD_MSIL1C.xml"

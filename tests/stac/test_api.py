@@ -258,3 +258,13 @@ def test_deep_json_is_refused(get: Any) -> None:
     assert get("search", intersects=geometry)[0] == 400
     assert get("search", token="9" * 5000)[0] == 400
     assert get("search", token="")[0] == 400
+
+
+@pytest.mark.parametrize("parameters", [{"datetime": "9" * 5000}, {"bbox": "0x1,0,1,1"}])
+def test_what_the_framework_refuses_has_the_form_of_all_errors(
+    get: Any, parameters: dict[str, str]
+) -> None:
+    status, answer = get("search", **parameters)
+    assert (status, answer["code"]) == (400, "BadRequest")
+    assert "invalid" in answer["description"].lower()
+    assert get("nowhere") == (404, {"code": "NotFound", "description": "Not Found"})

@@ -99,6 +99,9 @@ def test_a_tile_is_computed_once(scene, store, client, monkeypatch):
 def test_a_tile_of_too_much_data_is_refused_with_the_reason(scene, store, client):
     live = open_live(scene, MaskOptions(model="hollstein"), sensor=SENSOR, store=store)
     assert client.get(live.tile_url.format(z=30, x=0, y=0)).status_code == 400
+    answer = client.get(live.tile_url.format(z="9" * 5000, x=0, y=0))
+    assert answer.status_code == 400
+    assert "there is no tile 9" in answer.text
     assert client.get("/live/unknown/3/1/1.png").status_code == 404
     side_m = 40_075_016.7 / 2**live.min_zoom
     latitude = np.radians(live.bounds[3])

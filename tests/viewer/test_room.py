@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from openeo_cloudmask import publish
 from openeo_cloudmask.errors import OptionError, OutputError
 from openeo_cloudmask.viewer import room
 from openeo_cloudmask.viewer.local import State
@@ -42,7 +43,7 @@ def test_a_session_keeps_no_more_than_its_share(write_classes, tmp_path, monkeyp
 
 def test_the_disk_is_not_filled(tmp_path, monkeypatch):
     session = begin_session(tmp_path)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * room.GIB))
+    monkeypatch.setattr(publish.shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * room.GIB))
     session.check_work()
     with pytest.raises(OutputError, match=r"disk is full: 3\.0 GB are free, expected 4\.0 GB"):
         session.keep_upload(io.BytesIO(), "a.tif", 2 * room.GIB)

@@ -111,6 +111,17 @@ def test_an_address_that_makes_no_sense_is_refused(client, image, query):
     assert client.get(f"{image.tile_url.format(z=z, x=x, y=y)}?{query}").status_code == 400
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "-1", "1_0", "x"])
+@pytest.mark.parametrize("place", range(3))
+def test_numbers_that_name_no_tile_are_refused(client, image, number, place):
+    zxy = list(map(str, tile_at(image.bounds)))
+    zxy[place] = number
+    answer = client.get(image.tile_url.format(**dict(zip("zxy", zxy, strict=True))))
+    assert answer.status_code == 400
+    assert "there is no tile" in answer.text
+    assert len(answer.text) < 300
+
+
 @pytest.mark.parametrize("token", ["unknown", "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd"])
 def test_only_opened_layers_are_served(client, layer, token):
     z, x, y = tile_at(layer.bounds)
@@ -129,7 +140,7 @@ def test_closed_and_missing_layers_are_not_served(client, layer, store):
 def test_outside_of_a_layer_there_is_nothing(client, layer):
     z, x, y = tile_at(layer.bounds)
     assert client.get(layer.tile_url.format(z=z, x=x + 100, y=y)).status_code == 404
-    assert client.get(layer.tile_url.format(z=99, x=x, y=y)).status_code == 404
+    assert client.get(layer.tile_url.format(z=99, x=x, y=y)).status_code == 400
 
 
 def test_names_of_layers_cannot_be_guessed(write_classes, store):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -19,12 +18,12 @@ from openeo_cloudmask.backend.jobs.states import LEVELS
 from openeo_cloudmask.backend.jobs.storage import PRIVATE_KEYS, check_disk, check_private
 from openeo_cloudmask.backend.jobs.tables import MAX_PLAN, Job
 from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.digits import whole_number
 
 router = APIRouter()
 PAGE, MAX_PAGE = 100, 1000
 """Jobs in a list where the client says nothing, and at most."""
 MAX_OFFSET = 2**31
-_NUMBER = re.compile(r"[0-9]{1,18}")
 _KNOWN_OPTIONS = ("output_storage", "s3")
 _STORAGES = ("PRIVATE", "TEMPORARY")
 _MASK_BYTES_PER_S = 1e6
@@ -161,7 +160,7 @@ def logs(
     job = state.jobs.get(user.id, job_id)
     if level not in LEVELS:
         raise ApiError("PropertyNotEditable", f"level is {level!r}; expected one of {LEVELS}")
-    after = min(int(offset), MAX_OFFSET) if offset and _NUMBER.fullmatch(offset) else 0
+    after = min(whole_number(offset or "") or 0, MAX_OFFSET)
     lowest = LEVELS[min(LEVELS.index(level), LEVELS.index(job.log_level))]
     found = state.jobs.logs(job_id, after=after, level=lowest, limit=limit)
     lines = []

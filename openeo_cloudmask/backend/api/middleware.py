@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openeo_cloudmask.backend.api.errors import ApiError, error_answer
+from openeo_cloudmask.digits import whole_number
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -126,7 +127,7 @@ class LimitBodies:
         limit = min(self._limit, _SMALL_BODY) if small else self._limit
         too_large = ApiError("RequestTooLarge", f"the request has more than {limit} bytes")
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or int(declared[:18]) > limit:
+        if whole_number(declared, limit) is None:
             await _refuse(too_large, scope, receive, send)
             return
         seen, over, refused = 0, False, False

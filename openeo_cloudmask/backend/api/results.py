@@ -19,11 +19,12 @@ from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.stac.extension import WARNINGS
 from openeo_cloudmask.stac.fields import FILE_URI, PROJECTION_URI
 
 router = APIRouter()
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _DOCUMENT = "results.json"
 """What is signed for the link to the document itself; no result file has that name."""
 
@@ -121,7 +122,7 @@ def _open_link(state: State, job_id: str, name: str, expires: str, signature: st
     """
     if not signature_holds(state.settings.secret, signature, job_id, name, expires):
         raise ApiError("PermissionsInsufficient", "the link is not signed by this server")
-    if not expires.isdecimal() or int(expires) < now_s():
+    if (whole_number(expires) or 0) < now_s():
         raise ApiError("ResultLinkExpired", "the link has expired; request the results again")
     job = state.jobs.find(job_id)
     if job is None or job.status != "finished":

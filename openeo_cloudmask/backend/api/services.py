@@ -109,10 +109,10 @@ def delete_service(service_id: str, user: UserOf, state: StateOf) -> Response:
 
 
 @router.get("/xyz/{service_id}/{signature}/{z}/{x}/{y}.png")
-async def tile(service_id: str, signature: str, z: int, x: int, y: int, state: StateOf) -> Response:
+async def tile(service_id: str, signature: str, z: str, x: str, y: str, state: StateOf) -> Response:
     """Return a tile of a service, to whoever has its signed address."""
     found = await run_in_threadpool(_find_signed, service_id, signature, state)
-    place = Tile(z=z, x=x, y=y)
+    place = Tile.parse(z, x, y)
     content = _TILES.get(service_id, place)
     if content is None:
         async with _TILES.turn(found.user_id):

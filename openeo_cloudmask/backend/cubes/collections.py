@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import EO_URI
@@ -154,7 +155,7 @@ def _dimensions(
 def epsg_code(properties: Mapping[str, Any]) -> int | None:
     """Return the EPSG code of an item's ``proj:code``; None where it has none."""
     authority, _, code = str(properties.get("proj:code") or "").partition(":")
-    return int(code) if authority == "EPSG" and code.isdecimal() else None
+    return whole_number(code) if authority == "EPSG" else None
 
 
 def _merge_bands(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

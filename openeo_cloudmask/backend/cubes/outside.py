@@ -23,6 +23,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs import runtime
+from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.ranges import RangeFile
 
@@ -187,12 +188,12 @@ class Outside:
         """
         place, answer = self._follow(url, {"Range": f"bytes=0-{_BLOCK - 1}"})
         content = _read_all(answer, url)
-        total = answer.headers.get("content-range", "").rpartition("/")[2]
+        total = whole_number(answer.headers.get("content-range", "").rpartition("/")[2])
         if answer.status == 200:
             return RemoteFile(place, url, len(content), content)
-        if not total.isdecimal():
+        if total is None:
             raise _bad(f"the host of {url} does not say how large the file is")
-        return RemoteFile(place, url, int(total), content)
+        return RemoteFile(place, url, total, content)
 
     def open_raster(self, url: str) -> Any:  # noqa: ANN401 - rasterio has no types
         """Return the open raster at a URL.

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.settings import Settings
+from openeo_cloudmask.publish import lack_of_room
 
 _BLOCK = 1 << 20
 _OBJECT_BLOCK = 8 << 20
@@ -32,12 +33,11 @@ def check_disk(folder: Path) -> None:
     Raises:
         ApiError: the disk is full, but for what the database needs.
     """
-    free = shutil.disk_usage(folder).free
-    if free < SPARE_BYTES:
+    if lack := lack_of_room(folder, spare=SPARE_BYTES):
         raise ApiError(
             "StorageFailure",
-            f"the server's disk is full but for {free / 2**20:.0f} MB; delete results that are no "
-            "longer needed, or ask whoever runs it to make room",
+            f"the server's disk is full: {lack}; delete results that are no longer needed, or ask "
+            "whoever runs it to make room",
         )
 
 
