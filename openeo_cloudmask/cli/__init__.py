@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from openeo_cloudmask.cli.stdout import told_stdout
 from openeo_cloudmask.errors import CloudMaskError, OptionError
 from openeo_cloudmask.version import __version__
 
@@ -93,25 +93,8 @@ def _root(
 def main() -> None:
     """Run the command line; errors raised on purpose become one sentence and exit status 2."""
     try:
-        build_app()()
+        with told_stdout():
+            build_app()()
     except CloudMaskError as err:
-        _fail(str(err))
-    except OSError as err:
-        if not _is_stdout(err):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it is written to at exit
-        _fail(f"the standard output cannot be written: {err.strerror}")
-
-
-def _fail(reason: str) -> NoReturn:
-    typer.secho(f"Error: {reason}", fg="red", err=True)
-    sys.exit(2)
-
-
-def _is_stdout(err: OSError) -> bool:
-    """Return whether an error is that of the standard output, which keeps what it cannot write."""
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return again.errno == err.errno
-    return False
+        typer.secho(f"Error: {err}", fg="red", err=True)
+        sys.exit(2)

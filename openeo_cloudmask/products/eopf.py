@@ -24,7 +24,7 @@ from openeo_cloudmask.products.planes import PlaneSource
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Scene
-from openeo_cloudmask.products.zarr_codecs import refuse_pickles
+from openeo_cloudmask.products.zarr_metadata import check_store
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, get_sensor, mark_declared
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_eopf_scene(path: Path, *, bands: Sequence[str] | None = None) -> Scene:
         BandError: a band asked for is not there.
         MissingExtraError: zarr is not installed.
     """
-    refuse_pickles(path)
+    check_store(path)
     groups = [_open(path, name) for name in _RESOLUTIONS if (path / GROUP / name).is_dir()]
     about = _open(path, None).attrs.get("stac_discovery") or {}
     properties = about.get("properties") or {}

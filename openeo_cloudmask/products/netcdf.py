@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio.crs import CRS
@@ -23,20 +22,17 @@ from openeo_cloudmask.errors import (
 )
 from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.hdf5 import own_arrays
+from openeo_cloudmask.products.array_sizes import check_size
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.products.planes import PlaneSource
 from openeo_cloudmask.products.scene import Floats, Scene
-from openeo_cloudmask.products.zarr_codecs import refuse_pickles
+from openeo_cloudmask.products.zarr_metadata import check_store
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, mark_declared
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-_MOST_COORDINATES = 2**24
-"""Values of an array of one dimension: it is read whole, and may be packed to nothing."""
-_MOST_CHUNK_BYTES = 2**30
-"""Of a chunk, which is unpacked whole."""
 _SHOWN = 20
 """Dates that an error lists."""
 _DEGREES = (("lat", "lon"), ("latitude", "longitude"))
@@ -114,7 +110,7 @@ def _open(path: Path) -> xr.Dataset:
 
     zarr, engine = path.is_dir(), _engine(path)
     if engine != "scipy":
-        (refuse_pickles if zarr else _refuse_references)(path)
+        (check_store if zarr else _refuse_references)(path)
     try:
         with warnings.catch_warnings():
             # Zarr without consolidated metadata is as good, only slower to open.
@@ -156,7 +152,7 @@ def _refuse_references(path: Path) -> None:
     try:
         with h5py.File(path, "r") as file:
             for place, array in own_arrays(file):
-                _check_size(place, array)
+                check_size(place, array.shape, array.chunks, array.dtype.itemsize)
     except InputError as err:
         raise ProductError(f"{path} {err}") from None
     except BlockingIOError as err:
@@ -165,25 +161,6 @@ def _refuse_references(path: Path) -> None:
         ) from err
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as err:
         raise ProductError(f"cannot read {path} as NetCDF-4: {err}") from err
-
-
-def _check_size(place: str, array: Any) -> None:  # noqa: ANN401 - h5py has no types
-    """Make sure that an array does not need the more memory the less its file holds.
-
-    Raises:
-        InputError: it does; the message goes on after the file's name.
-    """
-    if array.ndim == 1 and array.size > _MOST_COORDINATES:
-        raise InputError(
-            f"has {array.size} values in {place}; expected a coordinate of at most "
-            f"{_MOST_COORDINATES}"
-        )
-    chunk_bytes = math.prod(array.chunks or (0,)) * array.dtype.itemsize
-    if chunk_bytes > _MOST_CHUNK_BYTES:
-        raise InputError(
-            f"has chunks of {chunk_bytes / 2**20:.0f} MB in {place}; expected at most "
-            f"{_MOST_CHUNK_BYTES / 2**20:.0f} MB: write it with smaller ones"
-        )
 
 
 def _find_planes(dataset: xr.Dataset, path: Path) -> dict[str, xr.DataArray]:

@@ -53,6 +53,23 @@ def command(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ways"),
+    [(["run", "--categorise", "false", "a.tif", "b.tif"], "--categorise or --probabilities"),
+     (["run", "a.tif", "b.tif", "--no-overwrite", "True"], "--overwrite or --no-overwrite"),
+     (["models", "--json", "yes"], "--json")],
+)  # fmt: skip
+def test_a_value_behind_a_switch_is_no_input(command, arguments, ways):
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert "takes no value" in err
+    assert f"expected {ways} alone" in err
+
+
+def test_inputs_may_have_any_name(command):
+    assert "of 3 scenes" in command("run", "a", "--overwrite", "--", "true", "b", "c")[2]
+
+
 def test_a_mask_with_its_summary(command, scene, tmp_path):
     output = tmp_path / "mask.tif"
     status, out, err = command(

@@ -183,6 +183,40 @@ def _virtual(file: Any, secret: Path) -> None:
     file.create_group("inner").create_virtual_dataset("B02", layout)
 
 
+@pytest.mark.parametrize("consolidated", [True, False])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    ("shape", "chunks", "message"),
+    [((10**12,), (10**6,), r"has 1000000000000 values in .*; expected a coordinate of at most"),
+     ((1 << 15, 1 << 15), (1 << 14, 1 << 15), "has chunks of 2048 MB in")],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
+def test_a_small_store_that_needs_all_memory_is_refused(
+    tmp_path, zarr_format, shape, chunks, message, consolidated
+):
+    """Chunks that are not there are values too, and coordinates are read whole."""
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=zarr_format)
+    group.create_array("x", shape=shape, chunks=chunks, dtype="f4")
+    if consolidated:
+        zarr.consolidate_metadata(tmp_path / "a.zarr", zarr_format=zarr_format)
+        (next((tmp_path / "a.zarr" / "x").iterdir())).unlink()
+    with pytest.raises(ProductError, match=message):
+        open_product(tmp_path / "a.zarr")
+
+
+def test_chunks_in_large_shards_are_read_one_by_one(tmp_path):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    side = 1 << 15
+    group.create_array(
+        "B02", shape=(side, side), shards=(side, side), chunks=(256, 256), dtype="f4",
+        dimension_names=("y", "x"),
+    )  # fmt: skip
+    with open_product(tmp_path / "a.zarr") as scene:
+        assert scene.grid.shape_yx == (side, side)
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_arrays_that_unpickle_are_refused(tmp_path: Path, zarr_format: int) -> None:
     """In place of a compressor or among the filters, in the root or in a group of EOPF."""
