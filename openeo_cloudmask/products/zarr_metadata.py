@@ -111,6 +111,6 @@ def _are_sizes(value: object) -> TypeGuard[list[int]]:
 
 def _item_bytes(item: Mapping[str, Any]) -> int:
     try:
-        return np.dtype(item.get("dtype", item.get("data_type"))).itemsize
+        return int(np.dtype(item.get("dtype", item.get("data_type"))).itemsize)
     except TypeError:  # a text, or a type of its own: at least so much
         return 8
