@@ -142,7 +142,7 @@ def compare_with_reference(
         mask = replace(mask, name=name)
     settings = ScoreSettings(cases=plan_cases(dilate=parse_distance(DILATION)))
     evaluation = evaluate_mask(mask, reference, settings)
-    path = folder / f"errors-{mask_path.stem}-{reference.name}.tif"
+    path = folder / "errors.tif"  # names of files and references may be as long as they like
     write_error_map(path, evaluation.errors, reference.grid)
     made = how_made(mask_path)
     untold = frozenset(MODELS[made[0]].untold if made else ())
@@ -162,11 +162,8 @@ def compare_masks(
 
 def write_reference_map(reference: Reference, folder: Path) -> Path:
     """Return a COG with the reference's classes, for the map."""
-    path = folder / f"reference-{reference.name}.tif"
-    if not path.exists():
-        strips = [(0, reference.labels[np.newaxis])]
-        write_cog(path, strips, grid=reference.grid, scheme=reference.scheme)
-    return path
+    strips = [(0, reference.labels[np.newaxis])]
+    return write_cog(folder / "reference.tif", strips, grid=reference.grid, scheme=reference.scheme)
 
 
 def differing_days(one: str | None, other: str | None) -> bool:

@@ -59,6 +59,8 @@ class ReferenceEntry:
     path: Path
     reference: Reference
     layer: Layer
+    scene: str | None = None
+    """Title of the scene it is of, where that is known."""
     day: str | None = None
     """Of what day it is, where that is known."""
 

@@ -31,13 +31,14 @@ from openeo_cloudmask.viewer.charts import untold_text
 from openeo_cloudmask.viewer.comparison import Comparison
 from openeo_cloudmask.viewer.places import Ring
 
+DOUBTS = "Doubts"
 PROVENANCE = {
     # Tag of a mask's file -> what it is called.
     "MODEL": "Model", "MODEL_LICENCE": "Licence", "MODEL_CITATION": "Citation",
     "SOFTWARE": "Software", "SENSOR": "Sensor", "BANDS": "Bands", "OUTPUT_STYLE": "Output style",
     "STRIDE": "Stride, pixels", "PRECISION": "Precision", "THRESHOLD": "Threshold",
     "MIN_AREA": "Smallest area", "BUFFER": "Buffer", "SOURCE": "Scene", "ACQUIRED": "Acquired",
-    "WARNING": "Doubts",
+    "WARNING": DOUBTS,
 }  # fmt: skip
 NUMBERS = {
     "balanced_accuracy": "Balanced accuracy", "overall_accuracy": "Overall accuracy",

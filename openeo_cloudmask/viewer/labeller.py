@@ -45,8 +45,9 @@ TOOLS = ("brush", "lasso", "polygon")
 ACTIONS = (("undo", "Undo", "z"), ("next", "Next place", "n"))
 AROUND_PX = 40
 """Pixels shown on each side of a place that is gone to."""
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_OTHER = re.compile(r"[^\w.-]+")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_OTHER = re.compile(r"[^A-Za-z0-9_.-]+")
+_MAX_NAME = 100
 
 Classes = NDArray[np.uint8]
 Report = Callable[[float], None]
@@ -202,7 +203,7 @@ class Labeller:
             ReferenceDataError: there are too few marks.
             OutputError: it cannot be written.
         """
-        if not _NAME.fullmatch(name):
+        if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
             raise OptionError(
                 f"the name is {name!r}; expected letters, digits, '.', '_' and '-', as a product's"
             )
@@ -342,8 +343,8 @@ def mask_on_grid(path: Path, scheme: ClassScheme, grid: Grid) -> Classes | None:
 
 
 def plain_name(title: str) -> str:
-    """Return a title as the name of a folder."""
-    return _OTHER.sub("-", title).strip("-.") or "scene"
+    """Return a title as the name of a folder, such as ``Labeller.save`` takes."""
+    return _OTHER.sub("-", title).strip("-._")[:_MAX_NAME] or "scene"
 
 
 def pack(folder: Path) -> bytes:

@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 KEEP_SECONDS = 2 * 24 * 3600
 """Folders of sessions older than this are removed when a new session begins."""
 
+MAX_STEM = 150
+"""Characters of a scene's name that its mask's file has; file systems take 255 in all."""
+
 DEMO_SIZE_PX = 1024
 DEMO_SEED = 3
 
@@ -85,6 +88,10 @@ class Session:
     bench: Bench = field(default_factory=Bench)
     """What is tried and looked up while masks are judged."""
 
+    def is_over(self) -> bool:
+        """Return whether its files are gone, as those of sessions unused for days are."""
+        return not self.folder.is_dir()
+
     def keep_upload(self, stream: IO[bytes], name: str, size: int) -> Path:
         """Return where a file that was sent is kept: others of its name stay as they are.
 
@@ -103,6 +110,10 @@ class Session:
         """
         check_tasks(self.tasks)
         check_room(self.folder)
+
+    def name_mask(self, model: str, scene: Path) -> Path:
+        """Return the file for the next mask: of the scene's name as much as fits into a name."""
+        return self.folder / f"{model}-{len(self.tasks)}-{scene.stem[:MAX_STEM]}.tif"
 
     def add_scene(
         self,
@@ -240,6 +251,12 @@ class Session:
         self.references[name] = entry
         return entry
 
+    def join(self, reference: str, scene: str) -> None:
+        """Note that a reference is of a scene; of its day, too, if it does not say another."""
+        entry = self.references[reference]
+        day = entry.day or self.scenes[scene].day
+        self.references[reference] = replace(entry, scene=scene, day=day)
+
     def compare(self, mask: str, reference: str) -> Comparison:
         """Return the comparison of a mask with a reference, or with another mask; made once.
 
@@ -344,15 +361,17 @@ class Session:
             report(0.3)
         path = write_geotiff(scene, folder / f"demo-{seed}.tif")
         reference = make_reference(scene, f"demo-{seed}")
-        self.add_reference(write_alcd_scene(folder, reference), title=name)
+        known = self.add_reference(write_alcd_scene(folder, reference), title=name)
         if report is not None:
             report(0.5)
-        return self.add_scene(
+        entry = self.add_scene(
             path,
             title=name,
             sensor="sentinel-2-l1c",
             report=None if report is None else lambda share: report(0.5 + share / 2),
         )
+        self.join(known.title, name)
+        return entry
 
     def label(
         self, scene: SceneEntry, *, pixel_m: float | None = None, report: Report | None = None
@@ -393,7 +412,9 @@ class Session:
             CloudMaskError: there are too few marks, or the name is no name.
         """
         folder = labeller.save(self._subfolder("made"), name=name, location=location)
-        return self.add_reference(folder, title=labeller.title)
+        entry = self.add_reference(folder, title=labeller.title)
+        self.join(entry.title, labeller.title)
+        return self.references[entry.title]
 
     def live_masks(self, scene: SceneEntry) -> dict[str, LiveMask]:
         """Return model -> live mask of a scene, of the fast models that can mask it.

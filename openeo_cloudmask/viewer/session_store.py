@@ -25,7 +25,8 @@ class SessionStore:
         if key is None or len(key) < MIN_KEY_LENGTH:
             return begin()
         with self._lock:
-            if key not in self._sessions:
+            known = self._sessions.get(key)
+            if known is None or known.is_over():
                 self._sessions[key] = begin()
             self._sessions.move_to_end(key)
             while len(self._sessions) > self._capacity:

@@ -42,7 +42,7 @@ def paths_allowed() -> bool:
 
 def session() -> Session:
     """Return what this browser has opened; it outlives a reload of the page."""
-    if "session" not in st.session_state:
+    if "session" not in st.session_state or st.session_state.session.is_over():
         key = find_name(st.context.cookies)
         st.session_state.session = SESSIONS.find(key, lambda: begin_session(data_folder()))
     current: Session = st.session_state.session

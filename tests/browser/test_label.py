@@ -184,6 +184,7 @@ def check_saved(page) -> dict[str, object]:
 def check_loaded(page, marks: dict[str, object]) -> None:
     """Marks are taken up again after all were forgotten."""
     press_button(page, "Begin anew")
+    press_button(page, "Forget the marks")
     press_button(page, "Start")
     steps.wait_for_map(page)
     wait_for_shapes(page, 0)

@@ -466,6 +466,34 @@ def test_a_mask_of_another_day_is_no_reference(app, opened, told, tmp_path):
     assert "one day is of 2024-05-01, another day of 2024-05-02" in app.warning[0].value
 
 
+def test_a_scene_is_compared_with_its_own_reference(app, opened, told, tmp_path):
+    """Two images of one place, each imported with its reference; only the first has a day."""
+    session = begin_session(tmp_path)
+    (scene,), (known,) = opened.scenes.values(), opened.references.values()
+    for title, day in (("A", "2024-05-01"), ("B", None)):
+        session.scenes[title] = replace(scene, title=title, day=day)
+        session.references[f"truth {title}"] = replace(known, title=f"truth {title}", scene=None)
+        session.join(f"truth {title}", title)
+        mask = replace(opened.masks["judged"], title=f"mask {title}", scene=title, day=day)
+        session.masks[mask.title] = mask
+    assert session.references["truth A"].day == "2024-05-01"
+    session.scenes["C"] = replace(scene, title="C")
+    app.session_state["session"] = session
+    app.run()
+    app.switch_page("screens/compare.py").run()
+    chosen = {}
+    for title in "ABCB":
+        next(box for box in app.selectbox if box.label == "Scene").set_value(title).run()
+        box = next(box for box in app.selectbox if box.label == "Compared with")
+        chosen[title] = box.value
+        assert not app.warning
+    assert chosen == {"A": "truth A", "B": "truth B", "C": "nothing"}
+    box.set_value("truth A").run()
+    assert "mask B is of B, truth A of A" in app.warning[0].value
+    open_part(app, "Report")
+    assert not app.exception
+
+
 def test_compare_shows_a_series_with_strip_slider_and_curve(app, opened, results, tmp_path, told):
     session = begin_session(tmp_path / "own")
     session.add_series("May", list_masks(results[0], "j", tmp_path / "job"))

@@ -59,7 +59,7 @@ def test_marks_are_learned_and_errors_told(app, demo_session, tell):
     page.run()
     next(item for item in page.button if item.label == "Save the reference").click().run()
     assert "nothing is learned yet" in texts(page.error)
-    button(page, "Begin anew").click().run()
+    button(page, "Forget the marks").click().run()
     assert demo_session.labellers == {}
 
 

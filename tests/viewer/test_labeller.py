@@ -249,4 +249,8 @@ def test_masks_are_brought_to_the_grid_of_the_features(work, truth, tmp_path):
 def test_names_and_counts():
     assert plain_name("Demo scene 3 (2)") == "Demo-scene-3-2"
     assert plain_name("../..") == "scene"
+    # What is suggested can be saved: letters of any script, leading dashes, long titles.
+    assert plain_name("_Überblick") == "berblick"
+    assert plain_name("日本") == "scene"
+    assert len(plain_name("x" * 300)) == 100
     assert list(count_marks([])) == [ALCD.classes[code].title for code in range(2, 8)]

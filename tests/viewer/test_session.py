@@ -3,6 +3,7 @@
 import os
 import time
 
+import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse
@@ -29,6 +30,15 @@ def test_old_folders_go(tmp_path):
     fresh = begin_session(tmp_path).folder
     assert not old.exists()
     assert fresh.exists()
+
+
+def test_who_comes_back_after_days_begins_anew(tmp_path):
+    store, key = SessionStore(), "m" * 32
+    first = store.find(key, lambda: begin_session(tmp_path))
+    first.folder.rmdir()
+    later = store.find(key, lambda: begin_session(tmp_path))
+    assert later is not first
+    assert store.find(key, lambda: begin_session(tmp_path)) is later
 
 
 def test_a_browser_finds_its_session_again_and_no_other(tmp_path):
@@ -96,3 +106,14 @@ def test_credentials_are_not_shown_by_repr(tmp_path):
     session = begin_session(tmp_path)
     session.connection = "token-of-the-connection"
     assert "token-of-the-connection" not in repr(session)
+
+
+def test_names_of_files_may_be_long(tmp_path, write_classes):
+    labels = np.zeros((20, 20))
+    labels[5:9] = 1
+    one, other = (write_classes(labels, f"{x * 240}.tif", CLASS_SCHEME="4-class") for x in "ab")
+    session = begin_session(tmp_path / "data")
+    mask, reference = session.add_mask(one), session.add_reference(other)
+    found = session.compare(mask.title, reference.title)
+    assert found.error_path.is_file()
+    session.name_mask("hollstein", one).with_suffix(".percent.tif").touch()

@@ -16,6 +16,7 @@ from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer.charts import swatches
+from openeo_cloudmask.viewer.entries import ReferenceEntry
 from openeo_cloudmask.viewer.guess import (
     Code,
     ImageGuess,
@@ -193,13 +194,21 @@ def choose_class(code: Code) -> str | None:
     return None if wanted == NOTHING else wanted
 
 
-def run(image: Path, sensor: str | None, read: ReadOptions, options: MaskOptions) -> str:
-    """Open the image and mask it, with a progress bar; return the scene's name."""
+def run(
+    image: Path,
+    sensor: str | None,
+    read: ReadOptions,
+    options: MaskOptions,
+    reference: ReferenceEntry | None,
+) -> None:
+    """Open the image, which the reference is of, and mask it, with a progress bar."""
     current = session()
     current.check_work()
     bar = st.progress(0.0, text="Drawing the scene")
     entry = current.add_scene(image, sensor=sensor, read=read, report=bar.progress)
-    output = current.folder / f"{options.model}-{len(current.tasks)}-{image.stem}.tif"
+    if reference is not None:
+        current.join(reference.title, entry.title)
+    output = current.name_mask(options.model, image)
     task = start_mask(
         image, output, options, sensor=entry.picture.sensor_id, read=read,
         pixels=math.prod(entry.picture.grid.shape_yx),
@@ -214,7 +223,6 @@ def run(image: Path, sensor: str | None, read: ReadOptions, options: MaskOptions
         st.error(f"{task.title}: {task.message}", icon=":material/error:")
         st.stop()
     current.open_task(task)
-    return entry.title
 
 
 def main() -> None:
@@ -250,9 +258,10 @@ def main() -> None:
     if not st.button(label, type="primary", icon=":material/play_arrow:"):
         return
     with told():
+        reference = None
         if truth is not None:  # told before the work begins, if something is wrong with it
-            session().add_reference(truth, title=truth.stem, meaning=meaning)
-        run(image, sensor, read, options)
+            reference = session().add_reference(truth, title=truth.stem, meaning=meaning)
+        run(image, sensor, read, options, reference)
     st.switch_page("screens/compare.py")
 
 

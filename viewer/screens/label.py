@@ -206,9 +206,11 @@ def main() -> None:
         begin(scene)
         return
     work_on(scene, work)
-    if st.button("Begin anew", icon=":material/restart_alt:", help="Forgets all marks"):
-        del session().labellers[scene.title]
-        st.rerun()
+    with st.popover("Begin anew", icon=":material/restart_alt:"):
+        st.write("All marks are gone then, unless you saved them.")
+        if st.button("Forget the marks"):
+            del session().labellers[scene.title]
+            st.rerun()
 
 
 main()

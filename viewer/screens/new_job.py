@@ -106,7 +106,7 @@ def here() -> None:
         with told():
             current.check_work()
         entry = current.scenes[name]
-        output = current.folder / f"{options.model}-{len(current.tasks)}-{entry.path.stem}.tif"
+        output = current.name_mask(options.model, entry.path)
         task = start_mask(
             entry.path, output, options, sensor=entry.picture.sensor_id, read=entry.read,
             pixels=math.prod(entry.picture.grid.shape_yx),

@@ -220,15 +220,15 @@ def draw_opened(entry: ReferenceEntry) -> None:
             pd.DataFrame(rows), hide_index=True,
             column_config={"share": st.column_config.NumberColumn(format="percent")},
         )  # fmt: skip
-        scene = session().scenes.get(entry.title)
-        if scene is not None:
+        scene = entry.scene or entry.title
+        if scene in session().scenes:
             right.write("Its scene is open.")
             label = "Start from this scene"
         else:
             right.write("Open the Level-1C product of this scene to mask it.")
             label = "Open its scene"
         if right.button(label, key=f"start_{entry.title}", type="primary"):
-            st.session_state.start_scene = entry.title
+            st.session_state.start_scene = scene
             st.session_state.job_where = "Here, without a back end"
             st.switch_page("screens/new_job.py")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from enum import IntEnum
 
 import streamlit as st
 
 from openeo_cloudmask.errors import CloudMaskError
 from openeo_cloudmask.grid import overlap
 from openeo_cloudmask.viewer.comparison import Comparison, differing_days
-from openeo_cloudmask.viewer.entries import MaskEntry, SceneEntry
+from openeo_cloudmask.viewer.entries import MaskEntry, ReferenceEntry, SceneEntry
 from openeo_cloudmask.viewer.judging.series import choose_date
 from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.web import keep_address, session
@@ -36,6 +37,15 @@ class Chosen:
         if self.series is not None:
             return self.series
         return self.scene.title if self.scene is not None else ", ".join(self.masks)
+
+
+class Fit(IntEnum):
+    """Whether a reference is of the scene that is looked at."""
+
+    OF_THIS = 0
+    MAY_BE = 1
+    OF_ANOTHER = 2
+    """Of another scene, or of another day: never chosen unasked."""
 
 
 def near(one: Layer, other: Layer) -> bool:
@@ -78,19 +88,17 @@ def pick() -> Chosen:
         key=f"compare_masks_{chosen}_{address.get('date', '')}_{len(names)}",
         help="Several models side by side",
     )  # fmt: skip
-    anchor = _anchor(scene, shown)
-    references = [
-        entry.title
-        for entry in current.references.values()
-        if anchor is None or near(anchor, entry.layer)
-    ]
-    references.sort(key=lambda title: title != chosen)
-    offered = [*references, *(name for name in names if len(names) > 1), NOTHING]
+    ranks = rank_references(scene, shown)
+    offered = [*ranks, *(name for name in names if len(names) > 1), NOTHING]
+    first_choice = next(title for title in offered if ranks.get(title) is not Fit.OF_ANOTHER)
+    # What the address says is of the scene and the date that it names.
+    same = all(asked.get(key, "") == address.get(key, "") for key in ("scene", "date"))
+    kept = same or ranks.get(asked.get("with", "")) is Fit.MAY_BE
     reference = third.selectbox(
         "Compared with",
         offered,
-        index=_place(asked.get("with"), offered, 0),
-        key=f"compare_with_{chosen}_{len(offered)}",
+        index=_place(asked.get("with") if kept else None, offered, offered.index(first_choice)),
+        key=f"compare_with_{chosen}_{address.get('date', '')}_{len(offered)}",
         help="A reference. Without one, another mask: two models are then compared.",
     )
     keep_address({**address, "mask": shown, "with": reference})
@@ -134,10 +142,30 @@ def _same(entry: MaskEntry, own: MaskEntry | None) -> bool:
     return own is not None and entry.series == own.series
 
 
-def _anchor(scene: SceneEntry | None, shown: list[str]) -> Layer | None:
+def rank_references(scene: SceneEntry | None, shown: list[str]) -> dict[str, Fit]:
+    """Return title of each reference of that place -> whether it is of the scene, best first.
+
+    Args:
+        scene: what is looked at, or None.
+        shown: titles of masks; without a scene the first of them counts.
+    """
+    current = session()
+    mask = current.masks[shown[0]] if shown else None
     if scene is not None:
-        return next(iter(scene.layers.values()))
-    return next((session().masks[name].layer for name in shown), None)
+        anchor, title, day = next(iter(scene.layers.values())), scene.title, scene.day
+    elif mask is not None:
+        anchor, title, day = mask.layer, mask.scene, mask.day
+    else:
+        return dict.fromkeys(current.references, Fit.MAY_BE)
+
+    def fit(entry: ReferenceEntry) -> Fit:
+        if title is not None and title in (entry.scene, entry.title):
+            return Fit.OF_THIS
+        other = entry.scene in current.scenes or differing_days(entry.day, day)
+        return Fit.OF_ANOTHER if other else Fit.MAY_BE
+
+    near_by = [item for item in current.references.values() if near(anchor, item.layer)]
+    return {entry.title: fit(entry) for entry in sorted(near_by, key=fit)}
 
 
 def _place(wanted: str | None, names: list[str], otherwise: int) -> int:
@@ -153,7 +181,8 @@ def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison
         for name in masks:
             if name == reference:
                 continue
-            warn_of_days(name, reference)
+            if text := doubt(name, reference):
+                st.warning(text, icon=":material/event_busy:")
             try:
                 found[name] = session().compare(name, reference)
             except CloudMaskError as err:
@@ -161,15 +190,20 @@ def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison
     return found
 
 
-def warn_of_days(mask: str, reference: str) -> None:
-    """Say so where a mask and what it is compared with are of different days."""
+def doubt(mask: str, reference: str) -> str:
+    """Say so where a mask and what it is compared with are not of one image; else nothing."""
     current = session()
-    known = current.references.get(reference)
-    one = current.masks[mask].day
-    other = current.masks[reference].day if known is None else known.day
-    if differing_days(one, other):
-        st.warning(
-            f"{mask} is of {one}, {reference} of {other}: clouds of different days are compared, "
-            "and the scores say nothing of the mask.",
-            icon=":material/event_busy:",
+    one = current.masks[mask]
+    other = current.references.get(reference) or current.masks[reference]
+    if differing_days(one.day, other.day):
+        return (
+            f"{mask} is of {one.day}, {reference} of {other.day}: clouds of different days are "
+            "compared, and the scores say nothing of the mask."
         )
+    known = one.scene in current.scenes and other.scene in current.scenes
+    if known and one.scene != other.scene and None in (one.day, other.day):
+        return (
+            f"{mask} is of {one.scene}, {reference} of {other.scene}: if these are of different "
+            "days, the scores say nothing of the mask."
+        )
+    return ""

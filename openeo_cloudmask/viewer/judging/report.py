@@ -9,7 +9,9 @@ import streamlit as st
 
 from openeo_cloudmask.evaluation.report import to_json
 from openeo_cloudmask.viewer.comparison import Comparison
+from openeo_cloudmask.viewer.entries import MaskEntry
 from openeo_cloudmask.viewer.judgement import (
+    DOUBTS,
     Judged,
     judgement_csv,
     judgement_dict,
@@ -17,7 +19,7 @@ from openeo_cloudmask.viewer.judgement import (
     render_judgement,
 )
 from openeo_cloudmask.viewer.judging.area import drawn_area
-from openeo_cloudmask.viewer.judging.choose import Chosen
+from openeo_cloudmask.viewer.judging.choose import Chosen, doubt
 from openeo_cloudmask.viewer.scenes import thumbnail
 from openeo_cloudmask.viewer.web import session, told
 
@@ -46,12 +48,19 @@ def draw_provenance(masks: Sequence[str]) -> None:
                 )
 
 
+def _made(mask: MaskEntry, reference: str) -> dict[str, str]:
+    """Return how a mask was made, and why its comparison is doubtful, if it is."""
+    made = provenance(mask.path, mask.item)
+    doubts = [text for text in (made.get(DOUBTS), doubt(mask.title, reference)) if text]
+    return {**made, DOUBTS: "; ".join(doubts)} if doubts else made
+
+
 def draw_report(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
     """Draw the downloads: a page, a table and numbers, each of all masks."""
     masks = session().masks
     with told():
         judged = [
-            Judged(name=name, comparison=item, made=provenance(masks[name].path, masks[name].item))
+            Judged(name=name, comparison=item, made=_made(masks[name], str(chosen.reference)))
             for name, item in found.items()
         ]
         image = None if chosen.scene is None else thumbnail(chosen.scene.picture)
