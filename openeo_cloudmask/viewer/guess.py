@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, MaskClass
@@ -34,6 +35,8 @@ _ORDERS: dict[int, tuple[str, tuple[str, ...]]] = {
     13: (_L1C, tuple(SENSORS[_L1C].band_names)),
 }
 """Bands of a file -> sensor and order in which they are usually written."""
+_COLORS = {ColorInterp.red: "B04", ColorInterp.green: "B03", ColorInterp.blue: "B02"}
+_FOURTH, _ALPHA = "B08", "alpha"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ class Code:
     """Of the pixels looked at, 0-1."""
     guess: MaskClass | None
     """None: no-data."""
+    gone: bool
+    """Whether it is known to be no-data: 255, or what the file says."""
 
 
 def guess_image(path: Path) -> ImageGuess:
@@ -82,11 +87,14 @@ def guess_image(path: Path) -> ImageGuess:
             raise ProductError(f"{path.name} is damaged or incomplete: {err}") from err
         said = tuple(text.split()[0] if text else "" for text in source.descriptions)
         scaled = any(scale != 1 for scale in source.scales)
+        colors = source.colorinterp
         own, whole = source.nodata, np.issubdtype(np.dtype(source.dtypes[0]), np.integer)
     empty = (values == 0).all(axis=0)
     seen &= ~empty & np.isfinite(values).all(axis=0)
     named = all(said)
     sensor_id, names = _guess_names(said, len(values))
+    if not named and (shown := _name_by_colors(values, colors)):
+        sensor_id, names = _L1C, shown
     scale, offset, why = _guess_scale(values[:, seen], whole=bool(whole), scaled=scaled)
     parts = [f"the file's own value {own:g}"] if own is not None else []
     if empty.any():
@@ -108,6 +116,21 @@ def _guess_names(said: Sequence[str], count: int) -> tuple[str | None, tuple[str
         return _sensor_of(said), tuple(said)
     sensor_id, names = _ORDERS.get(count, (None, ("?",) * count))
     return sensor_id, names
+
+
+def _name_by_colors(
+    values: NDArray[np.float32], colors: Sequence[ColorInterp]
+) -> tuple[str, ...] | None:
+    """Return the names of three or four bands of which the file says which is red, green, blue.
+
+    GDAL marks the fourth of four bands of bytes as transparency, whatever it is: with other values
+    than all and nothing it is taken for near infrared.
+    """
+    names = tuple(_COLORS.get(color, "") for color in colors)
+    if len(names) not in (3, 4) or not set(_COLORS.values()) <= set(names):
+        return None
+    is_alpha = np.isin(values[names.index("")], (0, 255)).all() if "" in names else False
+    return tuple(name or (_ALPHA if is_alpha else _FOURTH) for name in names)
 
 
 def _sensor_of(names: Sequence[str]) -> str | None:
@@ -183,6 +206,7 @@ def guess_codes(path: Path) -> tuple[Code, ...]:
             value=value,
             share=float(counts[value] / total),
             guess=None if value in gone else known.get(value),
+            gone=value in gone,
         )
         for value in found
     )

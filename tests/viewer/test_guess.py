@@ -69,6 +69,17 @@ def test_a_rim_of_zeros_is_no_data_and_no_darkness(write_image):
     assert guess.preview[16:].any()
 
 
+def test_colours_that_the_file_says_name_its_bands(write_image):
+    # Of four bands of bytes GDAL says red, green, blue and transparency, whatever the fourth is.
+    values = counts(4, 100, 250).astype(np.uint8)
+    assert guess_image(write_image(values)).names == ("B04", "B03", "B02", "B08")
+    values[3] = 255
+    values[3, :9] = 0
+    assert guess_image(write_image(values)).names == ("B04", "B03", "B02", "alpha")
+    plain = guess_image(write_image(values, photometric="MINISBLACK"))
+    assert plain.names == ("B02", "B03", "B04", "B08")
+
+
 def test_bands_of_an_unknown_number_stay_open(write_image):
     assert guess_image(write_image(counts(5, 50, 9000))).names == ("?",) * 5
 
@@ -114,3 +125,20 @@ def test_what_is_chosen_is_understood():
     chosen = {item.value: item.name for item in FOUR_CLASS.classes} | {9: None}
     assert parse_meaning(meaning_text(chosen)) == {0: 0, 1: 1, 2: 2, 3: 3, 9: 255}
     assert parse_names(" B02,B03  B04 ") == ("B02", "B03", "B04")
+
+
+def test_import_offers_schemes_and_says_what_has_no_class(app, write_image, write_classes):
+    labels = np.full((64, 64), 4)
+    labels[:16], labels[16:32] = 3, 0
+    image = write_image(counts(4, 1100, 9000))
+    truth = write_classes(labels, "truth.tif")
+    page = app.run().switch_page("screens/import_own.py").run()
+    for box, path in zip(page.file_uploader, (image, truth), strict=True):
+        box.set_value((path.name, path.read_bytes(), "image/tiff"))
+    page.run()
+    assert "50.0% of the pixels have values without a class" in page.warning[0].value
+    next(box for box in page.selectbox if box.label == "Values").set_value("scl").run()
+    assert not page.warning
+    assert not [box for box in page.selectbox if "of the pixels" in box.label]
+    assert page.button[0].label == "Mask and score"
+    assert not page.exception

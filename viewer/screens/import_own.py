@@ -45,6 +45,7 @@ PREVIEW_PX = 300
 COLUMNS = 4
 FROM_FILE = "tell from the file"
 NOTHING = "no-data"
+EACH = "a class for each"
 CORNER = ("Left", "Top", "Side of a pixel")
 GEOTIFFS = (".tif", ".tiff")
 LOOK_AGAIN_S = 0.2
@@ -121,7 +122,8 @@ def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
         names = st.text_input(
             "Bands, in their order in the file",
             ", ".join(guess.names),
-            help="Names as the sensor calls them. The file's own, or the usual order of so many",
+            help="Names as the sensor calls them. The file's own, those of the colours that it "
+            "says, or the usual order of so many",
         )
         sensors = [FROM_FILE, *SENSORS]
         place = sensors.index(guess.sensor_id) if guess.sensor_id in sensors else 0
@@ -169,7 +171,13 @@ def choose_classes(path: Path) -> str | None:
             st.caption(f"Its classes, as the file says: {SCHEMES[said].title}.")
             return None
         codes = guess_codes(path)
-    st.caption("The file does not say what its values mean. A guess; correct what is wrong.")
+    known = st.selectbox(
+        "Values", [EACH, *SCHEMES], help="The file does not say what they mean",
+        format_func=lambda name: EACH if name == EACH else SCHEMES[name].title,
+    )  # fmt: skip
+    if known != EACH:
+        return known
+    st.caption("A guess; correct what is wrong.")
     st.html(swatches(FOUR_CLASS.classes))
     columns = st.columns(COLUMNS)
     chosen = {}
@@ -179,6 +187,10 @@ def choose_classes(path: Path) -> str | None:
     if not any(chosen.values()):
         st.warning("No value has a class yet: choose one for each above.")
         st.stop()
+    if lost := sum(code.share for code in codes if not code.gone and not chosen[code.value]):
+        st.warning(
+            f"{lost:.1%} of the pixels have values without a class: nothing is compared there."
+        )
     return meaning_text(chosen)
 
 
