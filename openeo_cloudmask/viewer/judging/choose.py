@@ -151,12 +151,14 @@ def rank_references(scene: SceneEntry | None, shown: list[str]) -> dict[str, Fit
     """
     current = session()
     mask = current.masks[shown[0]] if shown else None
+    about: tuple[Layer, str | None, str | None]
     if scene is not None:
-        anchor, title, day = next(iter(scene.layers.values())), scene.title, scene.day
+        about = next(iter(scene.layers.values())), scene.title, scene.day
     elif mask is not None:
-        anchor, title, day = mask.layer, mask.scene, mask.day
+        about = mask.layer, mask.scene, mask.day
     else:
         return dict.fromkeys(current.references, Fit.MAY_BE)
+    anchor, title, day = about
 
     def fit(entry: ReferenceEntry) -> Fit:
         if title is not None and title in (entry.scene, entry.title):
