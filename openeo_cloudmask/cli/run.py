@@ -122,23 +122,24 @@ def run(
     others that is described with the MLM extension.
     """
     from openeo_cloudmask.errors import OptionError
-    from openeo_cloudmask.models import get_model
+    from openeo_cloudmask.models import start_early
     from openeo_cloudmask.models.mlm import is_item
-    from openeo_cloudmask.products import ReadOptions
-    from openeo_cloudmask.products.addresses import parse_source
 
     if is_item(str(options.get("model"))):
         options = _adopt(options, assume or (), trust=trust)
     elif assume or trust:
         raise OptionError("--assume and --trust are for a model given as a STAC item (.json)")
     chosen = MaskOptions(**options)
+    start_early(chosen, runtime)  # while what reads files is imported
+    from openeo_cloudmask.products import ReadOptions
+    from openeo_cloudmask.products.addresses import parse_source
+
     read = ReadOptions(
         bands=_split(bands), scale=scale, offset=offset, granule=granule, date=date, crs=crs,
         ungeoreferenced=ungeoreferenced,
     )  # fmt: skip
     pairs = plan_outputs([parse_source(text) for text in sources or ()], output)
     into_folder = len(pairs) > 1 or output.is_dir()
-    get_model(chosen.model)  # a wrong name is an error before anything is read
     work = _Work(chosen, read, runtime, overwrite=overwrite, keep_done=into_folder)
     outcome = mask_scenes(pairs, work.mask, skip_errors=skip_errors)
     if into_folder or not outcome.made:

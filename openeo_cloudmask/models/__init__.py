@@ -10,7 +10,7 @@ from openeo_cloudmask.models.entry import (
     WeightsSource,
 )
 from openeo_cloudmask.models.inputs import select_input
-from openeo_cloudmask.models.load import licence_notice, load_detector
+from openeo_cloudmask.models.load import licence_notice, load_detector, start_early
 from openeo_cloudmask.models.registry import (
     ALIASES,
     KINDS,
@@ -37,4 +37,5 @@ __all__ = [
     "load_detector",
     "other_models",
     "select_input",
+    "start_early",
 ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from threading import RLock
+from threading import RLock, Thread
 
 from openeo_cloudmask.errors import MissingExtraError, OptionError
 from openeo_cloudmask.inference import Detector
+from openeo_cloudmask.models import onnx_detector
 from openeo_cloudmask.models.devices import means_cpu
 from openeo_cloudmask.models.entry import LoadRequest, ModelEntry, ModelKind
 from openeo_cloudmask.models.inputs import select_input
@@ -25,7 +27,7 @@ from openeo_cloudmask.models.onnx_detector import (
 )
 from openeo_cloudmask.models.registry import get_model
 from openeo_cloudmask.models.weights import find_weights, packaged_weights
-from openeo_cloudmask.options import PRECISIONS
+from openeo_cloudmask.options import PRECISIONS, MaskOptions
 from openeo_cloudmask.sensors import Sensor
 
 RUNTIMES = ("auto", "torch", *EXPORTED_RUNTIMES)
@@ -82,19 +84,13 @@ def load_detector(
             "out, or use precision 'auto' without such a file"
         )
     model_input = select_input(entry, sensor=sensor, bands=bands)
-    runs_onnx = (
-        is_exported(weights, runtime)
-        or (precision == "int8" and entry.takes_weights)
-        or (runtime == "auto" and weights is None and _needs_no_torch(entry, device, precision))
-    )
+    runs_onnx = _runs_onnx(entry, weights, device, precision, runtime)
     path = None
     if entry.takes_weights:
-        # Only OpenVINO wins enough by int8, and whoever installs its extra chose speed: a plain
-        # install gives the same classes on all processors.
-        exact = precision == "auto" and not takes_openvino(runtime, device)
-        wanted = "fp32" if exact else precision
-        path = find_onnx(entry, weights, wanted) if runs_onnx else find_weights(entry, weights)
-        path = path.absolute()
+        if runs_onnx:
+            path = _find_exported(entry, weights, device, precision, runtime)
+        else:
+            path = find_weights(entry, weights).absolute()
     elif runtime in EXPORTED_RUNTIMES:
         raise OptionError(f"model {entry.id!r} is no network; leave the option runtime out")
     elif weights is not None:
@@ -117,6 +113,46 @@ def load_detector(
                 runtime=runtime,
             ),
         )
+
+
+def start_early(options: MaskOptions, runtime: str = "auto") -> None:
+    """Begin to start what runs the network, in a thread, before its data are looked at.
+
+    Only of a model whose ONNX file comes with the package: that one file takes all sensors. What
+    fails there fails again, and is raised, when ``load_detector`` is asked for the same.
+
+    Raises:
+        UnknownModelError: No model of that name.
+    """
+    entry = get_model(options.model)
+    how = options.device, options.precision, runtime
+    if options.weights is None and packaged_onnx(entry).is_file() and _runs_onnx(entry, None, *how):
+        Thread(target=_try_to_start, args=(entry, *how), name="start").start()
+
+
+def _try_to_start(entry: ModelEntry, device: str, precision: str, runtime: str) -> None:
+    with suppress(Exception), _loading:
+        path = _find_exported(entry, None, device, precision, runtime)
+        onnx_detector.start_early(path, device, runtime)
+
+
+def _runs_onnx(
+    entry: ModelEntry, weights: str | Path | None, device: str, precision: str, runtime: str
+) -> bool:
+    return (
+        is_exported(weights, runtime)
+        or (precision == "int8" and entry.takes_weights)
+        or (runtime == "auto" and weights is None and _needs_no_torch(entry, device, precision))
+    )
+
+
+def _find_exported(
+    entry: ModelEntry, weights: str | Path | None, device: str, precision: str, runtime: str
+) -> Path:
+    # Only OpenVINO wins enough by int8, and whoever installs its extra chose speed: a plain
+    # install gives the same classes on all processors.
+    exact = precision == "auto" and not takes_openvino(runtime, device)
+    return find_onnx(entry, weights, "fp32" if exact else precision).absolute()
 
 
 def _needs_no_torch(entry: ModelEntry, device: str, precision: str) -> bool:

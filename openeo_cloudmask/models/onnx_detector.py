@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +47,20 @@ EXPORTED_RUNTIMES = ("onnx", "openvino")
 LEAST_EQUAL = 0.995
 """``auto`` takes an int8 file only where at least this share of the guard's classes is equal."""
 
-
 _log = logging.getLogger(__name__)
+
+
+class _Started(NamedTuple):
+    """A file that a runtime has opened."""
+
+    session: Any
+    input_names: tuple[str, ...]
+    workers: int
+    """How many windows it computes at a time."""
+
+
+_early: dict[tuple[Path, str, str], _Started] = {}
+"""What was started before a detector asked for it, by file, device and runtime."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,11 +260,12 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
         )
     if card.precision == "int8":
         warn_of_wrong_int8()
-    session, input_names, workers = _start(request, path)
+    where = path, request.device, request.runtime
+    found = _early.pop(where, None) or _start(*where)
     return OnnxDetector(
-        session=session,
-        input_names=input_names,
-        workers=workers,
+        session=found.session,
+        input_names=found.input_names,
+        workers=found.workers,
         planes=tuple(places.get(name) for name in card.bands),
         band_names=names,
         scheme=card.class_scheme,
@@ -261,25 +274,28 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
     )
 
 
-def _start(request: LoadRequest, path: Path) -> tuple[Any, tuple[str, ...], int]:
-    """Return a session, the names of its inputs, and how many windows it computes at a time.
+def start_early(path: Path, device: str, runtime: str) -> None:
+    """Start what the next detector of this file, device and runtime will run on."""
+    if (path, device, runtime) not in _early:
+        _early[path, device, runtime] = _start(path, device, runtime)
 
-    ``auto`` takes OpenVINO on CPUs where it is installed and was measured to be the fastest.
-    """
-    if takes_openvino(request.runtime, request.device):
+
+def _start(path: Path, device: str, runtime: str) -> _Started:
+    """Open a file; ``auto`` by OpenVINO on CPUs where it was measured to be the fastest."""
+    if takes_openvino(runtime, device):
         try:
             found = _compile(path)
         except WeightsError as err:
-            if request.runtime == "openvino":
+            if runtime == "openvino":
                 raise
             _log.info("%s", err)
         else:
-            return found, found.input_names, found.workers
+            return _Started(found, found.input_names, found.workers)
     workers, threads = share_threads(count_threads())
-    session = _open_session(path, request.device, threads)
+    session = _open_session(path, device, threads)
     on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
     names = tuple(item.name for item in session.get_inputs())
-    return session, names, workers if on_cpu else 1
+    return _Started(session, names, workers if on_cpu else 1)
 
 
 def takes_openvino(runtime: str, device: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from rasterio.windows import Window
 
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.models.pool import call_each
 from openeo_cloudmask.models.processor import count_threads
 from openeo_cloudmask.products.drivers import open_raster, shown, web_settings
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
@@ -27,9 +29,10 @@ CACHE_BYTES = 512 * 2**20
 """Decoded blocks that are kept: a row of JPEG 2000 tiles of all 13 bands of Sentinel-2 is 170 MB,
 and is read several times."""
 PIECE_PX = 1024
-"""Columns that are read in one go for each thread where a file lies in tiles, as wide as one of
-Sentinel-2's: the network has work after the first piece, and memory for more grows with width."""
-_LEAST_PIECES, _MOST_PIECES = 2, 4
+"""Columns that are read in one go where files lie in tiles, as wide as one of Sentinel-2's: the
+network has work after the first piece, and memory for more grows with width. Of threads that have
+no file of their own each gets as many."""
+_MOST_PIECES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class RasterStack:
         self._fill = fill or Fill()
         self._decoder = Decoder(plane.decode for plane in self._planes)
         self._open: dict[str, Any] = {}
-        self._lock = threading.Lock()  # GDAL datasets are not for several threads at once
+        self._lock = threading.Lock()  # a GDAL dataset is not for several threads at once
 
     def extended(self, planes: Sequence[Plane]) -> RasterStack:
         """Return a stack of these planes and more; this one is not to be used any longer."""
@@ -111,11 +114,27 @@ class RasterStack:
             return out
         with self._lock, rasterio.Env(**_settings()):
             seen = self._read_seen(rows, columns)
-            for group in _groups([self._planes[number] for number in planes]):
-                self._read_group(group, rows, columns, out)
+            self._read_planes(planes, rows, columns, out)
         if not seen.all():
             out[:, ~seen] = np.nan
         return self._decoder.decode(out, planes)
+
+    def _read_planes(self, planes: Sequence[int], rows: slice, columns: slice, out: Floats) -> None:
+        """Read into ``out``: files of this machine side by side, as each is decoded by a thread."""
+        groups = _groups([self._planes[number] for number in planes])
+        workers = min(len(groups), count_threads())
+        if workers == 1 or self._open_file is not open_raster:
+            for group in groups:
+                self._read_group(group, rows, columns, out)
+            return
+
+        def read(index: int) -> None:
+            with rasterio.Env(**_settings()):
+                self._read_group(groups[index], rows, columns, out)
+
+        # No pool is kept: a forked process would not have its threads.
+        with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
+            call_each(pool, read, len(groups))
 
     def piece_px(self, planes: Sequence[int]) -> int | None:
         """Return the columns to read in one go; None for whole rows, where files lie in rows.
@@ -123,13 +142,15 @@ class RasterStack:
         Raises:
             ProductError: a file cannot be opened.
         """
+        paths = {self._planes[number].path for number in planes}
         with self._lock, rasterio.Env(**_settings()):
-            for path in {self._planes[number].path for number in planes}:
+            for path in paths:
                 width, block = self._guard(path, lambda file: (file.width, file.block_shapes[0][1]))
                 # A coarse band may be one tile, which is kept decoded.
                 if block >= width > PIECE_PX:
                     return None
-        return PIECE_PX * min(max(count_threads(), _LEAST_PIECES), _MOST_PIECES)
+        least = 1 if len(paths) > 1 else 2
+        return PIECE_PX * min(max(count_threads() // len(paths), least), _MOST_PIECES)
 
     def close(self) -> None:
         """Close the files."""

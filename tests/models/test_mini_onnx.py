@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from openeo_cloudmask.errors import BandError, OptionError, WeightsError
+from openeo_cloudmask.errors import BandError, OptionError, UnknownModelError, WeightsError
 from openeo_cloudmask.inference import predict
 from openeo_cloudmask.models import (
     LoadRequest,
@@ -19,6 +20,7 @@ from openeo_cloudmask.models import (
     load_detector,
     onnx_detector,
     select_input,
+    start_early,
 )
 from openeo_cloudmask.models.onnx_detector import (
     INT8_SUFFIX,
@@ -29,6 +31,7 @@ from openeo_cloudmask.models.onnx_detector import (
 )
 from openeo_cloudmask.models.processor import Processor
 from openeo_cloudmask.models.weights import find_weights
+from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 pytestmark = pytest.mark.slow
@@ -207,6 +210,45 @@ def test_auto_takes_openvino_where_it_was_measured_to_be_faster(monkeypatch):
         taken(avx512=True, runtime="openvino")
 
 
+def test_the_runtime_starts_before_the_data_are_known(monkeypatch):
+    started, plain = [], onnx_detector._start
+
+    def start(*where):
+        started.append(threading.current_thread().name)
+        return plain(*where)
+
+    monkeypatch.setattr(onnx_detector, "_start", start)
+    monkeypatch.setattr(onnx_detector, "_early", {})
+    monkeypatch.setattr(load, "_load", load._load.__wrapped__)  # anew, whatever is loaded
+    for options in (MaskOptions(), MaskOptions(), MaskOptions(weights="elsewhere.onnx")):
+        start_early(options, "onnx")
+    for thread in threading.enumerate():
+        if thread.name == "start":
+            thread.join()
+    detector = load_detector("mini", sensor="landsat-7-l1", runtime="onnx")
+    assert started == ["start"]
+    window = np.full((1, len(detector.band_names), 512, 512), 0.1, np.float32)
+    answer = detector.predict_windows(window, np.ones((1, 512, 512), bool))
+    other = load_detector("mini", sensor="landsat-7-l1", runtime="onnx")
+    assert started == ["start", "MainThread"]
+    np.testing.assert_array_equal(other.predict_windows(window, window[:, 0] > 0), answer)
+    with pytest.raises(UnknownModelError):
+        start_early(MaskOptions(model="minni"))
+
+
+FIRST = """
+import sys
+from openeo_cloudmask import models
+from openeo_cloudmask.cli import build_app
+models.start_early = lambda *what: sys.exit("rasterio" in sys.modules)
+build_app()(["run", "in.tif", "out.tif"])
+"""
+
+
+def test_the_command_starts_the_runtime_before_it_imports_what_reads_files():
+    subprocess.run([sys.executable, "-c", FIRST], check=True, timeout=120)
+
+
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # an import fails, as where it is not installed
@@ -216,6 +258,7 @@ import rasterio
 from openeo_cloudmask.products.mask import mask_product
 from openeo_cloudmask.simulator.products import write_product
 from openeo_cloudmask.models.weights import find_weights
+from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.simulator.scene import simulate_scene
 
 folder = Path(sys.argv[1])

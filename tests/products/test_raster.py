@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from threading import Barrier
+
 import numpy as np
 import pytest
 import rasterio
@@ -163,10 +165,28 @@ def test_wide_files_are_read_in_pieces_where_they_lie_in_tiles(write_raster, dig
                                       other.cube()[:, 0:32, 0:5000][..., 4096:])  # fmt: skip
 
 
-def test_a_safe_is_read_in_pieces_though_a_coarse_band_is_one_tile(tmp_path):
+def test_a_safe_is_read_in_pieces_though_a_coarse_band_is_one_tile(tmp_path, monkeypatch):
     pixels = simulate_scene(1, size=96, sensor="sentinel-2-l1c")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     with open_product(write_product(pixels, tmp_path)) as scene:
-        assert scene.cube().piece_px >= 2048  # the network waited for all tiles of a row
+        assert scene.cube().piece_px == 1024  # the network waited for all tiles of a row
+
+
+def test_files_of_bands_are_read_side_by_side(write_raster, digits, monkeypatch, tmp_path):
+    pixels = digits(20, 30)
+    for band in ("B02", "B03", "B04", "B08"):
+        write_raster(pixels, f"{band}.tif", labels=[band])
+    both, plain = Barrier(2), RasterStack._read  # each of two waits for the other
+
+    def read(*what):
+        both.wait(timeout=10)
+        return plain(*what)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(RasterStack, "_read", read)
+    with open_product(tmp_path, sensor="sentinel-2-l2a", scale=0.0001) as scene:
+        found = scene.cube()[:, 0:20, 0:30]
+    np.testing.assert_allclose(found, np.repeat(pixels, 4, axis=0) * 1e-4, rtol=1e-6)
 
 
 def test_a_file_smaller_than_it_is_said_to_be_is_not_stretched(write_raster, digits):
