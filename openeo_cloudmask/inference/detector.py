@@ -35,6 +35,9 @@ class Window:
     """True where a pixel's class depends on that pixel alone: windows need no overlap then."""
     batch: int = 1
     """Windows per call that suit the device; changes speed, never values."""
+    overlaps: bool = False
+    """Whether a call may begin while the one before ends, so that no thread waits for the others;
+    changes speed, never values."""
     rim_px: int = 0
     """Pixels along the sides of a window whose answer is not used, because the network sees
     nothing beyond them."""

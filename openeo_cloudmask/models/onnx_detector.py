@@ -269,7 +269,7 @@ def load_onnx(request: LoadRequest) -> OnnxDetector:
         planes=tuple(places.get(name) for name in card.bands),
         band_names=names,
         scheme=card.class_scheme,
-        window=replace(card.window, batch=MAX_WORKERS),
+        window=replace(card.window, batch=MAX_WORKERS, overlaps=True),
         card=card,
     )
 

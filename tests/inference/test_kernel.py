@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,16 +236,44 @@ def test_the_next_rows_are_read_while_the_network_is_at_these(make_detector, ref
 
 
 def test_an_error_of_the_network_is_raised_and_nothing_goes_on(make_detector, reflectance):
-    detector = make_detector()
+    detector, calls = make_detector(), []
 
     class Failing:
         def __getattr__(self, name):
             return getattr(detector, name)
 
         def predict_windows(self, windows, valid):
+            calls.append(len(windows))
             raise RuntimeError("the network is broken")
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="the network is broken"):
         predict(reflectance(1, (3, 90, 90)), Failing(), stride=64)
     assert threading.active_count() == before
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_a_call_begins_before_the_last_ends_where_that_suits(make_detector, reflectance, overlaps):
+    detector = make_detector()
+    detector.window = replace(detector.window, overlaps=overlaps)
+    plain, second, under_way, most = detector.predict_windows, threading.Event(), [], []
+
+    def work(windows, valid):
+        under_way.append(windows)
+        most.append(len(under_way))
+        if len(most) > 1:
+            second.set()
+        # The first call ends once the second has begun: no thread waits for the rest of a batch.
+        assert second.wait(20) or not overlaps
+        answer = plain(windows, valid)
+        under_way.pop()
+        return answer
+
+    if not overlaps:
+        second.set()
+    detector.predict_windows = work
+    cube = reflectance(3, (3, 100, 230))
+    answer = predict(cube, detector, stride=48)
+    assert max(most) == (2 if overlaps else 1)
+    np.testing.assert_array_equal(answer, predict(cube, make_detector(), stride=48))
