@@ -371,6 +371,17 @@ def test_odd_searches_are_no_fault_of_the_server(client: TestClient, body: str) 
     assert client.get("/stac/search?bbox=1").status_code == 400
 
 
+def test_jobs_are_not_changed_before_they_were_made(
+    client: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _create(client, headers)
+    before = clock.now_s() - DAY_S
+    monkeypatch.setattr("openeo_cloudmask.backend.jobs.states.now_s", lambda: before)
+    client.patch(f"/jobs/{job_id}", json={"title": "after the clock was put back"}, headers=headers)
+    found = client.get(f"/jobs/{job_id}", headers=headers).json()
+    assert found["updated"] >= found["created"]
+
+
 @pytest.mark.parametrize("digits", ["9" * 5000, "9" * 4000, "9" * 30, "-" + "9" * 5000])
 def test_numbers_of_thousands_of_digits(
     client: TestClient, headers: dict[str, str], digits: str

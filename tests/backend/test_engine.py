@@ -18,6 +18,7 @@ from openeo_cloudmask.backend.jobs import engine as engine_module
 from openeo_cloudmask.backend.jobs import running as running_module
 from openeo_cloudmask.backend.jobs import storage
 from openeo_cloudmask.backend.jobs.compute import _wait_for
+from openeo_cloudmask.backend.jobs.lease import Lease
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest
 from openeo_cloudmask.backend.settings import Settings
@@ -368,6 +369,43 @@ def test_kept_results_are_deleted_after_14_days(
         monkeypatch.setattr(clock, "now_s", lambda t=now + days * 86400: t)
         state.engine.clean_up()
         assert kept.exists() == there
+
+
+@pytest.mark.parametrize(
+    "outcome", [None, GraphAnswer(error=("Internal", "no folder")), CommClosedError("lost")]
+)
+def test_a_server_that_slept_leaves_the_jobs_to_the_other(
+    outcome: object,
+    cluster: PlayedCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """It finds the jobs running as it left them, but they are runs of the other one."""
+    monkeypatch.setattr(engine_module, "RENEW_S", 3600.0)
+    state, make_job = (request.getfixturevalue(name) for name in ("state", "make_job"))
+    cluster.outcomes = [outcome]
+    cluster.hold.clear()
+    job = make_job()
+    state.engine.submit(job)
+    wait_for(lambda: _now(state, job).status == "running" and cluster.runs)
+    other = Lease(state.database, sleep=lambda _: None)
+    other.take()
+    for to, allowed in (("queued", "running"), ("running", "queued")):
+        assert state.jobs.move(job.id, to=to, allowed=(allowed,), by=other.holder, attempts=2)
+    theirs = state.settings.jobs_dir / job.id / "results" / "theirs.tif"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"abc")
+    cluster.hold.set()
+    wait_for(lambda: not state.engine.runs.taken())
+    state.engine._take_up_lost()
+    assert _now(state, job).status == "running"
+    assert not _errors(state, job)
+    assert theirs.exists()
+    waiting = make_job()
+    state.engine.submit(waiting)
+    wait_for(state.engine._closing.is_set)
+    assert _now(state, waiting).status == "queued"
+    assert len(cluster.runs) == 1
 
 
 def test_jobs_leave_room_for_the_database(

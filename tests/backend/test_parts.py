@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from openeo_cloudmask.backend.api import security
@@ -488,6 +489,34 @@ def test_dead_server_loses_the_lease_at_once(database: Database) -> None:
         session.get_one(LeaseRow, "jobs").started -= 100  # so that the process is another one
     second.take()
     assert not first.renew()
+
+
+def test_a_clock_that_jumps_ends_no_server(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a process began is counted from the clock: put back, all seem to be others."""
+    first, second = Lease(database), Lease(database, sleep=lambda _: first.renew() and None)
+    first.take()
+    began = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: began - 3600)
+    with pytest.raises(BackendError, match="another server runs the jobs"):
+        second.take()
+    assert first.renew()
+
+
+def test_tokens_are_asked_for_again_whatever_the_clock_says(
+    issuer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = OidcIssuer(f"http://127.0.0.1:{issuer.server_port}", ["carol"])
+    token = _token(issuer, "carol")
+    provider.check_token(token)
+    provider.check_token(token)
+    assert issuer.asked == 1
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    provider.check_token(token)
+    assert issuer.asked == 2
 
 
 # -- logins --------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def _summarise(job: Job) -> dict[str, Any]:
         "id": job.id,
         "status": job.status,
         "created": rfc3339(job.created),
-        "updated": rfc3339(job.updated),
+        "updated": rfc3339(max(job.created, job.updated)),  # the clock may have been put back
         "costs": 0,
     }
     for name in ("title", "description", "plan", "budget"):

@@ -6,11 +6,11 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.jobs.clock import now_s
 
 PROVIDER_ID = "oidc"
 _TIMEOUT_S = 10
@@ -48,14 +48,14 @@ class OidcIssuer:
         digest = hashlib.sha256(token.encode()).hexdigest()
         with self._lock:
             cached = self._seen.get(digest)
-        if cached is not None and cached[0] > now_s():
+        if cached is not None and cached[0] > time.monotonic():
             found = cached[1]
         else:
             found = self._ask(token)
             with self._lock:
                 if len(self._seen) > 10_000:
                     self._seen.clear()
-                self._seen[digest] = (now_s() + _CACHE_S, found)
+                self._seen[digest] = (time.monotonic() + _CACHE_S, found)
         if isinstance(found, ApiError):
             raise ApiError(found.code, str(found))
         return found

@@ -53,7 +53,7 @@ class Engine:
         self._closing = threading.Event()
         self._journal = Journal(jobs)
         self._delivery = Delivery(settings, jobs, storage, self._journal)
-        self._outcomes = Outcomes(settings, jobs, self._delivery, self._journal)
+        self._outcomes = Outcomes(settings, jobs, self._delivery, self._journal, lease)
         self.runs = Runs(self._outcomes, lambda: self.cluster, self._closing, self._wake)
         """Runs of jobs."""
         self._starters = ThreadPoolExecutor(settings.max_running_jobs, thread_name_prefix="start")
@@ -243,8 +243,9 @@ class Engine:
             return
         if not self._jobs.move(
             job.id, to="running", allowed=("queued",), attempts=attempt, started=clock.now_s(),
-            progress=0.0,
+            progress=0.0, by=self._lease.holder,
         ):  # fmt: skip
+            self._keep_lease()  # it was canceled, or is another server's
             return
         job.attempts = attempt
         try:

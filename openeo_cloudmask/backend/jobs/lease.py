@@ -14,7 +14,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 
 from openeo_cloudmask.backend.jobs.database import Database
-from openeo_cloudmask.backend.jobs.tables import LeaseRow
+from openeo_cloudmask.backend.jobs.tables import LEASE_NAME, LeaseRow
 from openeo_cloudmask.errors import BackendError
 
 _log = logging.getLogger(__name__)
@@ -22,13 +22,15 @@ RENEW_S = 2.0
 """Seconds between two signs of life."""
 SILENCE_S = 20.0
 """A server that has not renewed its lease for so long is taken as stopped."""
-_NAME = "jobs"
+_STARTTIME = 19
+"""Place in ``/proc/PID/stat``, behind the program's name."""
 
 
 class Lease:
     """The right to run jobs, written down in the database.
 
-    Signs of life are counted, not dated: the clocks of two machines need not agree.
+    Signs of life are counted, not dated: the clocks of two machines need not agree, and one may
+    jump.
 
     Args:
         database: where it is written down.
@@ -38,7 +40,8 @@ class Lease:
     def __init__(self, database: Database, sleep: Callable[[float], None] = time.sleep) -> None:
         self._db = database
         self._sleep = sleep
-        self._holder = uuid.uuid4().hex
+        self.holder = uuid.uuid4().hex
+        """Names this server to the others."""
 
     def take(self) -> None:
         """Take the lease; from a server that is gone, at once or after a silence.
@@ -64,38 +67,43 @@ class Lease:
         """Renew the lease; return whether it is still this server's."""
         statement = (
             update(LeaseRow)
-            .where(LeaseRow.name == _NAME, LeaseRow.holder == self._holder)
+            .where(LeaseRow.name == LEASE_NAME, LeaseRow.holder == self.holder)
             .values(beats=LeaseRow.beats + 1)
         )
         with self._db.session() as session:
             return bool(session.connection().execute(statement).rowcount)
 
+    def is_lost(self) -> bool:
+        """Return whether another server has it, as it does after this one was silent."""
+        found = self._read()
+        return found is not None and found.holder != self.holder
+
     def give_back(self) -> None:
         """Let another server have it."""
         with self._db.session() as session:
             session.execute(
-                delete(LeaseRow).where(LeaseRow.name == _NAME, LeaseRow.holder == self._holder)
+                delete(LeaseRow).where(LeaseRow.name == LEASE_NAME, LeaseRow.holder == self.holder)
             )
 
     def _read(self) -> LeaseRow | None:
         with self._db.reading() as session:
-            return session.get(LeaseRow, _NAME)
+            return session.get(LeaseRow, LEASE_NAME)
 
     def _replace(self, former: LeaseRow | None) -> bool:
         """Write this server down in place of ``former``, if no other server did meanwhile."""
         own = {
-            "holder": self._holder, "host": _machine(), "pid": os.getpid(),
+            "holder": self.holder, "host": _machine(), "pid": os.getpid(),
             "started": _start_of(os.getpid()) or 0.0, "beats": 0,
         }  # fmt: skip
         try:
             with self._db.session() as session:
                 if former is None:
-                    session.add(LeaseRow(name=_NAME, **own))
+                    session.add(LeaseRow(name=LEASE_NAME, **own))
                     return True
                 statement = (
                     update(LeaseRow)
                     .where(
-                        LeaseRow.name == _NAME,
+                        LeaseRow.name == LEASE_NAME,
                         LeaseRow.holder == former.holder,
                         LeaseRow.beats == former.beats,
                     )
@@ -136,13 +144,19 @@ def _is_dead(row: LeaseRow) -> bool:
 
 
 def _start_of(pid: int) -> float | None:
-    """Return when a process of this machine began; None where no such process runs."""
+    """Return when a process of this machine began; None where no such process runs.
+
+    In seconds since the machine did, where it tells: a clock that is put right moves no process.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return float(process.create_time())
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()
+        return int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
     except psutil.Error:
         return None
+    except OSError:  # no Linux, or gone meanwhile
+        return float(process.create_time()) if process.is_running() else None

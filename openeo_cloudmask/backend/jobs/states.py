@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import load_only
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.database import Database
-from openeo_cloudmask.backend.jobs.tables import Job, Leftover, LogEntry
+from openeo_cloudmask.backend.jobs.tables import LEASE_NAME, Job, LeaseRow, Leftover, LogEntry
 
 ACTIVE = ("queued", "running")
 LEVELS = ("error", "warning", "info", "debug")
@@ -177,12 +177,15 @@ class JobStore:
         to: str,
         allowed: tuple[str, ...],
         line: dict[str, Any] | None = None,
+        by: str | None = None,
         **fields: Any,  # noqa: ANN401
     ) -> bool:
         """Move a job to another state if it is in an ``allowed`` one; return whether it was.
 
         The move is one statement, so that of two threads only one succeeds. ``line`` is written
-        to the job's log with it: who sees the state finds the reason.
+        to the job's log with it: who sees the state finds the reason. A server that runs jobs says
+        who it is (``by``): once another has the lease, it moves none any longer, whatever becomes
+        of its runs.
         """
         now = now_s()
         statement = (
@@ -190,6 +193,9 @@ class JobStore:
             .where(Job.id == job_id, Job.status.in_(allowed))
             .values(status=to, updated=now, **fields)
         )
+        if by is not None:
+            others = LeaseRow.name == LEASE_NAME, LeaseRow.holder != by
+            statement = statement.where(~exists().where(*others))
         with self._db.session() as session:
             moved = bool(session.connection().execute(statement).rowcount)
             if moved and line is not None:

@@ -84,6 +84,10 @@ class Leftover(Base):
     stored_at: Mapped[str | None] = mapped_column(Text)
 
 
+LEASE_NAME = "jobs"
+"""Of the one row of ``leases``."""
+
+
 class LeaseRow(Base):
     """Which server runs the jobs."""
 
@@ -94,7 +98,7 @@ class LeaseRow(Base):
     host: Mapped[str] = mapped_column(String(256))
     pid: Mapped[int] = mapped_column(Integer)
     started: Mapped[float] = mapped_column(Float)
-    """When the process began, seconds since 1970: numbers of processes are used again."""
+    """When the process began, seconds since its machine did: process numbers are used again."""
     beats: Mapped[int] = mapped_column(_BIG, default=0)
     """Counted up while the server lives."""
 
