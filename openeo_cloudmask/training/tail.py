@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from openeo_cloudmask.models.networks.mini import MULTIPLE_PX, NEEDED_PLANES
+from openeo_cloudmask.models.networks.mini import MULTIPLE_PX, NEEDED_PLANES, PLANES
 from openeo_cloudmask.training.bank import LABEL, TAUGHT, Bank
 from openeo_cloudmask.training.loss import label_loss
 from openeo_cloudmask.training.options import rate_at
-from openeo_cloudmask.training.scenes import PLANE_COUNT
+from openeo_cloudmask.training.scenes import ANY_CLOUD, PLANE_COUNT, SHADOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,9 @@ _EXAMPLES = 6
 """Crops per step."""
 _CROP_PX = 192
 _LEARNING_RATE = 3e-3
+_DARK_RED = 0.08
+"""Labels of cloud that do not tell thin from thick are often wider than the cloud. What they call
+cloud and reflects less red than this lies in the cloud's shadow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +140,12 @@ def _see(
     told = torch.cat(network.tell(layers[:, :PLANE_COUNT], present), dim=1)
     around = network.look(told.contiguous(memory_format=torch.channels_last))
     taught = layers[:, TAUGHT] if bank.taught else layers.new_zeros((1, 2, height, width))
+    truth = layers[:, LABEL].long()
+    dark = layers[:, PLANES.index("red")] < _DARK_RED
     return _Scene(
         told=told.half(),
         around=around.half(),
-        truth=layers[:, LABEL].long(),
+        truth=torch.where((truth == ANY_CLOUD) & dark, SHADOW, truth),
         taught=taught.half(),
         share=share,
     )

@@ -466,3 +466,22 @@ def test_the_shipped_weights_know_an_overcast_sky_and_stay_off_clear_land(shared
     assert found["overcast"] > 0.97
     assert found["kept"] > 0.95
     assert found["shadow"] > 0.9
+
+
+def test_last_stage_takes_dark_pixels_in_labels_wider_than_the_cloud_for_shadow(tmp_path):
+    from openeo_cloudmask.training.tail import _views
+
+    path = labelled_file(tmp_path / "town_a.npz", thin=False)
+    with np.load(path) as file:
+        content = dict(file)
+    content["counts"][:, 20:50, 45:50] = 500  # the rim of what is called cloud
+    np.savez(path, **content)
+    scene = read_labelled(path)
+    network = MiniNet(PLANES).eval()
+    with torch.no_grad():
+        view = next(iter(_views(network, labelled_bank([scene]), labelled_bank([scene]))))
+    rim = view.truth[0, 20:50, 45:50]
+    rest = view.truth[0].numpy().copy()
+    rest[20:50, 45:50] = 4
+    assert (rim == 3).all()
+    np.testing.assert_array_equal(rest, scene.truth)
