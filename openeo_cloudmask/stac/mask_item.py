@@ -294,22 +294,26 @@ def _add_links(item: pystac.Item, entry: ModelEntry, origin: MaskOrigin) -> None
 
 def _mask_asset(mask: MaskFile, entry: ModelEntry, options: MaskOptions) -> pystac.Asset:
     scheme = style_scheme(options.output_style, entry.scheme)
-    extra: Json = {"data_type": "uint8", "nodata": NODATA}
-    if options.categorise:
-        extra["bands"] = [{"name": "mask"}]
-        extra["classification:classes"] = [*class_objects(scheme), NODATA_CLASS]
-        title = f"Mask: {scheme.title}"
-    else:
-        extra["unit"] = "%"
-        extra["bands"] = [{"name": item.name, "description": item.title} for item in scheme.classes]
-        title = f"Percentages: {scheme.title}"
+    extra = pixel_fields(scheme, categorise=options.categorise)
     if mask.size_bytes is not None:
         extra["file:size"] = mask.size_bytes
     if mask.sha256 is not None:
         extra["file:checksum"] = fields.multihash(mask.sha256)
+    kind = "Mask" if options.categorise else "Percentages"
+    title = f"{kind}: {scheme.title}"
     return pystac.Asset(
         href=mask.href, title=title, media_type=COG, roles=["data"], extra_fields=extra
     )
+
+
+def pixel_fields(scheme: ClassScheme, *, categorise: bool) -> Json:
+    """Return what an asset says of a mask's pixels: type, no-data, bands, and classes or unit."""
+    told: Json = {"data_type": "uint8", "nodata": NODATA}
+    if categorise:
+        classes = [*class_objects(scheme), NODATA_CLASS]
+        return told | {"bands": [{"name": "mask"}], "classification:classes": classes}
+    bands = [{"name": item.name, "description": item.title} for item in scheme.classes]
+    return told | {"unit": "%", "bands": bands}
 
 
 def _rectangle(bounds: tuple[float, float, float, float] | None) -> Json | None:

@@ -160,6 +160,10 @@ def _as_json(source: Path | Json | pystac.Item) -> dict[str, Any]:
         content = source.to_dict(include_self_link=False, transform_hrefs=False)
     if not isinstance(content, dict) or content.get("type") != "Feature":
         raise CatalogError("type: expected a STAC item, a GeoJSON object of the type 'Feature'")
+    properties = content.get("properties")
+    if isinstance(properties, Mapping) and "start_datetime" in properties:
+        # Databases of items (pgstac) leave out what is null, and a model has no single time.
+        content = content | {"properties": {"datetime": None} | dict(properties)}
     return content
 
 

@@ -408,6 +408,7 @@ def test_stac_documents_are_valid_by_the_published_schemas(
         "shape": [4, 4],
         "bbox": [1, 2, 3, 4],
         "dates": ["2024-05-01T00:00:00Z"],
+        "mask": {"scheme": "4-class", "categorise": True},
     }
     _finish(client, job_id, about=about)
     results = client.get(f"/jobs/{job_id}/results", headers=headers).json()
@@ -415,7 +416,15 @@ def test_stac_documents_are_valid_by_the_published_schemas(
         found = validate_dict(document, validator=validator)
         assert {uri for uri in document["stac_extensions"] if "datacube" not in uri} < set(found)
     prefixes = {key.split(":")[0] for key in results["assets"]["a.tif"] if ":" in key}
-    assert prefixes == {"file", "proj"}
+    assert prefixes == {"classification", "file", "proj"}
+    asset = results["assets"]["a.tif"]
+    classes = {item["value"]: item["color_hint"] for item in asset["classification:classes"]}
+    assert classes[1] == "E69F00"  # STAC Browser and the Web Editor draw the mask with these
+    assert (asset["data_type"], asset["nodata"], asset["bands"]) == (
+        "uint8",
+        255,
+        [{"name": "mask"}],
+    )
     bands = {band["name"]: band for band in collection["summaries"]["bands"]}
     assert bands["B04"]["eo:common_name"] == "red"
 
@@ -456,7 +465,7 @@ def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(
     assert state.jobs.leftovers() == []
 
 
-def test_processes_are_filtered_and_paged(client: TestClient) -> None:
+def test_processes_are_filtered_and_never_paged(client: TestClient) -> None:
     def ids(query: str) -> list[str]:
         return [spec["id"] for spec in client.get(f"/processes{query}").json()["processes"]]
 
@@ -466,11 +475,5 @@ def test_processes_are_filtered_and_paged(client: TestClient) -> None:
     ]  # fmt: skip
     assert "cloud_mask" in ids("?q=cloud+shadow&experimental=false")
     assert ids("?q=nonesuch") == []
-    page = client.get("/processes?limit=50&category=cubes").json()
-    assert len(page["processes"]) < 50
-    assert page["links"] == []
-    page = client.get("/processes?limit=50").json()
-    assert [spec["id"] for spec in page["processes"]] == everything[:50]
-    after = client.get(page["links"][0]["href"].removeprefix("http://testserver")).json()
-    assert [spec["id"] for spec in after["processes"]] == everything[50:100]
-    assert client.get("/processes?limit=0").status_code == 400
+    assert len(everything) > 50
+    assert ids("?limit=50") == everything  # the JavaScript client asks so, and reads one page

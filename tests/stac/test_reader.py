@@ -201,6 +201,24 @@ def test_weights_that_are_not_the_items_are_refused(
         load_item_detector(content)
 
 
+def test_what_is_null_may_be_missing(item_of: ItemOf) -> None:
+    # As pgstac keeps items, and stac-fastapi and Planetary Computer give them back.
+    def strip(content: Any) -> Any:
+        if isinstance(content, dict):
+            return {key: strip(value) for key, value in content.items() if value is not None}
+        return [strip(value) for value in content] if isinstance(content, list) else content
+
+    for name in ("mini", "hollstein", "cloudsen12"):
+        content = item_of(name)
+        stripped = strip(content)
+        assert "datetime" in content["properties"]
+        assert "datetime" not in stripped["properties"]
+        assert read_model_item(stripped) == MODELS[name]
+    del stripped["properties"]["start_datetime"]
+    with pytest.raises(CatalogError, match="datetime"):
+        read_model_item(stripped)
+
+
 def test_what_is_no_item_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "item.json"
     broken.write_text("{", encoding="utf-8")

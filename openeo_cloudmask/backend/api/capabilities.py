@@ -9,10 +9,9 @@ import json
 import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -147,35 +146,24 @@ def _processes_body() -> bytes:
 
 @router.get("/processes")
 def processes(
-    request: Request,
-    state: StateOf,
-    limit: Annotated[int | None, Query(ge=1)] = None,
-    offset: Annotated[int, Query(ge=0, le=100_000)] = 0,
     category: str | None = None,
     q: str | None = None,
     experimental: bool | None = None,  # noqa: FBT001 - a query parameter
 ) -> Response:
-    """Return the predefined processes: all of them, or those that fit, a page at a time.
+    """Return the predefined processes: all of them, or those that fit, always on one page.
+
+    ``limit`` is not heeded, which openEO allows: the JavaScript client, and the Web Editor with it,
+    asks for 50 processes and takes those for all there are.
 
     Args:
-        request: gives the address of the next page.
-        state: the same.
-        limit: most processes of a page.
-        offset: how many come before it.
         category: one of those in the descriptions.
         q: words that are all in a process's id, summary or description.
         experimental: whether they are.
     """
-    if (limit, offset, category, q, experimental) == (None, 0, None, None, None):
+    if (category, q, experimental) == (None, None, None):
         return Response(_processes_body(), media_type="application/json")
     found = [spec for spec in _specs() if _fits(spec, category, q, experimental)]
-    stop = len(found) if limit is None else offset + limit
-    links = []
-    if stop < len(found):
-        query = urlencode({**request.query_params, "offset": stop})
-        href = f"{state.base_url(request)}/processes?{query}"
-        links.append({"rel": "next", "href": href, "type": "application/json"})
-    return JSONResponse({"processes": found[offset:stop], "links": links})
+    return JSONResponse({"processes": found, "links": []})
 
 
 def _specs() -> list[dict[str, Any]]:

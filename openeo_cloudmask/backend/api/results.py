@@ -19,9 +19,11 @@ from openeo_cloudmask.backend.jobs.clock import now_s, rfc3339
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS
+from openeo_cloudmask.class_schemes import SCHEMES
 from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.stac.extension import WARNINGS
-from openeo_cloudmask.stac.fields import FILE_URI, PROJECTION_URI
+from openeo_cloudmask.stac.fields import CLASSIFICATION_URI, FILE_URI, PROJECTION_URI
+from openeo_cloudmask.stac.mask_item import pixel_fields
 
 router = APIRouter()
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
@@ -169,7 +171,7 @@ def _document(job: Job, state: State, base: str) -> dict[str, Any]:
     ]  # fmt: skip
     document: dict[str, Any] = {
         "stac_version": "1.1.0",
-        "stac_extensions": [FILE_URI, PROJECTION_URI],
+        "stac_extensions": [FILE_URI, PROJECTION_URI, CLASSIFICATION_URI],
         "type": "Collection",
         "id": job.id,
         "description": job.description or f"Results of the batch job {job.id}",
@@ -229,6 +231,9 @@ def _asset(item: dict[str, Any], href: str) -> dict[str, Any]:
     }
     if not _is_item(item):  # which had other links here than where it was delivered
         asset["file:size"] = item["size"]
+    mask = about.get("mask") or {}
+    if (scheme := SCHEMES.get(str(mask.get("scheme")))) is not None:
+        asset |= pixel_fields(scheme, categorise=mask["categorise"])
     if "bands" in about:
         asset["bands"] = [{"name": name} for name in about["bands"]]
     if "shape" in about:
