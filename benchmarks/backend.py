@@ -6,6 +6,10 @@ compares the masks bit for bit and prints times, ratios and peaks of memory::
 
     python benchmarks/backend.py --size 4096 --model mini
     python benchmarks/backend.py --size 10980 --model hollstein --workers 2
+    python benchmarks/backend.py --size 4096 --pin     # each worker on a core of its own
+
+A worker of one thread takes more than one core where it has them: it reads and writes beside the
+network. On a cluster with a worker for each core it does not, which is what ``--pin`` is for.
 """
 
 from __future__ import annotations
@@ -85,7 +89,19 @@ def cpu_seconds(pid: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     )
 
 
-def run_job(folder: Path, model: str, workers: int, port: int) -> tuple[float, Path, str]:
+def pin(server: int, workers: int) -> None:
+    """Put the worker processes of a server, which have worked already, on a core each."""
+    children = psutil.Process(server).children(recursive=True)
+    children.sort(key=lambda child: sum(child.cpu_times()[:2]), reverse=True)
+    cores = sorted(os.sched_getaffinity(0))
+    for worker, core in zip(children[:workers], cores, strict=False):
+        for thread in worker.threads():  # those to come are where the one is that starts them
+            os.sched_setaffinity(thread.id, {core})
+
+
+def run_job(
+    folder: Path, model: str, workers: int, port: int, *, pinned: bool
+) -> tuple[float, Path, str]:
     """Return the seconds of a job (the second of two, so that weights are loaded), and its mask."""
     env = {**os.environ, "OPENEO_CLOUDMASK_PASSWORD": PASSWORD, "PYTHONPATH": str(ROOT),
            "OMP_NUM_THREADS": "1"}  # fmt: skip
@@ -103,6 +119,8 @@ def run_job(folder: Path, model: str, workers: int, port: int) -> tuple[float, P
                              "north": 5_400_000, "crs": 32633})  # fmt: skip
         for _ in range(workers + 1):  # every worker loads the weights once
             submit(url, headers, warm)
+        if pinned:
+            pin(server.pid, workers)
         peaks = Peaks(server.pid)
         peaks.start()
         begin, processor = time.monotonic(), cpu_seconds(server.pid)
@@ -160,15 +178,18 @@ def submit(url: str, headers: dict[str, str], process: dict[str, object]) -> str
             raise RuntimeError(f"the job is {status}: {logs[-500:]}")
 
 
-def run_command(scene: Path, target: Path, model: str) -> tuple[float, str]:
+def run_command(scene: Path, target: Path, model: str, *, pinned: bool) -> tuple[float, str]:
     """Return the seconds of ``cloudmask run`` on one thread, and its peak of memory."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    begin = time.monotonic()
+    begin, cores = time.monotonic(), os.sched_getaffinity(0)
+    if pinned:
+        os.sched_setaffinity(0, {min(cores)})  # what is started inherits it
     process = subprocess.Popen(
         [*COMMAND, "run", str(scene), str(target), "--model", model, "--sensor",
          SENSOR, "--overwrite"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    os.sched_setaffinity(0, cores)
     peaks = Peaks(process.pid)
     peaks.start()
     _, status, usage = os.wait4(process.pid, 0)
@@ -185,8 +206,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--pin", action="store_true", help="each worker on a core of its own")
     parser.add_argument("--folder", type=Path, help="where scratch files go")
     given = parser.parse_args()
+    if given.pin and max(given.workers) > len(os.sched_getaffinity(0)):
+        parser.error(f"there are {len(os.sched_getaffinity(0))} cores; expected one for a worker")
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         scene = folder / "scene.tif"
@@ -201,12 +225,15 @@ def main() -> None:
                 [*COMMAND, *command, "--data-dir", str(folder / "data")],
                 env=env, check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
-        print(f"{given.size} x {given.size} pixels, model {given.model}")
-        alone, memory = run_command(scene, folder / "run.tif", given.model)
+        pinned = ", each process on a core of its own" if given.pin else ""
+        print(f"{given.size} x {given.size} pixels, model {given.model}{pinned}")
+        alone, memory = run_command(scene, folder / "run.tif", given.model, pinned=given.pin)
         print(f"  cloudmask run, 1 thread: {alone:.1f} s, peak {memory}")
         times = {}
         for workers in given.workers:
-            seconds, path, memory = run_job(folder, given.model, workers, 8192 + workers)
+            seconds, path, memory = run_job(
+                folder, given.model, workers, 8192 + workers, pinned=given.pin
+            )
             times[workers] = seconds
             with rasterio.open(folder / "run.tif") as one, rasterio.open(path) as other:
                 same = all(

@@ -101,7 +101,11 @@ def _mirrored(size: int, multiple: int) -> NDArray[np.intp]:
 
 def device_window(window: Window, device: torch.device, *, on_cpu: int = CPU_BATCH) -> Window:
     """The window with the batch that suits the device."""
-    return replace(window, batch=on_cpu if device.type == "cpu" else CUDA_BATCH)
+    if device.type != "cpu":
+        return replace(window, batch=CUDA_BATCH)
+    # Two calls share the threads of ``for_each``, which one thread alone does without.
+    overlaps = on_cpu > 1 and torch.get_num_threads() > 1
+    return replace(window, batch=on_cpu, overlaps=overlaps)
 
 
 def prepare_detector(
