@@ -132,6 +132,8 @@ class RasterStack:
             with rasterio.Env(**_settings()):
                 self._read_group(groups[index], rows, columns, out)
 
+        for group in groups:  # opened by one thread, as warnings are silenced for all threads
+            self._guard(group[0][1].path, lambda _: None)
         # No pool is kept: a forked process would not have its threads.
         with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
             call_each(pool, read, len(groups))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from threading import Barrier
+from threading import Barrier, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import rasterio
 from rasterio.windows import Window
 
 from openeo_cloudmask.errors import BandError, OptionError, ProductError
-from openeo_cloudmask.products import open_product
+from openeo_cloudmask.products import open_product, stack
+from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.resample import AxisMap
 from openeo_cloudmask.products.stack import Plane, RasterStack
 from openeo_cloudmask.sensors import SENSORS, band_decoder
@@ -177,16 +178,23 @@ def test_files_of_bands_are_read_side_by_side(write_raster, digits, monkeypatch,
     for band in ("B02", "B03", "B04", "B08"):
         write_raster(pixels, f"{band}.tif", labels=[band])
     both, plain = Barrier(2), RasterStack._read  # each of two waits for the other
+    opened = []
 
     def read(*what):
         both.wait(timeout=10)
         return plain(*what)
 
+    def open_it(path):
+        opened.append(current_thread())
+        return open_raster(path)
+
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(RasterStack, "_read", read)
+    monkeypatch.setattr(stack, "open_raster", open_it)
     with open_product(tmp_path, sensor="sentinel-2-l2a", scale=0.0001) as scene:
         found = scene.cube()[:, 0:20, 0:30]
     np.testing.assert_allclose(found, np.repeat(pixels, 4, axis=0) * 1e-4, rtol=1e-6)
+    assert opened == 4 * [main_thread()]  # a thread that silences warnings does so for all
 
 
 def test_a_file_smaller_than_it_is_said_to_be_is_not_stretched(write_raster, digits):
