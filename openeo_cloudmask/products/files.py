@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -22,6 +24,11 @@ FILES = 10_000
 """A product has some hundred files; a folder with more than this is something else."""
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_FAULTS = (
+    *(OSError, EOFError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
+"""What ``zipfile`` and ``tarfile`` raise for archives that are damaged, encrypted or too new."""
 COMPRESSED_TARS = (".tar.gz", ".tgz")
 """Archives that have to be read from their beginning on."""
 
@@ -82,7 +89,9 @@ class ArchiveFiles:
                 else:
                     with tarfile.open(fileobj=stream) as tar:
                         found = [item.name for item in tar.getmembers() if item.isfile()]
-        except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
+        except ARCHIVE_FAULTS as err:
+            if isinstance(err, ProductError):
+                raise
             raise ProductError(
                 f"cannot read the archive {where}: {shown(err)}. It may be incomplete; download "
                 "it again"
@@ -107,7 +116,9 @@ class ArchiveFiles:
                     check_size(member.size, name)
                     stream = tar.extractfile(member)
                     return b"" if stream is None else stream.read()
-        except (OSError, zipfile.BadZipFile, tarfile.TarError) as err:
+        except ARCHIVE_FAULTS as err:
+            if isinstance(err, ProductError):
+                raise
             raise ProductError(f"cannot read {name} in {self.where}: {shown(err)}") from err
 
     def gdal_path(self, name: str) -> str:

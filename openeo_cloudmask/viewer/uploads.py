@@ -14,6 +14,7 @@ from rasterio.enums import Interleaving
 from openeo_cloudmask.errors import InputError, OptionError, OutputError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
+from openeo_cloudmask.products.files import ARCHIVE_FAULTS
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import RasterStack
 from openeo_cloudmask.publish import publish_file
@@ -80,7 +81,7 @@ def check_zip(path: Path, name: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError) as err:
+    except ARCHIVE_FAULTS as err:
         raise InputError(f"{name} is no readable zip file: {err}") from err
     unpacked = sum(member.file_size for member in members)
     packed = max(sum(member.compress_size for member in members), 1)

@@ -11,6 +11,7 @@ from affine import Affine
 from rasterio.transform import from_origin
 
 from openeo_cloudmask.errors import InputError, OutputError, ProductError
+from openeo_cloudmask.products import open_product
 from openeo_cloudmask.viewer.guess import guess_codes, guess_image
 from openeo_cloudmask.viewer.scenes import open_scene
 from openeo_cloudmask.viewer.session import begin_session
@@ -170,6 +171,59 @@ def test_a_reference_of_more_pixels_than_can_be_compared_is_refused(sparse_raste
     path = sparse_raster(16_384, 16_384, tiled=True, blockxsize=4096, blockysize=4096)
     with pytest.raises(InputError, match="has 16384 x 16384 pixels; the viewer takes 134217728"):
         begin_session(tmp_path).add_reference(path, meaning="4-class")
+
+
+def _zip(*names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "<a/>" * 20)
+    return buffer.getvalue()
+
+
+def _spoil(content, marker, place, value):
+    """Return a zip with another byte ``place`` bytes behind each ``marker``."""
+    content = bytearray(content)
+    at = content.find(marker)
+    while at >= 0:
+        content[at + place] = value
+        at = content.find(marker, at + 1)
+    return bytes(content)
+
+
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
+NAME = "A.SAFE/MTD_MSIL1C.xml"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_spoil(_zip("ü.xml"), CENTRAL, 46, 255), "can't decode byte"),
+        (_spoil(_zip(NAME), CENTRAL, 6, 99), "zip file version 9.9"),
+    ],
+)
+def test_a_zip_whose_directory_cannot_be_read_is_refused(content, reason, tmp_path):
+    with pytest.raises(InputError, match=f"no readable zip file: .*{reason}"):
+        save(content, "odd.zip", tmp_path)
+    (tmp_path / "odd.zip").write_bytes(content)
+    with pytest.raises(ProductError, match=f"cannot read the archive .*{reason}"):
+        open_product(tmp_path / "odd.zip")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_spoil(_spoil(_zip(NAME), LOCAL, 6, 32), CENTRAL, 8, 32), "compressed patched data"),
+        (_spoil(_spoil(_zip(NAME), LOCAL, 6, 1), CENTRAL, 8, 1), "is encrypted"),
+        (_spoil(_zip(NAME), CENTRAL, 10, 97), "compression method is not supported"),
+        (_spoil(_zip(NAME), CENTRAL, 10, 8), "decompressing data"),
+        (_spoil(_zip(NAME), CENTRAL, 10, 14), "cannot read A.SAFE/MTD_MSIL1C.xml"),
+    ],
+)
+def test_a_zip_whose_files_cannot_be_read_is_refused(content, reason, tmp_path):
+    path = save(content, "odd.zip", tmp_path)
+    with pytest.raises(ProductError, match=reason):
+        open_product(path)
 
 
 @pytest.mark.parametrize("member", ["../outside.tif", "/etc/passwd", "a\\..\\..\\b.tif"])
