@@ -25,7 +25,7 @@ FILES = 10_000
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 ARCHIVE_FAULTS = (
-    *(OSError, EOFError, RuntimeError, ValueError),
+    *(OSError, EOFError, LookupError, RuntimeError, ValueError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
 """What ``zipfile`` and ``tarfile`` raise for archives that are damaged, encrypted or too new."""

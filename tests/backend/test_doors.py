@@ -22,7 +22,9 @@ from openeo_cloudmask.backend.api.results import parse_range
 from openeo_cloudmask.backend.app import create_app
 from openeo_cloudmask.backend.jobs import clock, database
 from openeo_cloudmask.backend.jobs.instant import InstantRuns
+from openeo_cloudmask.backend.jobs.storage import DiskStorage
 from openeo_cloudmask.backend.jobs.tables import Job
+from openeo_cloudmask.backend.outputs.mask_items import ITEM_TYPE
 from openeo_cloudmask.backend.settings import TEMPORARY_DAYS, Settings
 from tests.backend.conftest import PASSWORD, ingest, mask_graph, write_scene
 from tests.backend.test_api import DAY_S, _create, _finish, _state
@@ -380,6 +382,29 @@ def test_jobs_are_not_changed_before_they_were_made(
     client.patch(f"/jobs/{job_id}", json={"title": "after the clock was put back"}, headers=headers)
     found = client.get(f"/jobs/{job_id}", headers=headers).json()
     assert found["updated"] >= found["created"]
+
+
+@pytest.mark.parametrize("kind", ["image/tiff", ITEM_TYPE])
+def test_files_that_are_deleted_while_they_are_asked_for(
+    client: TestClient, headers: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _create(client, headers)
+    _finish(client, job_id)
+    state = _state(client)
+    link = client.get(f"/jobs/{job_id}/results", headers=headers).json()["assets"]["a.tif"]["href"]
+    files = state.jobs.find(job_id).files
+    state.jobs.set_fields(job_id, files=[{**files[0], "type": kind, "roles": ["metadata"]}])
+    find = DiskStorage.local_path
+
+    def delete_after(self: DiskStorage, stored_at: str, name: str) -> Any:
+        path = find(self, stored_at, name)
+        if path is not None:
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(DiskStorage, "local_path", delete_after)
+    answer = client.get(link)
+    assert (answer.status_code, answer.json()["code"]) == (404, "FileNotFound")
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "9" * 4000, "9" * 30, "-" + "9" * 5000])

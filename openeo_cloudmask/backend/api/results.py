@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import Any
@@ -81,7 +82,10 @@ def download(
         return JSONResponse(item, media_type=ITEM_TYPE)
     path = state.storage.local_path(job.stored_at, name)
     if path is not None:
-        return FileResponse(path, media_type=found["type"], filename=name)
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            return FileResponse(
+                path, media_type=found["type"], filename=name, stat_result=path.stat()
+            )
     size = found["size"]
     start, stop = parse_range(request.headers.get("range"), size)
     headers = {

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.settings import Settings
@@ -98,9 +98,13 @@ class DiskStorage:
     def read(self, stored_at: str, name: str, start: int, stop: int) -> Iterator[bytes]:
         """Return a part of the file."""
         path = self.local_path(stored_at, name)
-        if path is None:
+        try:
+            file = None if path is None else path.open("rb")
+        except FileNotFoundError:  # deleted meanwhile
+            file = None
+        if file is None:
             raise ApiError("FileNotFound", f"the file {name!r} does not exist")
-        return _read_file(path, start, stop)
+        return _read_blocks(file, start, stop)
 
     def delete(self, job_id: str, stored_at: str | None) -> None:
         """Delete the job's folder."""
@@ -255,8 +259,8 @@ def _remove(files: Any, target: str) -> None:  # noqa: ANN401
         files.rm(target, recursive=True)
 
 
-def _read_file(path: Path, start: int, stop: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
+def _read_blocks(file: IO[bytes], start: int, stop: int) -> Iterator[bytes]:
+    with file:
         file.seek(start)
         while block := file.read(min(_BLOCK, stop - file.tell())):
             yield block
