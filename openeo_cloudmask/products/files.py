@@ -25,7 +25,7 @@ FILES = 10_000
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 ARCHIVE_FAULTS = (
-    *(OSError, EOFError, LookupError, RuntimeError, ValueError),
+    *(OSError, EOFError, RuntimeError, ValueError),
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
 )
 """What ``zipfile`` and ``tarfile`` raise for archives that are damaged, encrypted or too new."""
@@ -85,7 +85,8 @@ class ArchiveFiles:
                 stream.seek(0)
                 if self._zip:
                     with zipfile.ZipFile(stream) as archive:
-                        found = [item.filename for item in archive.infolist() if not item.is_dir()]
+                        members = [item for item in archive.infolist() if item.filename]
+                        found = [item.filename for item in members if not item.is_dir()]
                 else:
                     with tarfile.open(fileobj=stream) as tar:
                         found = [item.name for item in tar.getmembers() if item.isfile()]

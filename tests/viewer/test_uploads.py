@@ -217,7 +217,7 @@ def test_a_zip_whose_directory_cannot_be_read_is_refused(content, reason, tmp_pa
         (_spoil(_spoil(_zip(NAME), LOCAL, 6, 1), CENTRAL, 8, 1), "is encrypted"),
         (_spoil(_zip(NAME), CENTRAL, 10, 97), "compression method is not supported"),
         (_spoil(_zip(NAME), CENTRAL, 10, 8), "decompressing data"),
-        (_spoil(_zip(NAME), CENTRAL, 46, 0), "cannot read the archive"),  # a name of nothing
+        (_spoil(_zip(NAME), CENTRAL, 46, 0), "is no product"),  # a name of nothing
         (_spoil(_zip(NAME), CENTRAL, 10, 14), "cannot read A.SAFE/MTD_MSIL1C.xml"),
     ],
 )
