@@ -15,6 +15,8 @@ from openeo_cloudmask.products.array_sizes import check_size
 _METADATA = ("zarr.json", ".zmetadata", ".zarray")
 _MOST_BYTES = 64 * 2**20
 _MOST_FOLDERS = 10_000
+_SOME_BYTES = 8
+"""Of a value of another type, at least."""
 
 
 def check_store(path: Path) -> None:
@@ -110,7 +112,12 @@ def _are_sizes(value: object) -> TypeGuard[list[int]]:
 
 
 def _item_bytes(item: Mapping[str, Any]) -> int:
+    kind = item.get("dtype", item.get("data_type"))
+    if isinstance(kind, dict):  # in format 3, of texts and bytes
+        configuration = kind.get("configuration")
+        size = configuration.get("length_bytes") if isinstance(configuration, dict) else None
+        return size if type(size) is int else _SOME_BYTES
     try:
-        return int(np.dtype(item.get("dtype", item.get("data_type"))).itemsize)
-    except TypeError:  # a text, or a type of its own: at least so much
-        return 8
+        return int(np.dtype(kind).itemsize) if isinstance(kind, str) else _SOME_BYTES
+    except (TypeError, ValueError, SyntaxError):
+        return _SOME_BYTES

@@ -205,6 +205,21 @@ def test_a_small_store_that_needs_all_memory_is_refused(
         open_product(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:The data type:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:UserWarning")
+def test_bands_named_by_texts_of_one_length(tmp_path, zarr_format):
+    """In format 3 the type of such a text is an object."""
+    pytest.importorskip("zarr", reason="zarr is not installed")
+    cube = xr.DataArray(
+        np.full((2, 4, 5), 0.1, np.float32), dims=("bands", "y", "x"),
+        coords={"bands": np.array(["B02", "B03"])}, name="reflectance",
+    )  # fmt: skip
+    cube.to_dataset().to_zarr(tmp_path / "a.zarr", zarr_format=zarr_format)
+    with open_product(tmp_path / "a.zarr") as scene:
+        assert scene.band_labels == ("B02", "B03")
+
+
 def test_chunks_in_large_shards_are_read_one_by_one(tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr is not installed")
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
