@@ -22,11 +22,14 @@ from openeo_cloudmask.viewer.public_web import check_public, public_session
 
 if TYPE_CHECKING:
     import openeo
+    import requests
 
 OwnScene = tuple[Path, str, str | None, ReadOptions]
 """File, id, sensor and reading of a scene of the embedded back end."""
 TIMEOUT_S = 30
 CONNECT_S = 5.0
+BUSY = (429, 502, 503, 504)
+"""Answers of a back end, or of a proxy before it, that is asked again."""
 FIRST_DAY = dt.date(1972, 7, 23)
 """The launch of the first Landsat."""
 
@@ -103,9 +106,26 @@ def connect(url: str, *, public: bool = False) -> openeo.Connection:
         check_public(url)
     else:
         _check_listening(url)
-    session = public_session() if public else None
+    session = public_session() if public else own_session()
     with as_backend_error(f"connecting to {url}"):
         return openeo.connect(url, session=session, default_timeout=TIMEOUT_S, auto_validate=False)
+
+
+def own_session() -> requests.Session:
+    """Return a session that tells at once that a back end is lost.
+
+    The client's own tries again for a quarter of a minute, for each request of a page. A back end
+    that answers but is busy is asked again as patiently as by the client.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    retry = Retry(total=3, connect=1, read=1, backoff_factor=2.5, status_forcelist=BUSY)
+    session = requests.Session()
+    for prefix in ("https://", "http://"):
+        session.mount(prefix, HTTPAdapter(max_retries=retry))
+    return session
 
 
 def _check_listening(url: str) -> None:

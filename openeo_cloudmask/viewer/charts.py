@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 THERMAL_FROM_NM = 3000
 CELL_PX = 64
 LEGEND_PX = 280
+DATE_PX = 260
+"""Room for the name of a date: those of one day differ at their ends."""
 SHADES = ((0xEF, 0xF4, 0xFA), (0x0B, 0x4F, 0x8A))
 """Colours of a confusion matrix's cells, of the share 0 and 1."""
 DARK_INK, LIGHT_INK, LIGHT_INK_FROM = "#000000", "#ffffff", 0.74
@@ -176,7 +178,7 @@ def draw_dates(covers: Mapping[str, float | None], chosen: str) -> alt.Chart:
         .mark_bar(cursor="pointer")
         .encode(
             x=alt.X("label:N", sort=None, title=None,
-                    axis=alt.Axis(labelOverlap=True, labelAngle=0)),
+                    axis=alt.Axis(labelOverlap=True, labelAngle=0, labelLimit=DATE_PX)),
             y=alt.Y("from:Q", title="cloud", scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%", tickCount=3)),
             y2="to:Q",

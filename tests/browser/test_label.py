@@ -181,6 +181,18 @@ def check_saved(page) -> dict[str, object]:
     return marks
 
 
+def check_reload(page) -> None:
+    """A mark that never reached Python is not lost when the page is loaded anew."""
+    page.evaluate("WebSocket.prototype.send = () => {}")
+    steps.press(page, "4 Enter")
+    state = page.locator(steps.MAP).evaluate("map => map.cloudmask.pen()")
+    assert state["waiting"] == 1
+    page.reload()
+    wait_for_shapes(page, 11)
+    steps.press(page, "z")
+    wait_for_shapes(page, 10)
+
+
 def check_loaded(page, marks: dict[str, object]) -> None:
     """Marks are taken up again after all were forgotten."""
     press_button(page, "Begin anew")
@@ -213,6 +225,7 @@ def test_areas_live_masks_and_a_reference(new_page, viewer, keep):
     check_marks(page)
     marks = check_saved(page)
     steps.check_access(page, "Label")
+    check_reload(page)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
         page.locator("h1").scroll_into_view_if_needed()

@@ -316,3 +316,34 @@ def test_what_speaks_no_openeo_is_told_without_jargon():
         server.shutdown()
         thread.join()
     assert "JSONDecodeError" not in str(caught.value)
+
+
+def test_a_lost_back_end_is_told_at_once(monkeypatch):
+    """No page waits for it; one that answers but is busy is asked again."""
+    slept = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", slept.append)
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(503 if len(asked) == 1 else 200)
+            self.send_header("content-length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            return
+
+    asked: list[str] = []
+    session = backends.own_session()
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        assert session.get(address, timeout=30).json() == {}
+        server.shutdown()
+        thread.join()
+    assert len(asked) == 2
+    with pytest.raises(BackendError, match="does not answer"), backends.as_backend_error("asking"):
+        session.get(address, timeout=30)
+    assert slept == []

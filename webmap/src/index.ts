@@ -66,7 +66,7 @@ class CloudMap {
     this.resized.observe(this.stage);
     if (this.root.clientWidth < 620) this.controls.side.hidden = true;
     this.panels.take(data);
-    this.pen.update(data.draw, (events) => this.drew(events));
+    this.pen.update(data.draw, data.key, (events) => this.drew(events));
     this.show(true);
     this.look();
     this.panels.view.on("change", () => this.later());
@@ -97,7 +97,7 @@ class CloudMap {
     else this.state = adapt(this.state, data);
     this.controls.take(data, this.state);
     this.panels.take(data);
-    this.pen.update(data.draw, (events) => this.drew(events));
+    this.pen.update(data.draw, data.key, (events) => this.drew(events));
     this.show(true);
     if (before.key !== data.key) this.look();
     if (data.go && data.go.number !== before.go?.number) this.panels.fit(data.go.bounds);

@@ -14,6 +14,7 @@ const WIDTHS = [4, 8, 14, 24, 40, 64];
 const CLOSE_PX = 9;
 const STEP_PX = 2;
 const MOST_WAITING = 50;
+const KEPT = "cloudmask pen ";
 
 export class Pen {
   readonly bar: PenBar;
@@ -29,6 +30,8 @@ export class Pen {
   /** Events that Python has not answered yet; all of them are sent each time, so none is lost. */
   private waiting: PenEvent[] = [];
   private number = 0;
+  /** What is drawn on: the events that wait are those of it alone. */
+  private key: string | null = null;
 
   constructor(private tell: (events: PenEvent[]) => void) {
     this.bar = new PenBar({
@@ -39,13 +42,17 @@ export class Pen {
     });
   }
 
-  /** Takes what Python says now. */
-  update(draw: DrawData | null | undefined, tell: (events: PenEvent[]) => void): void {
+  /** Takes what Python says now; what a reload of the page kept from it is told first. */
+  update(draw: DrawData | null | undefined, key: string, tell: (events: PenEvent[]) => void): void {
     this.tell = tell;
+    const other = key !== this.key;
+    if (other) [this.key, this.waiting] = [key, recall(key)];
     const before = this.draw;
     this.draw = draw ?? null;
     const heard = this.draw?.heard ?? 0;
     this.waiting = this.waiting.filter((event) => event.number > heard);
+    this.remember();
+    if (other && draw && this.waiting.length) setTimeout(() => this.tell(this.waiting));
     const classes = this.draw?.classes ?? [];
     if (!before && classes.length) {
       [this.tool, this.chosen] = [this.draw?.tools[0] ?? null, classes[0]];
@@ -187,7 +194,18 @@ export class Pen {
     // The clock tells the events of two windows apart; it may be set back, numbers may not.
     this.number = Math.max(this.number + 1, (this.draw?.heard ?? 0) + 1, Date.now());
     this.waiting = [...this.waiting, { ...event, number: this.number }].slice(-MOST_WAITING);
+    this.remember();
     this.tell(this.waiting);
+  }
+
+  /** Keeps what Python has not answered yet for this window, over a reload of the page. */
+  private remember(): void {
+    try {
+      if (this.waiting.length) sessionStorage.setItem(KEPT + this.key, JSON.stringify(this.waiting));
+      else sessionStorage.removeItem(KEPT + this.key);
+    } catch {
+      // A browser that keeps nothing still tells Python of each event at once.
+    }
   }
 
   private show(): void {
@@ -249,6 +267,15 @@ class Hand extends PointerInteraction {
   override handleUpEvent(): boolean {
     this.pen.close();
     return false;
+  }
+}
+
+function recall(key: string): PenEvent[] {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT + key) ?? "[]");
+    return Array.isArray(kept) ? kept : [];
+  } catch {
+    return [];
   }
 }
 
