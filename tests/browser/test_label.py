@@ -169,6 +169,8 @@ def check_marks(page) -> None:
 
 def check_saved(page) -> dict[str, object]:
     """The marks and the reference are saved; returns the file of the marks."""
+    # While a run of Python is on its way, the button may still be that of the mark before.
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     path = steps.download(page, page.get_by_role("button", name="Save the marks").click)
     marks = json.loads(path.read_text(encoding="utf-8"))
     assert len(marks["features"]) == 10
