@@ -20,7 +20,7 @@ import numpy as np
 from openeo_cloudmask.errors import BandError, MissingExtraError, OptionError, ProductError
 from openeo_cloudmask.grid import Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.planes import PlaneSource
+from openeo_cloudmask.products.planes import OPEN_FAULTS, PlaneSource
 from openeo_cloudmask.products.resample import AxisMap, plan_taps, resample
 from openeo_cloudmask.products.safe import map_axes
 from openeo_cloudmask.products.scene import Floats, Scene
@@ -74,6 +74,7 @@ def open_eopf_scene(path: Path, *, bands: Sequence[str] | None = None) -> Scene:
     planes = [_plane(*found[name], grid) for name in chosen]
     return Scene(
         source=PlaneSource(
+            path,
             [partial(_read_plane, plane) for plane in planes],
             Decoder(
                 band_decoder(None, own_scale=scale, own_offset=offset)
@@ -164,7 +165,7 @@ def _open(path: Path, group: str | None) -> xr.Dataset:
             return group_data
     except ImportError as err:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
-    except (OSError, ValueError, KeyError) as err:
+    except OPEN_FAULTS as err:
         raise ProductError(f"cannot read {where or 'the root'} of {path} as Zarr: {err}") from err
 
 

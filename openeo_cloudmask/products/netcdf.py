@@ -24,7 +24,7 @@ from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, parse_axis
 from openeo_cloudmask.hdf5 import own_arrays
 from openeo_cloudmask.products.array_sizes import check_size
 from openeo_cloudmask.products.crs import parse_crs
-from openeo_cloudmask.products.planes import PlaneSource
+from openeo_cloudmask.products.planes import OPEN_FAULTS, PlaneSource
 from openeo_cloudmask.products.scene import Floats, Scene
 from openeo_cloudmask.products.zarr_metadata import check_store
 from openeo_cloudmask.sensors import Decoder, Sensor, band_decoder, mark_declared
@@ -84,6 +84,7 @@ def open_netcdf_scene(
     found = [None if sensor is None else sensor.find_band(label) for label in labels]
     return Scene(
         source=PlaneSource(
+            path,
             [partial(_read_plane, array, flip=flip) for array in arrays],
             Decoder(band_decoder(band, scale, offset) for band in found),
             [dataset],
@@ -118,7 +119,7 @@ def _open(path: Path) -> xr.Dataset:
             return xr.open_dataset(path, engine=engine, chunks=None)
     except ImportError as err:
         raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError) as err:
+    except OPEN_FAULTS as err:
         if "unrecognized engine" in str(err):
             raise MissingExtraError.for_extra("netcdf", f"reading {path}") from err
         raise ProductError(f"cannot read {path} as {'Zarr' if zarr else 'NetCDF'}: {err}") from err

@@ -183,6 +183,33 @@ def _virtual(file: Any, secret: Path) -> None:
     file.create_group("inner").create_virtual_dataset("B02", layout)
 
 
+@pytest.mark.parametrize("kind", ["nc", "zarr"])
+def test_damaged_chunks_are_told(tmp_path, kind):
+    for library in ("h5netcdf", "zarr"):
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    values = np.random.default_rng(0).random((2, 64, 64)).astype(np.float32)
+    cube = xr.DataArray(
+        values, dims=("bands", "y", "x"), coords={"bands": ["B02", "B03"]}, name="reflectance"
+    )
+    path = tmp_path / f"a.{kind}"
+    if kind == "zarr":
+        cube.to_dataset().to_zarr(path, zarr_format=2, consolidated=False)
+        for file in (path / "reflectance").glob("0.*"):
+            file.write_bytes(b"no chunk")
+    else:
+        packed = {"reflectance": {"zlib": True, "complevel": 1}}
+        cube.to_netcdf(path, engine="h5netcdf", encoding=packed)
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 4000] = b"U" * 4000
+        path.write_bytes(content)
+    with (
+        open_product(path) as scene,
+        pytest.raises(ProductError, match=r"cannot read pixels of .*a\..*may be damaged"),
+    ):
+        scene.cube()[:, :, :]
+
+
 @pytest.mark.parametrize("consolidated", [True, False])
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(
