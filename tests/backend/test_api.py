@@ -465,6 +465,15 @@ def test_files_of_deleted_jobs_are_deleted_once_that_is_possible(
     assert state.jobs.leftovers() == []
 
 
+def test_types_of_format_options_have_a_subtype(client: TestClient) -> None:
+    # openEO's openapi.yaml: a type without one fits "Generic", "Process Graph" and "Datacube" at
+    # once, where it has to fit exactly one.
+    formats = client.get("/file_formats").json()["output"]
+    options = [one for each in formats.values() for one in each["parameters"].values()]
+    assert len(options) >= len(formats["GTiff"]["parameters"]) > 0
+    assert all("subtype" in option for option in options)
+
+
 def test_processes_are_filtered_and_never_paged(client: TestClient) -> None:
     def ids(query: str) -> list[str]:
         return [spec["id"] for spec in client.get(f"/processes{query}").json()["processes"]]

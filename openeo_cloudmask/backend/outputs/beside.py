@@ -32,6 +32,7 @@ IMAGE_ROLE, PERCENTAGES_ROLE = "overview", "percentages"
 OPTIONS: dict[str, dict[str, Any]] = {
     "percentages": {
         "type": "boolean",
+        "subtype": "with-percentages",
         "default": False,
         "description": (
             "Whether a second file holds the percentages that the classes of a mask were chosen "
@@ -41,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "image": {
         "type": "array",
+        "subtype": "band-names",
         "items": {"type": "string"},
         "default": [],
         "description": (
