@@ -21,7 +21,7 @@ METADATA_BYTES = 64 * 2**20
 """Metadata files larger than this are not read; real ones have less than 1 MB."""
 
 FILES = 10_000
-"""A product has some hundred files; a folder with more than this is something else."""
+"""A product has some hundred files; what has more than this is something else."""
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 ARCHIVE_FAULTS = (
@@ -99,7 +99,7 @@ class ArchiveFiles:
             ) from err
         # Some tars name their files ./name; GDAL leaves that out as well.
         self._stored = {name.removeprefix("./"): name for name in found}
-        self.names = tuple(sorted(self._stored))
+        self.names = _sorted_names(where, list(self._stored))
 
     def read(self, name: str) -> bytes:
         """Return the content of a small file."""
@@ -195,9 +195,7 @@ def _reading(where: Address, work: Callable[[], Any]) -> Any:  # noqa: ANN401
 
 def _sorted_names(where: Source, names: list[str]) -> tuple[str, ...]:
     if len(names) > FILES:
-        raise ProductError(
-            f"{where} holds more than {FILES} files; expected the folder of one product"
-        )
+        raise ProductError(f"{where} holds more than {FILES} files; expected those of one product")
     return tuple(sorted(names))
 
 

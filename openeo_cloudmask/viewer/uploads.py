@@ -14,7 +14,7 @@ from rasterio.enums import Interleaving
 from openeo_cloudmask.errors import InputError, OptionError, OutputError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
-from openeo_cloudmask.products.files import ARCHIVE_FAULTS
+from openeo_cloudmask.products.files import ARCHIVE_FAULTS, FILES
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import RasterStack
 from openeo_cloudmask.publish import publish_file
@@ -76,13 +76,16 @@ def check_zip(path: Path, name: str) -> None:
     """Make sure that a zip is one, and does not unpack to more than it should.
 
     Raises:
-        InputError: it is no zip, a zip bomb, or has names that lead out of its folder.
+        InputError: it is no zip, a zip bomb, of very many files, or has names that lead out of its
+            folder.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except ARCHIVE_FAULTS as err:
         raise InputError(f"{name} is no readable zip file: {err}") from err
+    if len(members) > FILES:  # each file that is read of it reads them all again
+        raise InputError(f"{name} holds {len(members)} files; expected at most {FILES}")
     unpacked = sum(member.file_size for member in members)
     packed = max(sum(member.compress_size for member in members), 1)
     if unpacked > MAX_UNPACKED_BYTES or unpacked / packed > MAX_RATIO:

@@ -238,7 +238,7 @@ def test_a_folder_of_something_else_is_not_searched_for_ever(tmp_path, monkeypat
     monkeypatch.setattr("openeo_cloudmask.products.files.FILES", 3)
     for number in range(5):
         (tmp_path / f"{number}.txt").touch()
-    with pytest.raises(ProductError, match="more than 3 files; expected the folder of one product"):
+    with pytest.raises(ProductError, match="more than 3 files; expected those of one product"):
         open_product(tmp_path)
 
 

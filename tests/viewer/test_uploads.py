@@ -191,6 +191,16 @@ def _spoil(content, marker, place, value):
     return bytes(content)
 
 
+def test_a_zip_of_very_many_files_is_refused(tmp_path):
+    """Their names are read again for each file that is read."""
+    content = _zip(*map(str, range(10_001)))
+    with pytest.raises(InputError, match=r"many\.zip holds 10001 files; expected at most 10000"):
+        save(content, "many.zip", tmp_path)
+    (tmp_path / "many.zip").write_bytes(content)
+    with pytest.raises(ProductError, match="holds more than 10000 files"):
+        open_product(tmp_path / "many.zip")
+
+
 LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
 NAME = "A.SAFE/MTD_MSIL1C.xml"
 
