@@ -491,6 +491,21 @@ def test_dead_server_loses_the_lease_at_once(database: Database) -> None:
     assert not first.renew()
 
 
+def test_who_lost_the_lease_moves_no_job(database: Database) -> None:
+    user_id = UserStore(database, token_hours=1).add("ann", PASSWORD)
+    jobs = JobStore(database)
+    job = jobs.create(user_id, process={}, log_level="info", options={})
+    first, second = Lease(database), Lease(database, sleep=lambda _: None)
+    assert jobs.move(job.id, to="queued", allowed=("created",), by=first.holder)  # none has it
+    first.take()
+    assert not first.is_lost()
+    assert jobs.move(job.id, to="running", allowed=("queued",), by=first.holder)
+    second.take()
+    assert first.is_lost()
+    assert not jobs.move(job.id, to="finished", allowed=("running",), by=first.holder)
+    assert jobs.move(job.id, to="finished", allowed=("running",), by=second.holder)
+
+
 def test_a_clock_that_jumps_ends_no_server(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
