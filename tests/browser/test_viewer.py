@@ -440,7 +440,7 @@ def test_own_image_and_reference_come_to_a_score_in_three_steps(new_page, viewer
     page.locator("input[type=file]").first.set_input_files(own_files[0])
     page.get_by_text("counts of Sentinel-2 since baseline 04.00").wait_for()
     page.locator("input[type=file]").last.set_input_files(own_files[1])
-    page.get_by_text("does not say what its values mean").wait_for()
+    page.get_by_text("A guess; correct what is wrong").wait_for()
     steps.check_access(page, "Import")
     for width in (900, 1280, 1920):
         page.set_viewport_size({"width": width, "height": 900})
