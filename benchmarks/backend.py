@@ -115,10 +115,7 @@ def run_job(
             f"{url}/credentials/basic", auth=("bench", PASSWORD), timeout=60
         ).json()["access_token"]
         headers = {"Authorization": f"Bearer basic//{token}"}
-        warm = graph(model, {"west": 600_000, "east": 605_120, "south": 5_394_880,
-                             "north": 5_400_000, "crs": 32633})  # fmt: skip
-        for _ in range(workers + 1):  # every worker loads the weights once
-            submit(url, headers, warm)
+        submit(url, headers, graph(model, None))  # every worker loads the network
         if pinned:
             pin(server.pid, workers)
         peaks = Peaks(server.pid)
