@@ -6,6 +6,7 @@ credentials are written down.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import time
@@ -56,7 +57,7 @@ KEEP_SECONDS = 2 * 24 * 3600
 """Folders of sessions older than this are removed when a new session begins."""
 
 MAX_STEM = 150
-"""Characters of a scene's name that its mask's file has; file systems take 255 in all."""
+"""Bytes of a scene's name that its mask's file has; file systems take 255 in all."""
 
 DEMO_SIZE_PX = 1024
 DEMO_SEED = 3
@@ -113,7 +114,8 @@ class Session:
 
     def name_mask(self, model: str, scene: Path) -> Path:
         """Return the file for the next mask: of the scene's name as much as fits into a name."""
-        return self.folder / f"{model}-{len(self.tasks)}-{scene.stem[:MAX_STEM]}.tif"
+        stem = os.fsencode(scene.stem)[:MAX_STEM].decode(errors="ignore")
+        return self.folder / f"{model}-{len(self.tasks)}-{stem}.tif"
 
     def add_scene(
         self,
@@ -251,11 +253,12 @@ class Session:
         self.references[name] = entry
         return entry
 
-    def join(self, reference: str, scene: str) -> None:
+    def join(self, reference: str, scene: str) -> ReferenceEntry:
         """Note that a reference is of a scene; of its day, too, if it does not say another."""
         entry = self.references[reference]
         day = entry.day or self.scenes[scene].day
-        self.references[reference] = replace(entry, scene=scene, day=day)
+        entry = self.references[reference] = replace(entry, scene=scene, day=day)
+        return entry
 
     def compare(self, mask: str, reference: str) -> Comparison:
         """Return the comparison of a mask with a reference, or with another mask; made once.
@@ -413,8 +416,7 @@ class Session:
         """
         folder = labeller.save(self._subfolder("made"), name=name, location=location)
         entry = self.add_reference(folder, title=labeller.title)
-        self.join(entry.title, labeller.title)
-        return self.references[entry.title]
+        return self.join(entry.title, labeller.title)
 
     def live_masks(self, scene: SceneEntry) -> dict[str, LiveMask]:
         """Return model -> live mask of a scene, of the fast models that can mask it.

@@ -116,4 +116,5 @@ def test_names_of_files_may_be_long(tmp_path, write_classes):
     mask, reference = session.add_mask(one), session.add_reference(other)
     found = session.compare(mask.title, reference.title)
     assert found.error_path.is_file()
-    session.name_mask("hollstein", one).with_suffix(".percent.tif").touch()
+    for scene in (one, tmp_path / f"{chr(0x4E91) * 80}.tif"):  # 240 bytes in UTF-8
+        session.name_mask("hollstein", scene).with_suffix(".percent.tif").touch()
