@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 TITLE = "Cloud-mask models of openeo-cloudmask"
+_SORTED = (
+    "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
+)
+"""Those that clients know; the classes of version 1.1 want a list of sortable fields, too."""
 
 
 def mount_stac_app(app: Starlette, path: str = "/stac", folder: Path | None = None) -> None:
@@ -45,7 +50,7 @@ class _Bare:
 
 
 def build_stac_app(folder: Path | None = None) -> FastAPI:
-    """Return the API: collections, items, search with CQL2, queryables and the catalog's files.
+    """Return the API: collections, items, search with CQL2, queryables, the catalog's files.
 
     Its links follow the place it is mounted at (``mount_stac_app``). The catalog is read once.
 
@@ -66,8 +71,10 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
             create_get_request_model,
             create_post_request_model,
         )
+        from stac_fastapi.extensions.fields import FieldsConformanceClasses, FieldsExtension
         from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
         from stac_fastapi.extensions.pagination import TokenPaginationExtension
+        from stac_fastapi.extensions.sort import SortExtension
         from stac_fastapi.types.config import ApiSettings
         from starlette.exceptions import HTTPException
         from starlette.middleware import Middleware
@@ -80,6 +87,7 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         FILES_PATH,
         CatalogClient,
         LinksFollowMount,
+        NoQuery,
         QueryablesClient,
         answer_error,
         answer_http,
@@ -96,7 +104,11 @@ def build_stac_app(folder: Path | None = None) -> FastAPI:
         FilterConformanceClasses.ADVANCED_COMPARISON_OPERATORS,
         FilterConformanceClasses.ARRAY_FUNCTIONS,
     ]
-    extensions = [filtering, paging]
+    sorting = SortExtension(conformance_classes=list(_SORTED))
+    picking = FieldsExtension(
+        conformance_classes=[FieldsConformanceClasses.SEARCH, FieldsConformanceClasses.ITEMS]
+    )
+    extensions = [filtering, sorting, picking, NoQuery(), paging]
     settings = ApiSettings(
         stac_fastapi_title=TITLE,
         stac_fastapi_description="Find a model by band, sensor, task or licence.",

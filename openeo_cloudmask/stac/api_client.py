@@ -5,24 +5,34 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
 import attr
-from fastapi import HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.errors import InvalidQueryParameter, NotFoundError
+from stac_fastapi.types.extension import ApiExtension
 from stac_fastapi.types.links import CollectionLinks, ItemLinks, resolve_links
 from stac_fastapi.types.requests import get_base_url
-from stac_fastapi.types.search import BaseSearchPostRequest
+from stac_fastapi.types.search import APIRequest, BaseSearchPostRequest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.stac.arrange import (
+    field_names,
+    pick_fields,
+    refuse_query,
+    sort_items,
+    sort_names,
+)
 from openeo_cloudmask.stac.catalog import is_absolute
 from openeo_cloudmask.stac.search import (
     CatalogIndex,
@@ -80,6 +90,26 @@ def answer_http(_: Request, error: HTTPException) -> JSONResponse:
     """Answer what the framework refuses, in the form of all other errors."""
     code = HTTPStatus(error.status_code).phrase.replace(" ", "")
     return JSONResponse({"code": code, "description": str(error.detail)}, error.status_code)
+
+
+@attr.s
+class _QueryOfAddress(APIRequest):
+    query: str | None = attr.ib(default=None)
+
+
+class _QueryOfBody(BaseModel):
+    query: Any = None
+
+
+@attr.s
+class NoQuery(ApiExtension):
+    """Takes note of ``query``, so that it is refused: other unknown parameters are ignored."""
+
+    GET = _QueryOfAddress
+    POST = _QueryOfBody
+
+    def register(self, app: FastAPI) -> None:
+        """Add nothing to the application."""
 
 
 @attr.s(auto_attribs=True, kw_only=True)
@@ -146,7 +176,10 @@ class CatalogClient(BaseCoreClient):
             interval=parse_interval(datetime),
             filter=parse_filter(kwargs.get("filter_expr"), kwargs.get("filter_lang")),
         )
-        return self._page(query, request, limit, token)
+        refuse_query(kwargs.get("query"))
+        return self._page(
+            query, request, limit, token, sortby=kwargs.get("sortby"), fields=kwargs.get("fields")
+        )
 
     def get_search(
         self,
@@ -167,11 +200,18 @@ class CatalogClient(BaseCoreClient):
             interval=parse_interval(datetime),
             filter=parse_filter(kwargs.get("filter_expr"), kwargs.get("filter_lang")),
         )
-        return self._page(query, kwargs["request"], limit, kwargs.get("token"))
+        refuse_query(kwargs.get("query"))
+        return self._page(
+            query, kwargs["request"], limit, kwargs.get("token"),
+            sortby=kwargs.get("sortby"), fields=kwargs.get("fields"),
+        )  # fmt: skip
 
     def post_search(self, search_request: BaseSearchPostRequest, **kwargs: Any) -> Any:
         """Return what a POST search finds."""
-        body = search_request.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body = search_request.model_dump(
+            mode="json", by_alias=True, exclude_none=True, exclude_unset=True
+        )
+        refuse_query(body.get("query"))
         query = Query(
             collections=body.get("collections"),
             ids=body.get("ids"),
@@ -180,7 +220,10 @@ class CatalogClient(BaseCoreClient):
             interval=parse_interval(body.get("datetime")),
             filter=body.get("filter"),
         )
-        return self._page(query, kwargs["request"], body.get("limit"), body.get("token"), body=body)
+        return self._page(
+            query, kwargs["request"], body.get("limit"), body.get("token"), body=body,
+            sortby=sort_names(body.get("sortby")), fields=field_names(body.get("fields")),
+        )  # fmt: skip
 
     def _page(
         self,
@@ -189,10 +232,12 @@ class CatalogClient(BaseCoreClient):
         limit: int | None,
         token: str | None,
         *,
+        sortby: Sequence[str] | None,
+        fields: Sequence[str] | None,
         body: Json | None = None,
     ) -> Json:
         base, size = get_base_url(request), limit or 10
-        found = self.index.search(query)
+        found = sort_items(self.index.search(query), sortby or ())
         first = _parse_token(token)
         part = found[first : first + size]
         links: list[Json] = [
@@ -203,7 +248,7 @@ class CatalogClient(BaseCoreClient):
             links.append(_next_link(request, str(first + size), body))
         return {
             "type": "FeatureCollection",
-            "features": [_item(item, base) for item in part],
+            "features": [pick_fields(_item(item, base), fields) for item in part],
             "links": links,
             "numberMatched": len(found),
             "numberReturned": len(part),

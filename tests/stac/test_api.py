@@ -134,6 +134,65 @@ def test_ids_and_collections_narrow_the_search(client: Any) -> None:
     assert _ids(client.search(collections=["Nonesuch"])) == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_models_are_sorted(client: Any, method: str) -> None:
+    def ids(sortby: Any) -> list[str]:
+        found = client.search(method=method, limit=7, sortby=sortby).items()
+        return [item.id for item in found]
+
+    assert ids("id") == sorted(MODELS)
+    assert ids(["+collection", "-id"]) == sorted(
+        sorted(MODELS, reverse=True), key=lambda key: MODELS[key].family
+    )
+    unlike = ids("cloudmask:non_commercial,datetime,id")
+    assert [MODELS[key].licence.non_commercial for key in unlike] == sorted(
+        entry.licence.non_commercial for entry in MODELS.values()
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_fields_of_models_are_picked(client: Any, method: str) -> None:
+    def first(*fields: str) -> Any:
+        search = client.search(method=method, ids=["mini"], fields=list(fields))
+        return next(search.items_as_dicts())
+
+    bare = first("license", "-links", "-assets")
+    valid = ("id", "type", "stac_version", "collection", "geometry", "bbox", "properties")
+    assert set(bare) == set(valid)
+    assert set(bare["properties"]) == {"license", "datetime", "start_datetime", "end_datetime"}
+    item = first("properties", "-properties.mlm:input", "-assets.model.description", "nonesuch.a")
+    assert "mlm:output" in item["properties"]
+    assert "mlm:input" not in item["properties"]
+    assert "href" in item["assets"]["model"]
+    assert "description" not in item["assets"]["model"]
+    assert first("assets.model.href", "-geometry").keys() == first("-geometry").keys()
+    search = client.search(method=method, fields="license", sortby="id", limit=5)
+    assert [item.id for item in search.items()] == sorted(MODELS)
+
+
+def test_items_of_a_collection_are_sorted_and_picked(get: Callable[..., Any]) -> None:
+    path = "collections/CloudSEN12/items"
+    found = get(path, sortby="-id", fields="license,-assets", limit="100")[1]["features"]
+    assert [item["id"] for item in found] == sorted(
+        _models(lambda entry: entry.family == "CloudSEN12"), reverse=True
+    )
+    assert all("assets" not in item and "license" in item["properties"] for item in found)
+    assert get(path, query="{}")[0] == get(path, sortby="nonesuch")[0] == 400
+
+
+def test_query_is_refused_and_names_filter(get: Callable[..., Any]) -> None:
+    for answer in (
+        get("search", query='{"license": {"eq": "MIT"}}'),
+        get("search", body={"query": {"license": {"eq": "MIT"}}}),
+        get("search", body={"query": "license=MIT"}),
+    ):
+        assert answer[0] == 400
+        assert "license" in answer[1]["description"]
+        assert "Use filter" in answer[1]["description"]
+    assert get("search", nonesuch="1")[0] == 200
+    assert get("search", body={"query": None, "nonesuch": 1})[0] == 200
+
+
 def test_queryables_are_what_a_filter_can_name(client: Any, get: Callable[..., Any]) -> None:
     known = client.get_queryables()["properties"]
     for name in ("bands", "license", "mlm:tasks", "cloudmask:sensors", "processing_levels", "id"):
@@ -153,6 +212,9 @@ def test_queryables_are_what_a_filter_can_name(client: Any, get: Callable[..., A
         ({"intersects": "[]"}, "expected a JSON object"),
         ({"intersects": '{"type": "Point"}'}, "intersects"),
         ({"token": "second"}, "token is 'second'"),
+        ({"sortby": "nonesuch"}, "sortby names 'nonesuch'"),
+        ({"sortby": "-bands"}, "sortby names 'bands'"),
+        ({"sortby": ","}, "sortby names ''"),
     ],
 )
 def test_bad_searches_are_answered_with_400(
