@@ -23,6 +23,9 @@ METADATA_BYTES = 64 * 2**20
 FILES = 10_000
 """A product has some hundred files; what has more than this is something else."""
 
+DIRECTORY_BYTES = 4 * 2**20
+"""Of a zip's list of its files; each of them takes some ten times its bytes when it is read."""
+
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 ARCHIVE_FAULTS = (
     *(OSError, EOFError, RuntimeError, ValueError),
@@ -84,12 +87,14 @@ class ArchiveFiles:
                 self._zip = zipfile.is_zipfile(stream)
                 stream.seek(0)
                 if self._zip:
-                    with zipfile.ZipFile(stream) as archive:
+                    with open_zip(stream, str(where)) as archive:
                         members = [item for item in archive.infolist() if item.filename]
                         found = [item.filename for item in members if not item.is_dir()]
                 else:
                     with tarfile.open(fileobj=stream) as tar:
-                        found = [item.name for item in tar.getmembers() if item.isfile()]
+                        listed = list(islice(tar, FILES + 1))  # folders count, too
+                        _check_count(where, len(listed))
+                        found = [item.name for item in listed if item.isfile()]
         except ARCHIVE_FAULTS as err:
             if isinstance(err, ProductError):
                 raise
@@ -107,7 +112,7 @@ class ArchiveFiles:
         try:
             with self._stream() as file:
                 if self._zip:
-                    with zipfile.ZipFile(file) as archive:
+                    with open_zip(file, str(self.where)) as archive:
                         check_size(archive.getinfo(stored).file_size, name)
                         # A directory may lie: no more is unpacked at a time than it may be.
                         with archive.open(stored) as packed:
@@ -194,9 +199,56 @@ def _reading(where: Address, work: Callable[[], Any]) -> Any:  # noqa: ANN401
 
 
 def _sorted_names(where: Source, names: list[str]) -> tuple[str, ...]:
-    if len(names) > FILES:
-        raise ProductError(f"{where} holds more than {FILES} files; expected those of one product")
+    _check_count(where, len(names))
     return tuple(sorted(names))
+
+
+def _check_count(where: Source, count: int) -> None:
+    if count > FILES:
+        raise ProductError(f"{where} holds more than {FILES} files; expected those of one product")
+
+
+class _Directory:
+    """A stream whose bytes are counted until its zip's directory is read, and then no longer."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self.is_read = False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any of a stream's
+        return getattr(self._stream, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return what the stream holds; no directory that is too large to be one."""
+        if self.is_read:
+            return self._stream.read(size)
+        most = DIRECTORY_BYTES + 1
+        content = self._stream.read(most if size < 0 else min(size, most))
+        if len(content) == most:
+            raise ProductError(
+                f"{self._name} is a zip whose list of files has more than "
+                f"{DIRECTORY_BYTES // 2**20} MB; expected at most {FILES} files, those of one "
+                "product"
+            )
+        return content
+
+
+def open_zip(stream: IO[bytes], name: str) -> zipfile.ZipFile:
+    """Return a zip that is open; ``zipfile`` alone reads all that its end says its directory has.
+
+    Args:
+        stream: its content, which stays open after the zip is closed.
+        name: what errors call it.
+
+    Raises:
+        ProductError: its directory is too large to be that of a product.
+        zipfile.BadZipFile: it is none, as are the other ``ARCHIVE_FAULTS``.
+    """
+    counted = _Directory(stream, name)
+    archive = zipfile.ZipFile(counted)  # type: ignore[arg-type]
+    counted.is_read = True
+    return archive
 
 
 def open_files(path: Path) -> ProductFiles | None:

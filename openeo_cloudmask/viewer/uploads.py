@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +13,7 @@ from rasterio.enums import Interleaving
 from openeo_cloudmask.errors import InputError, OptionError, OutputError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.drivers import open_raster
-from openeo_cloudmask.products.files import ARCHIVE_FAULTS, FILES
+from openeo_cloudmask.products.files import ARCHIVE_FAULTS, FILES, open_zip
 from openeo_cloudmask.products.scene import Scene
 from openeo_cloudmask.products.stack import RasterStack
 from openeo_cloudmask.publish import publish_file
@@ -80,8 +79,10 @@ def check_zip(path: Path, name: str) -> None:
             folder.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as stream, open_zip(stream, name) as archive:
             members = archive.infolist()
+    except ProductError:
+        raise
     except ARCHIVE_FAULTS as err:
         raise InputError(f"{name} is no readable zip file: {err}") from err
     if len(members) > FILES:  # each file that is read of it reads them all again
