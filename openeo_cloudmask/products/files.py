@@ -243,7 +243,7 @@ def open_zip(stream: IO[bytes], name: str) -> zipfile.ZipFile:
 
     Raises:
         ProductError: its directory is too large to be that of a product.
-        zipfile.BadZipFile: it is none, as are the other ``ARCHIVE_FAULTS``.
+        zipfile.BadZipFile: it is not a zip; others of ``ARCHIVE_FAULTS`` are raised, too.
     """
     counted = _Directory(stream, name)
     archive = zipfile.ZipFile(counted)  # type: ignore[arg-type]
