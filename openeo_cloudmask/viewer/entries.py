@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.evaluation.evaluate import Reference
 from openeo_cloudmask.products import ReadOptions
+from openeo_cloudmask.viewer.colors import NEEDED
 from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.scenes import Picture, pixel_at
 
@@ -29,6 +31,25 @@ class SceneEntry:
     """When it was taken (``2024-05-01``), where that is known."""
     series: str | None = None
     """Title of the series it is a date of."""
+
+    @property
+    def is_colors(self) -> bool:
+        """Whether it is a picture for looking at, which nothing is computed of."""
+        return self.picture.sensor_id is None
+
+    @property
+    def sensor_id(self) -> str:
+        """Id of the sensor whose values it holds.
+
+        Raises:
+            InputError: it holds colours made for looking.
+        """
+        if self.picture.sensor_id is None:
+            raise InputError(
+                f"{self.title} is a picture in 8-bit colours, neither reflectance nor counts: "
+                f"nothing is computed of it. To go on, {NEEDED}"
+            )
+        return self.picture.sensor_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from openeo_cloudmask.classes import FOUR_CLASS, NODATA, MaskClass
 from openeo_cloudmask.errors import ProductError, ReferenceDataError
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.sensors import SENSORS, Sensor
+from openeo_cloudmask.viewer.colors import ALPHA, COLORS
 from openeo_cloudmask.viewer.meaning import read_codes
 
 SAMPLE_PX = 512
@@ -36,7 +37,8 @@ _ORDERS: dict[int, tuple[str, tuple[str, ...]]] = {
 }
 """Bands of a file -> sensor and order in which they are usually written."""
 _COLORS = {ColorInterp.red: "B04", ColorInterp.green: "B03", ColorInterp.blue: "B02"}
-_FOURTH, _ALPHA = "B08", "alpha"
+_FOURTH = "B08"
+_BYTES = 255.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class ImageGuess:
     """What the scale was derived from."""
     nodata: str
     """What of it is no-data, for people."""
+    colors: tuple[str, ...] | None
+    """Where it is a picture in 8-bit colours, made for looking: what each band is (``red``, ...).
+    Its values are then no sensor's, unless somebody knows better."""
     preview: NDArray[np.uint8]
     """(y, x, 3) uint8, first sight."""
 
@@ -93,20 +98,25 @@ def guess_image(path: Path) -> ImageGuess:
     seen &= ~empty & np.isfinite(values).all(axis=0)
     named = all(said)
     sensor_id, names = _guess_names(said, len(values))
-    if not named and (shown := _name_by_colors(values, colors)):
-        sensor_id, names = _L1C, shown
+    unknown = not named or sensor_id is None
+    if unknown and (shown := _name_by_colors(values, colors)):
+        sensor_id, names, named = _L1C, shown, False
+    seems = None
+    if whole and not scaled and not (values > _BYTES).any():
+        seems = _find_colors(names)
     scale, offset, why = _guess_scale(values[:, seen], whole=bool(whole), scaled=scaled)
     parts = [f"the file's own value {own:g}"] if own is not None else []
     if empty.any():
         parts.append(f"0 in all bands ({empty.mean():.1%} of the pixels)")
     return ImageGuess(
-        sensor_id=sensor_id,
+        sensor_id=sensor_id if seems is None else None,
         names=names,
         named=named,
         scale=scale,
         offset=offset,
         why=why,
         nodata=" and ".join(parts) or "none found",
+        colors=seems,
         preview=_preview(values, names, seen),
     )
 
@@ -129,8 +139,25 @@ def _name_by_colors(
     names = tuple(_COLORS.get(color, "") for color in colors)
     if len(names) not in (3, 4) or not set(_COLORS.values()) <= set(names):
         return None
-    is_alpha = np.isin(values[names.index("")], (0, 255)).all() if "" in names else False
-    return tuple(name or (_ALPHA if is_alpha else _FOURTH) for name in names)
+    fourth = _FOURTH
+    if ColorInterp.alpha in colors and np.isin(values[names.index("")], (0, 255)).all():
+        fourth = ALPHA
+    return tuple(name or fourth for name in names)
+
+
+def _find_colors(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the colours of a picture's three or four bands; None where these are no picture's."""
+    if len(names) not in (3, 4):
+        return None
+    for sensor in SENSORS.values():
+        bands = [sensor.find_band(name) for name in names]
+        found = tuple(
+            name if band is None else band.common_name or name
+            for name, band in zip(names, bands, strict=True)
+        )
+        if set(COLORS) <= set(found):
+            return found
+    return None
 
 
 def _sensor_of(names: Sequence[str]) -> str | None:
@@ -155,7 +182,7 @@ def _guess_scale(
     text = f"nearly all values lie between {low:g} and {high:g}"
     if high <= _BRIGHTEST and not whole:
         return None, None, f"{text}: reflectance"
-    if float(values.max()) <= 255:
+    if float(values.max()) <= _BYTES:
         return 1 / 255, 0.0, f"{text}: bytes, 255 taken for reflectance 1"
     if low >= _OFFSET_FLOOR:
         return (

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.products import Grid, ReadOptions, Scene, open_product
 from openeo_cloudmask.products.drivers import create_raster, open_raster
+from openeo_cloudmask.products.scene import SceneCube
 from openeo_cloudmask.publish import scratch_beside
 from openeo_cloudmask.sensors import SENSORS, Band, Sensor
 from openeo_cloudmask.viewer.uploads import check_scene
@@ -55,7 +56,8 @@ class Picture:
     """Name -> bands (1-based) of ``path`` for red, green and blue."""
     bands: tuple[str, ...]
     """What each band of ``path`` is, for people."""
-    sensor_id: str
+    sensor_id: str | None
+    """None: colours made for looking, which are no values of a sensor."""
     grid: Grid
 
 
@@ -133,11 +135,45 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
     names += _other_bands(scene, sensor, names)[:room]
     cube = scene.cube(names)
     limits = [_limits(plane) for plane in _sample(cube, height, width)]
-    target = folder / f"picture-{len(names)}.tif"
+
+    def draw(strip: Floats) -> NDArray[np.uint8]:
+        return np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
+
+    return Picture(
+        path=write_picture(cube, scene.grid, folder, draw, report=report),
+        composites=composites,
+        bands=tuple(_band_title(sensor.band(name)) for name in names),
+        sensor_id=sensor.id,
+        grid=scene.grid,
+    )
+
+
+def write_picture(
+    cube: SceneCube,
+    grid: Grid,
+    folder: Path,
+    draw: Callable[[Floats], NDArray[np.uint8]],
+    *,
+    report: Report | None = None,
+) -> Path:
+    """Return the file of a picture in ``folder``; bounded memory, strip by strip.
+
+    Args:
+        cube: what is drawn.
+        grid: where it lies.
+        folder: has to be there.
+        draw: from (band, y, x) float32, NaN where no-data, to uint8, 0 where no-data.
+        report: called with the share done, 0-1.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    count, height, width = cube.shape
+    target = folder / f"picture-{count}.tif"
     profile = {
         "driver": "GTiff",
-        **scene.grid.profile(),
-        "count": len(names),
+        **grid.profile(),
+        "count": count,
         "dtype": "uint8",
         "nodata": 0,
         "tiled": True,
@@ -152,22 +188,15 @@ def draw_picture(scene: Scene, folder: Path, *, report: Report | None = None) ->
         with _publish_picture(target, profile) as out:
             for row in range(0, height, STRIP_PX):
                 rows = min(STRIP_PX, height - row)
-                strip = cube[:, row : row + rows, :]
-                drawn = np.stack([_draw(*pair) for pair in zip(strip, limits, strict=True)])
-                out.write(drawn, window=Window(0, row, width, rows))
+                strip = draw(cube[:, row : row + rows, :])
+                out.write(strip, window=Window(0, row, width, rows))
                 if report is not None:
                     report(0.9 * (row + rows) / height)
     except (RasterioError, OSError) as err:
         raise OutputError(f"cannot write the picture of the scene to {folder}: {err}") from err
     if report is not None:
         report(1.0)
-    return Picture(
-        path=target,
-        composites=composites,
-        bands=tuple(_band_title(sensor.band(name)) for name in names),
-        sensor_id=sensor.id,
-        grid=scene.grid,
-    )
+    return target
 
 
 @contextmanager
@@ -212,6 +241,23 @@ def plan_composites(
         for label in scene.band_labels
         if (band := sensor.find_band(label)) and band.common_name
     }
+    names, composites = choose_composites(there)
+    if not composites:
+        raise InputError(
+            f"the scene has bands {', '.join(scene.band_labels)}; expected at least red, green and "
+            "blue to draw a picture"
+        )
+    return names, composites
+
+
+def choose_composites(
+    there: Mapping[str, str],
+) -> tuple[tuple[str, ...], dict[str, tuple[int, int, int]]]:
+    """Return the bands that composites are made of, and for each the positions of its three.
+
+    Args:
+        there: common name of a band -> its name.
+    """
     names: list[str] = []
     composites: dict[str, tuple[int, int, int]] = {}
     for title, channels in COMPOSITES.items():
@@ -222,11 +268,6 @@ def plan_composites(
         names += [name for name in dict.fromkeys(found) if name not in names]
         red, green, blue = (names.index(name) + 1 for name in found)
         composites[title] = (red, green, blue)
-    if not composites:
-        raise InputError(
-            f"the scene has bands {', '.join(scene.band_labels)}; expected at least red, green and "
-            "blue to draw a picture"
-        )
     return tuple(names), composites
 
 

@@ -25,6 +25,7 @@ from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
 from openeo_cloudmask.viewer.bench import Bench, Labels, Tried
+from openeo_cloudmask.viewer.colors import copy_colors
 from openeo_cloudmask.viewer.comparison import (
     Comparison,
     compare_masks,
@@ -43,7 +44,7 @@ from openeo_cloudmask.viewer.local import Task
 from openeo_cloudmask.viewer.meaning import day_of_reference, name_classes, read_tags
 from openeo_cloudmask.viewer.probabilities import PixelSourceFile, Probabilities
 from openeo_cloudmask.viewer.room import check_room, check_tasks
-from openeo_cloudmask.viewer.scenes import Report, draw_picture, open_scene
+from openeo_cloudmask.viewer.scenes import Picture, Report, draw_picture, open_scene
 from openeo_cloudmask.viewer.series import Series
 from openeo_cloudmask.viewer.uploads import check_reference, save_upload
 
@@ -136,6 +137,29 @@ class Session:
         with open_scene(path, sensor=sensor, read=read) as scene:
             picture = draw_picture(scene, folder, report=report)
             day = None if scene.acquired is None else scene.acquired.date().isoformat()
+        return self._keep_scene(name, path, picture, read=read, day=day)
+
+    def add_colors(
+        self, path: Path, names: Sequence[str], *, report: Report | None = None
+    ) -> SceneEntry:
+        """Open a picture in 8-bit colours, to look at; ``names`` says which band is which.
+
+        Raises:
+            CloudMaskError: it cannot be read or drawn, or lacks a colour.
+        """
+        name = self._new_name(path.stem, self.scenes)
+        picture = copy_colors(path, names, self._subfolder("pictures"), report=report)
+        return self._keep_scene(name, path, picture)
+
+    def _keep_scene(
+        self,
+        name: str,
+        path: Path,
+        picture: Picture,
+        *,
+        read: ReadOptions | None = None,
+        day: str | None = None,
+    ) -> SceneEntry:
         layers = {
             composite: open_layer(picture.path, title=composite, indexes=bands)
             for composite, bands in picture.composites.items()
@@ -315,7 +339,7 @@ class Session:
             return mask.labels, mask.grid, mask.scheme
 
         key = (scene.title, kind, title, comparison)
-        sensor = scene.picture.sensor_id
+        sensor = scene.sensor_id
         return self.bench.spectra(
             key, lambda: open_scene(scene.path, sensor=sensor, read=scene.read), labels
         )
@@ -348,7 +372,7 @@ class Session:
         self, scene: SceneEntry, made: tuple[str, int], longitude: float, latitude: float
     ) -> Future[Probabilities]:
         """Return what will hold the probabilities of a pixel by a model with a stride."""
-        source = PixelSourceFile(path=scene.path, sensor=scene.picture.sensor_id, read=scene.read)
+        source = PixelSourceFile(path=scene.path, sensor=scene.sensor_id, read=scene.read)
         return self.bench.ask_probabilities(source, made, (longitude, latitude))
 
     def make_demo(self, *, seed: int = DEMO_SEED, report: Report | None = None) -> SceneEntry:
@@ -388,7 +412,7 @@ class Session:
             scene.path,
             self._subfolder("labels"),
             title=scene.title,
-            sensor=scene.picture.sensor_id,
+            sensor=scene.sensor_id,
             read=scene.read,
             day=scene.day,
             pixel_m=pixel_m,
@@ -424,10 +448,10 @@ class Session:
         Raises:
             CloudMaskError: the scene cannot be read any longer.
         """
+        if scene.is_colors:
+            return {}
         if scene.title not in self._live:
-            self._live[scene.title] = fast_live(
-                scene.path, sensor=scene.picture.sensor_id, read=scene.read
-            )
+            self._live[scene.title] = fast_live(scene.path, sensor=scene.sensor_id, read=scene.read)
         return self._live[scene.title]
 
     def open_task(self, task: Task) -> None:

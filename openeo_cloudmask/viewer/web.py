@@ -173,7 +173,7 @@ def make_demo() -> None:
         entry = session().make_demo(report=lambda share: _set(bar, share))
         if backend_data := os.environ.get(BACKEND_DATA_VARIABLE):
             bar.progress(1.0, text="Registering it with the back end")
-            backends.register_scene(entry.path, Path(backend_data), sensor=entry.picture.sensor_id)
+            backends.register_scene(entry.path, Path(backend_data), sensor=entry.sensor_id)
     bar.empty()
 
 

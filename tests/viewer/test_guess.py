@@ -142,3 +142,64 @@ def test_import_offers_schemes_and_says_what_has_no_class(app, write_image, writ
     assert not [box for box in page.selectbox if "of the pixels" in box.label]
     assert page.button[0].label == "Mask and score"
     assert not page.exception
+
+
+COLORS = counts(3, 100, 250).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "colors"),
+    [
+        (COLORS, (), ("red", "green", "blue")),
+        (counts(4, 100, 250).astype(np.uint8), (), ("red", "green", "blue", "nir")),
+        (COLORS, ("B04", "B03", "B02"), ("red", "green", "blue")),
+        (COLORS, ("Band 1", "Band 2", "Band 3"), ("red", "green", "blue")),
+    ],
+)
+def test_colours_of_8_bits_are_no_sensors_values(write_image, values, names, colors):
+    guess = guess_image(write_image(values, names, photometric="RGB"))
+    assert guess.colors == colors
+    assert guess.sensor_id is None
+
+
+def test_more_than_8_bits_or_other_bands_are_no_picture(write_image):
+    assert guess_image(write_image(counts(3, 100, 9000))).colors is None
+    assert guess_image(write_image(COLORS, ("B08", "B03", "B11"))).colors is None
+
+
+def import_image(app, path):
+    page = app.run().switch_page("screens/import_own.py").run()
+    page.file_uploader[0].set_value((path.name, path.read_bytes(), "image/tiff"))
+    return page.run()
+
+
+def test_import_shows_a_picture_and_computes_nothing(app, write_image):
+    values = COLORS.copy()
+    values[:, :8] = 0
+    page = import_image(app, write_image(values, photometric="RGB"))
+    assert "picture in 8-bit colours" in page.warning[0].value
+    assert [box.label for box in page.selectbox] == []  # no sensor, no model
+    page.button[0].click().run()
+    assert not page.exception
+    assert not page.error
+    assert not page.info  # no mask is offered on Compare either
+    current = page.session_state["session"]
+    (entry,) = current.scenes.values()
+    assert entry.is_colors
+    assert current.live_masks(entry) == {}
+    assert current.tasks == []
+    with rasterio.open(entry.picture.path) as picture:
+        assert (picture.read() == values).all()
+    page.switch_page("screens/new_job.py").run()
+    next(item for item in page.button if item.label == "Make the mask").click().run()
+    assert "neither reflectance nor counts" in page.error[0].value
+    assert current.tasks == []
+
+
+def test_8_bits_of_reflectance_need_the_sensor(app, write_image):
+    page = import_image(app, write_image(COLORS, photometric="RGB"))
+    page.radio[0].set_value(page.radio[0].options[1]).run()
+    sensor = next(box for box in page.selectbox if box.label == "Sensor")
+    assert sensor.value == "tell from the file"
+    next(item for item in page.button if item.label == "Mask").click().run()
+    assert "choose the sensor" in page.error[0].value

@@ -63,7 +63,7 @@ def test_integers_without_names_are_opened_with_names_and_a_scale(tmp_path):
     from openeo_cloudmask.viewer.local import start_mask
     from openeo_cloudmask.viewer.scenes import open_scene
 
-    with open_scene(path, sensor=entry.picture.sensor_id, read=entry.read) as scene:
+    with open_scene(path, sensor=entry.sensor_id, read=entry.read) as scene:
         pixels = scene.cube(["B03"])[:, :, :]
     assert np.allclose(pixels[0], counts[1] * 1e-4 - 0.1, atol=1e-6)
     seen = {}

@@ -23,7 +23,7 @@ def main() -> None:
         return
     with told():
         chosen = pick()
-    if not chosen.masks:
+    if not chosen.masks and not (chosen.scene is not None and chosen.scene.is_colors):
         st.info("No mask of this scene yet: make one on the page New job.")
         st.page_link("screens/new_job.py", label="Make a mask", icon=":material/add_circle:")
     found = compare_all(chosen.masks, chosen.reference)

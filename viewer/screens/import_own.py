@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamlit as st
@@ -16,6 +17,7 @@ from openeo_cloudmask.products import ReadOptions
 from openeo_cloudmask.products.crs import parse_crs
 from openeo_cloudmask.sensors import SENSORS
 from openeo_cloudmask.viewer.charts import swatches
+from openeo_cloudmask.viewer.colors import NEEDED
 from openeo_cloudmask.viewer.entries import ReferenceEntry
 from openeo_cloudmask.viewer.guess import (
     Code,
@@ -49,6 +51,8 @@ EACH = "a class for each"
 CORNER = ("Left", "Top", "Side of a pixel")
 GEOTIFFS = (".tif", ".tiff")
 LOOK_AGAIN_S = 0.2
+LOOKS = "colours for looking at"
+VALUES = (LOOKS, "reflectance in 8 bits: I know sensor and scale")
 
 
 def keep(kind: str, upload: UploadedFile | None) -> Path | None:
@@ -108,17 +112,29 @@ def ask_place(path: Path, lack: Lack) -> None:
     give_place(path, crs=parse_crs(named), transform=corner(*given) if corners else None)
 
 
-def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
-    """Draw what a raster seems to be; return sensor and how it is read, as the user left it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What an image is, as the user left it."""
+
+    sensor: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    colors: tuple[str, ...] | None = None
+    """Of a picture for looking at, what each band is; None for an image to be masked."""
+
+
+def choose_image(path: Path) -> Choice:
+    """Draw what a raster seems to be; return what the user made of it."""
     if path.suffix.lower() not in GEOTIFFS:
         st.caption("What it is, this file says itself.")
-        return None, ReadOptions()
+        return Choice()
     with told():
         guess = guess_image(path)
     picture, fields = st.columns([1, 2.2])
     with picture:
         show_preview(guess)
     with fields:
+        if guess.colors is not None and is_for_looking():
+            return Choice(colors=choose_colors(guess.colors))
         names = st.text_input(
             "Bands, in their order in the file",
             ", ".join(guess.names),
@@ -136,7 +152,29 @@ def choose_image(path: Path) -> tuple[str | None, ReadOptions]:
     show_wavelengths(sensor, bands, guess)
     read = ReadOptions(bands=None if guess.named and bands == guess.names else bands,
                        scale=scale, offset=offset)  # fmt: skip
-    return None if sensor == FROM_FILE else sensor, read
+    return Choice(sensor=None if sensor == FROM_FILE else sensor, read=read)
+
+
+def is_for_looking() -> bool:
+    """Say what a picture in 8-bit colours is; return whether it is one, as the user says."""
+    st.warning(
+        "**A picture in 8-bit colours**, made for looking at: its contrast was chosen for the eye, "
+        "so its values are neither reflectance nor counts, and nothing is computed of it. It can "
+        f"be looked at below a reference and masks. For a mask, {NEEDED}.",
+        icon=":material/image:",
+    )
+    return st.radio("Its values are", VALUES, help="Few data sets store reflectance so") == LOOKS
+
+
+def choose_colors(guess: tuple[str, ...]) -> tuple[str, ...]:
+    """Draw which band of a picture is which colour; return it."""
+    text = st.text_input(
+        "Its bands, in their order in the file",
+        ", ".join(guess),
+        help="red, green, blue; nir or alpha (transparency). Guessed from the colours that the "
+        "file says, its names, or the usual order of so many",
+    )
+    return parse_names(text.lower())
 
 
 def show_preview(guess: ImageGuess) -> None:
@@ -206,23 +244,28 @@ def choose_class(code: Code) -> str | None:
     return None if wanted == NOTHING else wanted
 
 
+def show(image: Path, colors: tuple[str, ...], reference: ReferenceEntry | None) -> None:
+    """Open a picture, which the reference is of; nothing is computed of it."""
+    bar = st.progress(0.0, text="Copying the picture")
+    entry = session().add_colors(image, colors, report=bar.progress)
+    if reference is not None:
+        session().join(reference.title, entry.title)
+
+
 def run(
-    image: Path,
-    sensor: str | None,
-    read: ReadOptions,
-    options: MaskOptions,
-    reference: ReferenceEntry | None,
+    image: Path, choice: Choice, options: MaskOptions, reference: ReferenceEntry | None
 ) -> None:
     """Open the image, which the reference is of, and mask it, with a progress bar."""
     current = session()
     current.check_work()
     bar = st.progress(0.0, text="Drawing the scene")
-    entry = current.add_scene(image, sensor=sensor, read=read, report=bar.progress)
+    read = choice.read
+    entry = current.add_scene(image, sensor=choice.sensor, read=read, report=bar.progress)
     if reference is not None:
         current.join(reference.title, entry.title)
     output = current.name_mask(options.model, image)
     task = start_mask(
-        image, output, options, sensor=entry.picture.sensor_id, read=read,
+        image, output, options, sensor=entry.sensor_id, read=read,
         pixels=math.prod(entry.picture.grid.shape_yx),
     )  # fmt: skip
     task.title, task.scene = f"{options.model} on {entry.title}", entry.title
@@ -257,23 +300,30 @@ def main() -> None:
         )
         return
     place(image)
-    sensor, read = choose_image(image)
+    choice = choose_image(image)
     meaning = None
     if truth is not None:
         with st.container(border=True):
             st.markdown(f"**Reference** {truth.name}")
             place(truth, image)
             meaning = choose_classes(truth)
-    with st.expander("Model and options"):
-        options = mask_form("import")
-    label = "Mask and score" if truth is not None else "Mask"
-    if not st.button(label, type="primary", icon=":material/play_arrow:"):
+    if choice.colors is not None:
+        label, icon = "Open the picture", ":material/image:"
+    else:
+        with st.expander("Model and options"):
+            options = mask_form("import")
+        label = "Mask and score" if truth is not None else "Mask"
+        icon = ":material/play_arrow:"
+    if not st.button(label, type="primary", icon=icon):
         return
     with told():
         reference = None
         if truth is not None:  # told before the work begins, if something is wrong with it
             reference = session().add_reference(truth, title=truth.stem, meaning=meaning)
-        run(image, sensor, read, options, reference)
+        if choice.colors is not None:
+            show(image, choice.colors, reference)
+        else:
+            run(image, choice, options, reference)
     st.switch_page("screens/compare.py")
 
 

@@ -49,6 +49,7 @@ def begin(scene: SceneEntry) -> None:
     )
     grid = scene.picture.grid
     with told():
+        scene.sensor_id  # noqa: B018 - told at once where the scene holds no values
         wanted, sizes = choose_pixel_m(grid), pixel_sizes(grid)
     size = st.selectbox(
         "Side of the reference's pixels, m",

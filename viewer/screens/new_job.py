@@ -105,12 +105,12 @@ def here() -> None:
     if st.button("Make the mask", type="primary", icon=":material/play_arrow:"):
         with told():
             current.check_work()
-        entry = current.scenes[name]
-        output = current.name_mask(options.model, entry.path)
-        task = start_mask(
-            entry.path, output, options, sensor=entry.picture.sensor_id, read=entry.read,
-            pixels=math.prod(entry.picture.grid.shape_yx),
-        )  # fmt: skip
+            entry = current.scenes[name]
+            output = current.name_mask(options.model, entry.path)
+            task = start_mask(
+                entry.path, output, options, sensor=entry.sensor_id, read=entry.read,
+                pixels=math.prod(entry.picture.grid.shape_yx),
+            )  # fmt: skip
         task.title, task.scene = f"{options.model} on {name}", name
         current.tasks.append(task)
     follow_tasks()

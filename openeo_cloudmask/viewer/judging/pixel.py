@@ -49,8 +49,11 @@ def draw_pixel(chosen: Chosen) -> None:
         draw_models(scene, masks, longitude, latitude)
     if scene is None:
         return
+    if scene.is_colors:
+        st.caption("The image is a picture for looking at: it has no spectrum.")
+        return
     with told():
-        with open_scene(scene.path, sensor=scene.picture.sensor_id, read=scene.read) as opened:
+        with open_scene(scene.path, sensor=scene.sensor_id, read=scene.read) as opened:
             spectrum = read_spectrum(opened, longitude, latitude)
         if spectrum is None:
             st.write("The scene does not reach this place.")
@@ -111,7 +114,7 @@ def draw_models(scene: SceneEntry | None, masks: list[str], lon: float, lat: flo
             st.markdown(f"**{name}**")
             st.altair_chart(draw_probabilities(found), alt="Probabilities of the classes")
             st.caption("Kept when the mask was made, whole percents; before any post-processing.")
-    if without and scene is not None:
+    if without and scene is not None and not scene.is_colors:
         compute_models(scene, without, lon, lat)
 
 
