@@ -491,6 +491,22 @@ def test_dead_server_loses_the_lease_at_once(database: Database) -> None:
     assert not first.renew()
 
 
+def test_the_lease_of_an_older_release_is_not_taken_from_a_server_that_lives(
+    database: Database,
+) -> None:
+    """Older releases wrote down when they began in seconds since 1970."""
+    first, second = Lease(database), Lease(database, sleep=lambda _: first.renew() and None)
+    first.take()
+    with database.session() as session:
+        session.get_one(LeaseRow, "jobs").started = psutil.Process().create_time()
+    with pytest.raises(BackendError, match="another server runs the jobs"):
+        second.take()
+    assert first.renew()
+    third = Lease(database, sleep=lambda _: None)
+    third.take()  # the first one no longer renews
+    assert not first.renew()
+
+
 def test_who_lost_the_lease_moves_no_job(database: Database) -> None:
     user_id = UserStore(database, token_hours=1).add("ann", PASSWORD)
     jobs = JobStore(database)

@@ -25,6 +25,9 @@ SILENCE_S = 20.0
 _STARTTIME = 19
 """Place in ``/proc/PID/stat``, behind the program's name."""
 
+_SINCE_1970_S = 1e9
+"""A start that is larger counts from 1970, not from when the machine began (31 years ago)."""
+
 
 class Lease:
     """The right to run jobs, written down in the database.
@@ -140,7 +143,11 @@ def _is_dead(row: LeaseRow) -> bool:
     if row.host != _machine():
         return False
     started = _start_of(row.pid)
-    return started is None or abs(started - row.started) > 1.0
+    if started is None:
+        return True
+    if (started > _SINCE_1970_S) != (row.started > _SINCE_1970_S):
+        return False  # counted otherwise, by another release: only its silence tells
+    return abs(started - row.started) > 1.0
 
 
 def _start_of(pid: int) -> float | None:
