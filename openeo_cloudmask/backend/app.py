@@ -19,6 +19,7 @@ from openeo_cloudmask.backend.api.middleware import (
     CleanPaths,
     KnownHosts,
     LimitBodies,
+    PlainRefusal,
     SafeHeaders,
 )
 from openeo_cloudmask.backend.api.state import State
@@ -43,7 +44,11 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         from starlette.concurrency import run_in_threadpool
 
-        await run_in_threadpool(state.engine.start)
+        try:
+            await run_in_threadpool(state.engine.start)
+        except CloudMaskError as err:
+            app.state.refusal = str(err)
+            raise
         try:
             yield
         finally:
@@ -74,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     if state.settings.public_url is None:
         app.add_middleware(KnownHosts, hosts=state.settings.trusted_hosts)
     app.add_middleware(SafeHeaders)
+    app.add_middleware(PlainRefusal)
     return app
 
 

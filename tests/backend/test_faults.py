@@ -124,6 +124,7 @@ def test_two_servers_on_one_data_folder(make_server: Any) -> None:
         second.start()
     log = server.data_dir.parent / f"server-{second.port}.log"
     assert "another server runs the jobs" in log.read_text()
+    assert "Traceback" not in log.read_text()
     server.kill()
     second.start()  # at once: the process of the first one is gone
     second.stop()

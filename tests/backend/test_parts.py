@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from openeo_cloudmask.backend.api import security
 from openeo_cloudmask.backend.api.accounts import ProcessStore, UserStore
@@ -23,7 +24,7 @@ from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
-from openeo_cloudmask.backend.jobs.database import Database
+from openeo_cloudmask.backend.jobs.database import _MIGRATING, Database
 from openeo_cloudmask.backend.jobs.lease import SILENCE_S, Lease
 from openeo_cloudmask.backend.jobs.states import JobStore
 from openeo_cloudmask.backend.jobs.storage import (
@@ -208,6 +209,32 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
     found.close()
+
+
+def test_one_server_at_a_time_makes_the_tables(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that started on a new database at once made the same table; one of them ended."""
+    other = Database(database.engine.url.render_as_string(hide_password=False))
+    tried: list[bool] = []
+
+    def try_beside(*_: Any) -> None:
+        with other.engine.connect() as second:
+            if not other.is_sqlite:
+                lock = f"SELECT pg_try_advisory_xact_lock({_MIGRATING})"
+                tried.append(bool(second.exec_driver_sql(lock).scalar()))
+                return
+            second.exec_driver_sql("PRAGMA busy_timeout = 0")
+            with pytest.raises(OperationalError, match="database is locked"):
+                second.exec_driver_sql("BEGIN IMMEDIATE")
+            tried.append(False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alembic.command.upgrade", try_beside)
+        database.migrate()
+    assert tried == [False]
+    other.migrate()
+    other.close()
 
 
 def test_users_and_tokens(database: Database) -> None:

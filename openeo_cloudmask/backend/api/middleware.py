@@ -47,6 +47,24 @@ class SafeHeaders:
         await self._app(scope, receive, with_headers)
 
 
+class PlainRefusal:
+    """Says in a sentence why the server does not start, as far as ``app.state.refusal`` does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, without a traceback for what whoever started the server can mend."""
+
+        async def plain(message: Message) -> None:
+            refusal = getattr(scope["app"].state, "refusal", None)
+            if message["type"] == "lifespan.startup.failed" and refusal:
+                message = {**message, "message": refusal}
+            await send(message)
+
+        await self._app(scope, receive, plain if scope["type"] == "lifespan" else send)
+
+
 class CleanPaths:
     """Treats ``//jobs/`` as ``/jobs``: clients join addresses in their own ways."""
 

@@ -23,7 +23,8 @@ _BUSY_S = 30.0
 """How long a writer waits for another; SQLite has one writer at a time."""
 _ODD = (DataError, OverflowError, UnicodeEncodeError)
 """What databases say of values they cannot keep: too large, NUL, halves of characters."""
-
+_MIGRATING = 20_240_501
+"""Number of PostgreSQL's lock of whoever brings the tables to their newest form."""
 
 MAX_STORED_BYTES = 32 * 2**20
 """Of the stored processes of a user, and of the processes of a user's services."""
@@ -124,7 +125,14 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+        alone = {
+            "sqlite": "BEGIN IMMEDIATE",
+            "postgresql": f"SELECT pg_advisory_xact_lock({_MIGRATING})",
+        }
         with self.engine.connect() as connection:
+            # Of servers that start on a new database at once, only one may make the tables.
+            if (lock := alone.get(self.engine.dialect.name)) is not None:
+                connection.exec_driver_sql(lock)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
