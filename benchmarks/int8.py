@@ -211,10 +211,13 @@ def main() -> None:
             torch.save(make_network().state_dict(), weights)
         digest = sha256_of(weights or packaged_weights(get_model(options.model)))
         sensor = ANY_SENSOR if options.model == "mini" else SENSOR
-        exact, guarded, every = (folder / f"{n}.onnx" for n in ("exact", "guarded", "every"))
+        exact, form, guarded, every = (
+            folder / f"{name}.onnx" for name in ("exact", "form", "guarded", "every")
+        )
         how = {"sensor": sensor, "weights": weights, "window_px": options.window_px}
         export_onnx(options.model, exact, **how)
-        blocks = int8.quantise(exact, guarded, every=every)
+        export_onnx(options.model, form, for_int8=True, **how)
+        blocks = int8.quantise(exact, guarded, form=form, every=every)
         card = read_card(exact)
         print(f"{read_processor().describe()}, one thread, windows of {card.window_px} px")
         for block in blocks:

@@ -73,7 +73,8 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
             "`cloudmask run` on two cores (`python benchmarks/disk.py`). The last "
             "column is the processor's time after the first window over windows x the time of a "
             "window alone: what exceeds 1 is reading, decoding, resampling, blending and writing, "
-            "which are done while the network works, but need cores too.\n"
+            "which are done while the network works, but need cores too. With OpenVINO the first "
+            "run on a machine starts later: what it compiles is kept in the user's cache.\n"
         ),
         (
             "| input | first window (processor) | s per megapixel | ms per window "

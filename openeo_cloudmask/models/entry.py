@@ -153,6 +153,8 @@ class ModelKind:
     """The bare network of a model's ``config``: random weights, eval mode, published names."""
     export: Callable[[LoadRequest], ExportedForm] | None = None
     """The network with its weights as ``cloudmask export`` writes it; None: it is not exported."""
+    int8_form: bool = False
+    """Whether ``export`` gives another form for the precision int8, which is then made int8."""
     framework: str = "PyTorch"
     """What it runs on, as the MLM extension calls it."""
     extra: str | None = "torch"

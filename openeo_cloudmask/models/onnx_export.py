@@ -42,8 +42,9 @@ def export_onnx(
     bands: Sequence[str] | None = None,
     weights: str | Path | None = None,
     window_px: int | None = None,
+    for_int8: bool = False,
 ) -> OnnxCard:
-    """Write a model's network for one sensor as an ONNX file, and check it.
+    """Write a model's network for one sensor as an ONNX file in fp32, and check it.
 
     The file takes ``windows`` (n, band, y, x) float32 and, where the network makes use of it,
     ``valid`` (n, y, x) bool; it gives ``probabilities`` (n, class, y, x) float32. The number of
@@ -57,6 +58,7 @@ def export_onnx(
         bands: Those of its bands that the data will have; None takes all.
         weights: A weights file, or a folder with files under their published names.
         window_px: Side of the window; None takes the model's own.
+        for_int8: Write the form that int8 is made of, where it is another.
 
     Returns:
         The card in the file.
@@ -87,7 +89,10 @@ def export_onnx(
     model_input = select_input(entry, sensor=sensor, bands=bands)
     card = _make_card(entry, model_input, window)
     request = LoadRequest(
-        entry=entry, model_input=model_input, weights=find_weights(entry, weights).absolute()
+        entry=entry,
+        model_input=model_input,
+        weights=find_weights(entry, weights).absolute(),
+        precision="int8" if for_int8 else "fp32",
     )
     with torch.no_grad():
         form = entry.kind.export(request)

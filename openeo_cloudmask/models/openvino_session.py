@@ -20,6 +20,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
+from openeo_cloudmask.models.openvino_cache import compile_file
 from openeo_cloudmask.models.pool import share_threads
 from openeo_cloudmask.models.processor import count_threads
 
@@ -36,17 +37,7 @@ class OpenVinoSession:
         Raises:
             ModuleNotFoundError: openvino is not installed.
         """
-        import openvino
-
-        self._model = openvino.Core().read_model(path)
-        shapes = {item: item.partial_shape for item in self._model.inputs}
-        self._model.reshape(
-            {
-                item: [1, *(shape[axis] for axis in range(1, len(shape)))]
-                for item, shape in shapes.items()
-            }
-        )
-        self.input_names = tuple(item.any_name for item in self._model.inputs)
+        self._path = path
         self.workers, _ = share_threads(count_threads())
         self._threads = count_threads()
         self._compiled: Any = None
@@ -54,17 +45,15 @@ class OpenVinoSession:
         self._held: list[_Room] = []
         _sessions.add(self)
         self._compile_once()
+        self.input_names = tuple(item.any_name for item in self._compiled.inputs)
 
     def _compile_once(self) -> None:
         """Compile the network unless this process has done so."""
         with _compiling:
             if self._compiled is not None:
                 return
-            import openvino
-
-            self._compiled = openvino.Core().compile_model(
-                self._model,
-                "CPU",
+            self._compiled = compile_file(
+                self._path,
                 {
                     "INFERENCE_PRECISION_HINT": "f32",  # what is not quantised stays as it is
                     "NUM_STREAMS": self.workers,

@@ -78,14 +78,18 @@ def export_int8(
 
     check_onnx_output(path)
     with tempfile.TemporaryDirectory() as folder:
-        exact = Path(folder) / "fp32.onnx"
-        packaged = packaged_onnx(get_model(model))
+        exact, entry = Path(folder) / "fp32.onnx", get_model(model)
+        packaged = packaged_onnx(entry)
         as_packaged = options.get("sensor") == ANY_SENSOR and packaged.is_file()
         if as_packaged and options.get("weights") is None and options.get("window_px") is None:
             exact = packaged
         else:
             export_onnx(model, exact, **options)
-        blocks = quantise(exact, path, read_scenes(scenes, read_card(exact)))
+        form = None
+        if entry.kind.int8_form:
+            form = Path(folder) / "form.onnx"
+            export_onnx(model, form, for_int8=True, **options)
+        blocks = quantise(exact, path, read_scenes(scenes, read_card(exact)), form=form)
     return read_card(path), blocks
 
 
@@ -115,6 +119,7 @@ def quantise(
     path: Path,
     scenes: Sequence[NDArray[np.float32]] = (),
     *,
+    form: Path | None = None,
     every: Path | None = None,
 ) -> list[Block]:
     """Write the int8 form of an exported file; return its blocks, with what each changes.
@@ -124,6 +129,7 @@ def quantise(
         path: the file to write.
         scenes: more windows to calibrate with, (band, y, x) float32 reflectance as the file takes
             them, 0 where no-data.
+        form: the same network in another form, which is made int8 instead; see ``export_onnx``.
         every: also write the network with all blocks in int8 here, to compare with.
 
     Raises:
@@ -138,7 +144,7 @@ def quantise(
     except ModuleNotFoundError as err:
         raise MissingExtraError.for_extra("onnx", "Writing an int8 file") from err
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".int8") as folder:
-        work = _Work(exact, Path(folder))
+        work = _Work(form or exact, Path(folder))
         work.calibrate([*_windows(card, CALIBRATION_SEEDS), *(feed_of(card, s) for s in scenes)])
         if every is not None:
             nodes = [node for names in work.blocks().values() for node in names]

@@ -63,6 +63,28 @@ def test_both_runtimes_give_the_same_classes(sensor):
     assert len(np.unique(found[0].argmax(axis=0)[seen])) > 1
 
 
+@pytest.mark.parametrize("form", ["MiniParts", "MiniConvolutions"])
+def test_exported_forms_are_the_network(form):
+    torch = pytest.importorskip("torch")
+    from openeo_cloudmask.models.networks import mini, mini_exported
+
+    torch.manual_seed(0)
+    network = mini.build({})
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    planes = torch.rand(2, len(mini.PLANES), 64, 96) * 0.6
+    planes[1, :, :20] = 0
+    present = torch.ones(2, len(mini.PLANES))
+    planes[1, 4], present[1, 4] = 0, 0
+    with torch.inference_mode():
+        wanted = network.classify(planes, present)
+        given = getattr(mini_exported, form)(network)(planes, present)
+    torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
+    assert wanted.std() > 0.01
+
+
 def test_four_bands_will_do_and_three_will_not():
     bands = ["B08", "B02", "B03", "B04"]
     detector = load_detector("mini", sensor="sentinel-2-l1c", bands=bands, runtime="onnx")

@@ -54,12 +54,14 @@ def _load(request: LoadRequest) -> Detector:
 
 def _export(request: LoadRequest) -> ExportedForm:
     from openeo_cloudmask.models.networks.exported import ExportedForm
-    from openeo_cloudmask.models.networks.mini import AnyBands, PickBands
+    from openeo_cloudmask.models.networks.mini import PickBands
+    from openeo_cloudmask.models.networks.mini_exported import MiniConvolutions, MiniParts
 
     network, places = _read_network(request)
-    if request.model_input.sensor.id == ANY_SENSOR:
-        return ExportedForm(AnyBands(network), softmax=True, input_names=("windows", "present"))
-    return ExportedForm(PickBands(network, places), softmax=True)
+    if request.model_input.sensor.id != ANY_SENSOR:
+        return ExportedForm(PickBands(network, places), softmax=True)
+    form = MiniConvolutions if request.precision == "int8" else MiniParts
+    return ExportedForm(form(network), softmax=True, input_names=("windows", "present"))
 
 
 KIND = ModelKind(
@@ -71,6 +73,7 @@ KIND = ModelKind(
     artifact="safetensors.torch.save_file",
     own_weights=True,
     any_bands=_BANDS,
+    int8_form=True,
     asset_title="Weights, which come with the package openeo-cloudmask",
 )
 

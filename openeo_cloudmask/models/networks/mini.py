@@ -9,17 +9,15 @@ from its cloud.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openeo_cloudmask.errors import BandError, InputError, OptionError
-from openeo_cloudmask.models.networks.prepare import fold_batch_norms
 
 PLANES = ("blue", "green", "red", "nir", "cirrus", "swir16", "swir22")
 """What the network sees, in its order: reflectance, 0-1."""
@@ -28,7 +26,6 @@ WIDTHS = (24, 40, 64, 104, 144)
 """Channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the resolution."""
 MULTIPLE_PX = 2 ** len(WIDTHS)
 
-_PLANES_MULTIPLE = 4
 _COARSE = WIDTHS[1]
 _CONTEXT_BLOCKS = 3
 _CONTEXT_KERNEL = 3
@@ -132,7 +129,10 @@ class MiniNet(nn.Module):
 
     def look(self, told: Tensor, far: Tensor | None = None) -> Tensor:
         """What is seen around each place, at half the resolution."""
-        x: Tensor = self.stem(told)
+        return self.look_around(self.stem(told), far)
+
+    def look_around(self, x: Tensor, far: Tensor | None = None) -> Tensor:
+        """``look``, from what the first layer gives at half the resolution."""
         skips = [x]
         for down, encode in zip(self.down, self.encode, strict=True):
             x = encode(down(x))
@@ -146,9 +146,14 @@ class MiniNet(nn.Module):
 
     def weigh(self, told: Tensor, around: Tensor) -> Tensor:
         """Logits of what is told of each pixel and what is seen around it."""
-        fine = F.relu(self.spectral(told)) + _double(self.lift(around))
-        logits: Tensor = self.head(F.relu(self.smooth(F.relu(fine))))
+        logits: Tensor = self.head(self.join(self.spectral(told), around))
         return logits
+
+    def join(self, own: Tensor, around: Tensor) -> Tensor:
+        """What decides on each pixel, of its own spectrum and what is seen around it."""
+        fine = F.relu(own) + _double(self.lift(around))
+        smoothed: Tensor = F.relu(self.smooth(F.relu(fine)))
+        return smoothed
 
     @property
     def tail(self) -> tuple[nn.Module, ...]:
@@ -172,35 +177,6 @@ class PickBands(nn.Module):
         """The network's answer on the chosen bands."""
         logits: Tensor = self.network(x[:, self._places])
         return logits
-
-
-class AnyBands(nn.Module):
-    """The network for any choice of planes: those that are missing are zero and flagged so.
-
-    It is arranged for onnxruntime, whose fast convolutions take multiples of 4 planes: some that
-    are zero, and weigh nothing, join those that the network gets.
-    """
-
-    def __init__(self, network: MiniNet) -> None:
-        super().__init__()
-        self.network: MiniNet = fold_batch_norms(copy.deepcopy(network).eval())  # type: ignore[assignment]
-        told = self.network.spectral.in_channels
-        self._more = -told % _PLANES_MULTIPLE
-        self.network.spectral = _widen(self.network.spectral, self._more)
-        self.network.stem[0] = _widen(cast("nn.Conv2d", self.network.stem[0]), self._more)
-
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(n, plane, y, x) and (n, plane) 0 or 1 -> logits."""
-        more = present.new_zeros(()).expand(x.shape[0], self._more, *x.shape[2:])
-        return self.network.decide(torch.cat([*self.network.tell(x, present), more], dim=1))
-
-
-def _widen(conv: nn.Conv2d, planes: int) -> nn.Conv2d:
-    """The same convolution, which also takes ``planes`` that weigh nothing."""
-    wide = copy.copy(conv)
-    wide.in_channels += planes
-    wide.weight = nn.Parameter(F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, planes)))
-    return wide
 
 
 def _conv(
