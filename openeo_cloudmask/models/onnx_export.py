@@ -172,6 +172,8 @@ def _write_file(form: ExportedForm, card: OnnxCard, path: Path) -> None:
     else:
         _trace(form, inputs).save(path)
     model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info, model.graph):
+        part.ClearField("metadata_props")  # where in which source each was traced
     model.producer_name = "openeo-cloudmask"
     model.doc_string = f"{card.title}. Licence of the weights: {card.licence}."
     onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})

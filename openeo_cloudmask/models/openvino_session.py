@@ -44,14 +44,13 @@ class OpenVinoSession:
         self._free: SimpleQueue[_Room] = SimpleQueue()
         self._held: list[_Room] = []
         _sessions.add(self)
-        self._compile_once()
-        self.input_names = tuple(item.any_name for item in self._compiled.inputs)
+        self.input_names = tuple(item.any_name for item in self._compile_once().inputs)
 
-    def _compile_once(self) -> None:
-        """Compile the network unless this process has done so."""
+    def _compile_once(self) -> Any:  # noqa: ANN401 - no types
+        """Return the compiled network; compile it unless this process has done so."""
         with _compiling:
             if self._compiled is not None:
-                return
+                return self._compiled
             self._compiled = compile_file(
                 self._path,
                 {
@@ -64,6 +63,7 @@ class OpenVinoSession:
             # Tensors are made here, by one thread: made by two at once, they may wait forever.
             for _ in range(self.workers):
                 self._free.put(_make_room(self._compiled))
+            return self._compiled
 
     def run(self, _outputs: None, feed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Return the network's one output for one window, as onnxruntime does."""

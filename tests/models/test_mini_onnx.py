@@ -47,6 +47,11 @@ def test_its_card_is_of_the_model():
     assert card.window == MINI.window
 
 
+@pytest.mark.parametrize("suffix", [ONNX_SUFFIX, INT8_SUFFIX])
+def test_it_says_nothing_of_the_machine_that_wrote_it(suffix):
+    assert b".py" not in packaged_onnx(MINI, suffix).read_bytes()
+
+
 @pytest.mark.parametrize("sensor", ["sentinel-2-l1c", "sentinel-2-l2a", "landsat-7-l1"])
 def test_both_runtimes_give_the_same_classes(sensor):
     pytest.importorskip("torch")

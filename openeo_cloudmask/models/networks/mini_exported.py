@@ -55,7 +55,7 @@ class MiniParts(nn.Module):
         super().__init__()
         self.network = _fold(network)
         sizes = [planes.shape[1] for planes in network.tell(*_ONE_PIXEL)]
-        columns = torch.arange(sum(sizes)).split(sizes)
+        columns = torch.split(torch.arange(sum(sizes)), sizes)
         parts = [torch.cat([columns[place] for place in part]) for part in _PARTS]
         stem, spectral = cast("nn.Conv2d", self.network.stem[0]), self.network.spectral
         self.stems, self.spectrals = (
@@ -69,7 +69,8 @@ class MiniParts(nn.Module):
         told = network.tell(x, present)
         first, second = (torch.cat([told[place] for place in part], dim=1) for part in _PARTS)
         stem = F.relu(self.stems[0](first) + self.stems[1](second))
-        spectral = _per_pixel(self.spectrals[0], first) + _per_pixel(self.spectrals[1], second)
+        of_first, of_second = cast("list[nn.Conv2d]", list(self.spectrals))
+        spectral = _per_pixel(of_first, first) + _per_pixel(of_second, second)
         return _per_pixel(network.head, network.join(spectral, network.look_around(stem)))
 
 
