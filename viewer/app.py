@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from openeo_cloudmask.viewer.names import FAINT_TEXT
+from openeo_cloudmask.viewer.names import AFTER_PEN, FAINT_TEXT
 
 # Not "pages": Streamlit would show the files of a folder of that name in a list of its own, to
 # whoever comes by the address of a page before anyone opened the first.
@@ -26,6 +26,8 @@ st.html(
     ".stTable :is(th, td), .stTable :is(th, td) * "
     "{white-space: normal !important; overflow-wrap: anywhere !important; font-size: .86rem} "
     ".stTable :is(th, td) {padding: .35rem .3rem !important} "
+    # It would save what was there before the last mark, while Python has not heard of that.
+    f"[data-pen-waits] .st-key-{AFTER_PEN} {{visibility: hidden}} "
     ".stMainBlockContainer {padding: 4.2rem 2.5rem 3rem} "
     "@media (max-width: 1100px) {.st-key-look > * > .stHorizontalBlock, "
     ".st-key-look > .stHorizontalBlock {flex-wrap: wrap} "

@@ -80,18 +80,24 @@ class Labeller:
     models: dict[str, Classes] = field(default_factory=dict)
     """Masks whose contradictions count, in the four classes on the features' grid."""
     _shapes: dict[Mark, Shape] = field(default_factory=dict)
+    _learned: list[Mark] = field(default_factory=list)
+    """What ``answer`` was made of."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are other marks than those that were learned."""
+        return self._learned != self.marks
 
     @property
     def place(self) -> Place | None:
         """The place that is looked at."""
         return self.places[self.at] if 0 <= self.at < len(self.places) else None
 
-    def hear(self, events: Sequence[Event]) -> bool:
-        """Do what was done with the pen; return whether there are other marks now.
+    def hear(self, events: Sequence[Event]) -> None:
+        """Do what was done with the pen; what there is to learn is not learned yet.
 
         A shape that cannot be a mark is left out, and ``complaint`` says why.
         """
-        before = list(self.marks)
         for event in events:
             self.heard, self.complaint = event.number, ""
             if event.shape is not None:
@@ -104,7 +110,6 @@ class Labeller:
                 self._drop_rounds()
             elif event.action == "next":
                 self.go_on()
-        return self.marks != before
 
     def go_on(self) -> None:
         """Look at the next place; after the last comes the first again."""
@@ -118,6 +123,7 @@ class Labeller:
             CloudMaskError: that is not possible.
         """
         self._drop_rounds()
+        self._learned = list(self.marks)
         self.answer = None  # what other marks gave is never saved for these
         if len({mark.code for mark in self.marks}) < 2:
             self._show(None)
@@ -198,6 +204,8 @@ class Labeller:
     def save(self, root: Path, *, name: str, location: str) -> Path:
         """Return the folder of the reference, written in ALCD's layout under ``root``.
 
+        It is made of the marks there are; what was not learned yet is learned first.
+
         Raises:
             OptionError: the name cannot be that of a folder.
             ReferenceDataError: there are too few marks.
@@ -207,6 +215,8 @@ class Labeller:
             raise OptionError(
                 f"the name is {name!r}; expected letters, digits, '.', '_' and '-', as a product's"
             )
+        if self.is_behind:
+            self.learn()
         if self.answer is None:
             raise InputError("nothing is learned yet; mark at least two classes")
         figures = self._figures()

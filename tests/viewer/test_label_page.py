@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from openeo_cloudmask.viewer.drawing import read_events
 from openeo_cloudmask.viewer.session import begin_session
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -83,3 +84,31 @@ def test_masks_of_the_scene_contradict_the_forest(app, tell, demo_session, tmp_p
     app.session_state.session = session
     app.switch_page("screens/label.py").run()
     assert [layer["id"] for layer in tell.told["layers"]] == ["image"], "before the first marks"
+
+
+def test_what_is_marked_while_the_forest_learns_is_saved(app, demo_session, tell, monkeypatch):
+    """The mark and the press of Save come in one run; so do a mark and a run broken off."""
+    monkeypatch.setattr("openeo_cloudmask.alcd.forest.TREES", 6)
+    app.run()
+    app.session_state.session = demo_session
+    page = app.switch_page("screens/label.py").run()
+    button(page, "Start").click().run()
+    work = demo_session.labellers["Demo scene 3"]
+    west, south, east, north = demo_session.scenes["Demo scene 3"].layers["True colour"].bounds
+
+    def mark(number, across, value):
+        place = [west + across * (east - west), (south + north) / 2]
+        return {"number": number, "kind": "shape", "points": [place], "area": False,
+                "radius_m": 60, "value": value}  # fmt: skip
+
+    first = [mark(1, 0.2, 2), mark(2, 0.5, 5)]
+    tell.drawn = {"events": first}
+    page.run()
+    tell.drawn = {"events": [*first, mark(3, 0.8, 6)]}
+    button(page, "Save the reference").click().run()
+    assert "is open as a reference" in texts(page.success)
+    tell.drawn = None
+    work.hear(read_events({"events": [mark(4, 0.6, 7)]}, 3))
+    page.run()
+    assert not work.is_behind
+    button(page, "Forget the marks").click().run()

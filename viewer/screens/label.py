@@ -16,6 +16,7 @@ from openeo_cloudmask.viewer.labeller import (
     pack,
     plain_name,
 )
+from openeo_cloudmask.viewer.names import AFTER_PEN
 from openeo_cloudmask.viewer.panels import (
     Look,
     classes_data,
@@ -83,6 +84,8 @@ def layers_of(scene: SceneEntry, work: Labeller) -> list[dict[str, Any]]:
 def work_on(scene: SceneEntry, work: Labeller) -> None:
     """Draw the map, hear what is marked, and show how far the work is."""
     left, right = st.columns([3.1, 1])
+    with right, told():
+        catch_up(work)  # a run that was to learn may have been broken off
     with left:
         bounds = work.around()
         look = Look(point=work.point(), go=(work.gone, bounds) if bounds else None)
@@ -91,16 +94,23 @@ def work_on(scene: SceneEntry, work: Labeller) -> None:
     with right:
         with told():
             events = read_events(heard.drawn, work.heard)
-            if work.hear(events):
-                with st.spinner("Learning"):
-                    session().doubt(work)
-                    work.learn()
-        if events:
-            rerun_here()
+            work.hear(events)
+            catch_up(work)
         if work.complaint:
             st.warning(work.complaint, icon=":material/error:")
         draw_progress(work)
-        draw_files(work)
+        # Before the map is told what was heard: it holds back ``AFTER_PEN`` until then.
+        draw_files(work, again=bool(events))
+    if events:
+        rerun_here()
+
+
+def catch_up(work: Labeller) -> None:
+    """Learn the marks that were not learned yet."""
+    if work.is_behind:
+        with st.spinner("Learning"):
+            session().doubt(work)
+            work.learn()
 
 
 def draw_progress(work: Labeller) -> None:
@@ -154,14 +164,22 @@ def draw_progress(work: Labeller) -> None:
         st.line_chart(table, x="marks", y=["accuracy", "f1_score"], height=160)
 
 
-def draw_files(work: Labeller) -> None:
-    """Draw the ways to save the reference and the marks, and to load marks."""
+def draw_files(work: Labeller, *, again: bool) -> None:
+    """Draw the ways to save the reference and the marks, and to load marks.
+
+    Args:
+        work: what is saved.
+        again: whether all of it is drawn again at once; what is asked for is done then.
+    """
     st.subheader("Save", anchor=False)
     with st.form("save_reference", border=False):
         name = st.text_input("Name", plain_name(work.title))
         location = st.text_input("Place", placeholder="Orleans")
         pressed = st.form_submit_button("Save the reference", type="primary")
-    if pressed:
+    pressed |= st.session_state.pop("save_asked", False)
+    if pressed and again:
+        st.session_state.save_asked = True
+    elif pressed:
         with told(stop=False), st.spinner("Computing the figures, writing the reference"):
             entry = session().save_reference(work, name=name, location=location.strip())
             st.session_state.made = (work.title, entry, pack(entry.path))
@@ -180,14 +198,15 @@ def draw_files(work: Labeller) -> None:
         st.page_link(
             "screens/compare.py", label="Score masks against it", icon=":material/compare:"
         )
-    st.download_button(
-        "Save the marks",
-        work.save_text(),
-        f"{plain_name(work.title)}-marks.geojson",
-        "application/geo+json",
-        icon=":material/save:",
-        on_click="ignore",
-    )
+    with st.container(key=AFTER_PEN):
+        st.download_button(
+            "Save the marks",
+            work.save_text(),
+            f"{plain_name(work.title)}-marks.geojson",
+            "application/geo+json",
+            icon=":material/save:",
+            on_click="ignore",
+        )
     upload = st.file_uploader("Load marks", type=["geojson", "json"], key="label_marks")
     if upload is not None and st.button("Take these marks", icon=":material/upload:"):
         with told(stop=False), st.spinner("Learning"):

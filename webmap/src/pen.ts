@@ -198,8 +198,12 @@ export class Pen {
     this.tell(this.waiting);
   }
 
-  /** Keeps what Python has not answered yet for this window, over a reload of the page. */
+  /**
+   * Keeps what Python has not answered yet for this window, over a reload of the page; what saves
+   * is hidden so long (see the style of the viewer's frame), as it would save the state before.
+   */
   private remember(): void {
+    document.documentElement.toggleAttribute("data-pen-waits", this.waiting.length > 0);
     try {
       if (this.waiting.length) sessionStorage.setItem(KEPT + this.key, JSON.stringify(this.waiting));
       else sessionStorage.removeItem(KEPT + this.key);
