@@ -49,7 +49,8 @@ def test_its_card_is_of_the_model():
 
 @pytest.mark.parametrize("suffix", [ONNX_SUFFIX, INT8_SUFFIX])
 def test_it_says_nothing_of_the_machine_that_wrote_it(suffix):
-    assert b".py" not in packaged_onnx(MINI, suffix).read_bytes()
+    content = packaged_onnx(MINI, suffix).read_bytes()
+    assert not [found for found in (b"File ", b"-packages/", b'.py"') if found in content]
 
 
 @pytest.mark.parametrize("sensor", ["sentinel-2-l1c", "sentinel-2-l2a", "landsat-7-l1"])
