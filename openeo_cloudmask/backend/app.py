@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from openeo_cloudmask.backend.api import capabilities, jobs, processing, results, services
+from openeo_cloudmask.backend.api import capabilities, jobs, processing, results, scenes, services
 from openeo_cloudmask.backend.api.errors import error_answer, error_body
 from openeo_cloudmask.backend.api.middleware import (
     CleanPaths,
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.backend = state
-    for module in (capabilities, processing, jobs, results, services):
+    for module in (capabilities, scenes, processing, jobs, results, services):
         app.include_router(module.router)
     mount_stac_app(app)
     app.add_exception_handler(CloudMaskError, _answer_error)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -26,13 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.stac.arrange import (
-    field_names,
-    pick_fields,
-    refuse_query,
-    sort_items,
-    sort_names,
-)
+from openeo_cloudmask.stac.arrange import pick_fields, refuse_query, sort_items
 from openeo_cloudmask.stac.catalog import is_absolute
 from openeo_cloudmask.stac.search import (
     CatalogIndex,
@@ -208,9 +201,12 @@ class CatalogClient(BaseCoreClient):
 
     def post_search(self, search_request: BaseSearchPostRequest, **kwargs: Any) -> Any:
         """Return what a POST search finds."""
-        body = search_request.model_dump(
-            mode="json", by_alias=True, exclude_none=True, exclude_unset=True
-        )
+        try:
+            body = search_request.model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude_unset=True
+            )
+        except ValueError:
+            raise InvalidQueryParameter("the search is nested too deeply") from None
         refuse_query(body.get("query"))
         query = Query(
             collections=body.get("collections"),
@@ -222,7 +218,7 @@ class CatalogClient(BaseCoreClient):
         )
         return self._page(
             query, kwargs["request"], body.get("limit"), body.get("token"), body=body,
-            sortby=sort_names(body.get("sortby")), fields=field_names(body.get("fields")),
+            sortby=body.get("sortby"), fields=body.get("fields"),
         )  # fmt: skip
 
     def _page(
@@ -232,12 +228,12 @@ class CatalogClient(BaseCoreClient):
         limit: int | None,
         token: str | None,
         *,
-        sortby: Sequence[str] | None,
-        fields: Sequence[str] | None,
+        sortby: Any,
+        fields: Any,
         body: Json | None = None,
     ) -> Json:
         base, size = get_base_url(request), limit or 10
-        found = sort_items(self.index.search(query), sortby or ())
+        found = sort_items(self.index.search(query), sortby, self.index.items)
         first = _parse_token(token)
         part = found[first : first + size]
         links: list[Json] = [

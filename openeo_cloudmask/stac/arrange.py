@@ -18,23 +18,30 @@ _VALID = (
 """What items keep that are asked for by field: without these they would be no STAC items."""
 
 
-def sort_items(items: Iterable[Json], names: Sequence[str]) -> list[Json]:
+def sort_items(
+    items: Iterable[Json], sortby: Iterable[str | Mapping[str, str]] | None, every: Iterable[Json]
+) -> list[Json]:
     """Return items in the order of ``sortby``; those that lack the field come last.
 
     Args:
         items: STAC items.
-        names: fields, the weightiest first: ``datetime``, ``-id``, ``+properties.gsd``; a ``-``
-            means the largest first. Items without ``datetime`` stand at their start.
+        sortby: fields, the weightiest first: as an address has them (``datetime``, ``-id``,
+            ``+properties.gsd``; a ``-`` means the largest first), or with ``field`` and
+            ``direction`` (asc, desc) as a body has them. Items without ``datetime`` stand at their
+            start. None leaves the order as it is.
+        every: all items there are, which say what can be sorted by.
 
     Raises:
         OptionError: no item has a text or a number of that name.
     """
+    signed = [_sorted_by(one) for one in sortby or ()]
+    if not signed:
+        return list(items)
     rows = [(_sortable(item), item) for item in items]
-    known = sorted({name for values, _ in rows for name in values})
-    for given in reversed(names):
-        sign, name = _split_sign(given)
-        name = name.removeprefix(f"{_PROPERTIES}.")
-        if rows and name not in known:
+    known = sorted({name for item in every for name in _sortable(item)})
+    for sign, given in reversed(signed):
+        name = given.removeprefix(f"{_PROPERTIES}.")
+        if known and name not in known:
             raise OptionError(
                 f"sortby names {name[:80]!r}, by which no item here can be sorted; known are "
                 f"{', '.join(known)}"
@@ -49,6 +56,12 @@ def sort_items(items: Iterable[Json], names: Sequence[str]) -> list[Json]:
     return [item for _, item in rows]
 
 
+def _sorted_by(one: str | Mapping[str, str]) -> tuple[str, str]:
+    if isinstance(one, str):
+        return _split_sign(one)
+    return "-" if one.get("direction") == "desc" else "+", one["field"]
+
+
 def _sortable(item: Json) -> Json:
     values = {key: value for key, value in searchable(item).items() if not isinstance(value, list)}
     start = values.get("datetime", values.get("start_datetime"))
@@ -56,39 +69,30 @@ def _sortable(item: Json) -> Json:
     return {**values, **when, "id": item["id"], "collection": item["collection"]}
 
 
-def pick_fields(item: Json, names: Sequence[str] | None) -> Json:
+def pick_fields(item: Json, fields: Iterable[str] | Mapping[str, Iterable[str]] | None) -> Json:
     """Return an item with the fields that every item has, and those of ``fields``.
 
     Args:
         item: a STAC item, which stays as it is.
-        names: fields with dots between their parts: ``properties.license``, ``+assets.model.href``;
-            those of properties are known without ``properties``, too. A ``-`` leaves the field
-            out, even if it is also named without. Unknown ones are ignored. None means all.
+        fields: names with dots between their parts: as an address has them
+            (``properties.license``, ``+assets.model.href``, ``-geometry``), or as ``include`` and
+            ``exclude`` of a body. Those of properties are known without ``properties``, too. What
+            is excluded is left out even if it is included; unknown ones are ignored. None means
+            all.
     """
-    if names is None:
+    if fields is None:
         return item
-    signed = [_split_sign(name) for name in names]
+    if isinstance(fields, Mapping):
+        signed = [("+", name) for name in fields.get("include", ())]
+        signed += [("-", name) for name in fields.get("exclude", ())]
+    else:
+        signed = [_split_sign(name) for name in fields]
     picked: Json = {}
     for name in (*_VALID, *(name for sign, name in signed if sign == "+")):
         _copy(item, picked, _parts(item, name))
     for name in (name for sign, name in signed if sign == "-"):
         _drop(picked, _parts(item, name))
     return picked
-
-
-def sort_names(sortby: Iterable[Mapping[str, str]] | None) -> list[str] | None:
-    """Return the ``sortby`` of a body as that of an address: names with a sign before them."""
-    if sortby is None:
-        return None
-    return [f"{'-' if one['direction'] == 'desc' else '+'}{one['field']}" for one in sortby]
-
-
-def field_names(fields: Mapping[str, Sequence[str]] | None) -> list[str] | None:
-    """Return the ``fields`` of a body as those of an address: names with a sign before them."""
-    if fields is None:
-        return None
-    included, excluded = fields.get("include", ()), fields.get("exclude", ())
-    return [*(f"+{name}" for name in included), *(f"-{name}" for name in excluded)]
 
 
 def refuse_query(given: object) -> None:
@@ -100,7 +104,7 @@ def refuse_query(given: object) -> None:
     if given is not None:
         raise OptionError(
             f"query is {str(given)[:80]}; that extension of the STAC API is not supported. Use "
-            "filter (CQL2), such as filter=license = 'Apache-2.0'"
+            "filter (CQL2), such as: gsd <= 30"
         )
 
 

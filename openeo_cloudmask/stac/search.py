@@ -139,10 +139,11 @@ def read_index(folder: Path) -> CatalogIndex:
 
 
 def searchable(item: Json) -> Json:
-    """Return what a filter sees of an item: its plain fields, and two lists made of its inputs."""
+    """Return what a filter sees of an item: plain fields, and of a model's inputs two lists."""
     properties = item["properties"]
     plain = {key: value for key, value in properties.items() if _is_plain(value)}
-    inputs = properties.get(INPUTS, ())
+    if (inputs := properties.get(INPUTS)) is None:
+        return plain
     bands = [band for given in inputs for band in given["bands"]]
     names = [band[key] for key in ("name", "eo:common_name") for band in bands if key in band]
     plain[BANDS] = list(dict.fromkeys(names))
@@ -182,9 +183,13 @@ def _fits(item: Json, query: Query) -> bool:
     return (
         (query.collections is None or item["collection"] in query.collections)
         and (query.ids is None or item["id"] in query.ids)
-        and all(overlap(item["bbox"], box, edges=True) for box in boxes)
+        and all(_touches(item.get("bbox"), box) for box in boxes)
         and in_time(item, query.interval)
     )
+
+
+def _touches(own: Sequence[float] | None, box: Sequence[float]) -> bool:
+    return own is not None and overlap(own, box, edges=True)  # without a reference: nowhere
 
 
 def _bounds(geometry: Mapping[str, Any]) -> list[float]:

@@ -314,6 +314,9 @@ def test_deep_json_is_refused(get: Any) -> None:
     for _ in range(60):
         deep = {"op": "not", "args": [deep]}
     assert "nested" in get("search", {"filter": deep})[1]["description"]
+    for _ in range(300):
+        deep = {"args": deep}
+    assert get("search", {"filter": deep})[0] == get("search", {"query": deep})[0] == 400
     lists = "[" * 10_000 + "]" * 10_000
     assert get("search", filter=f'{{"op": {lists}}}', **{"filter-lang": "cql2-json"})[0] == 400
     geometry = f'{{"type": "Point", "coordinates": {lists}}}'

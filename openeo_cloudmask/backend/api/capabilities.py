@@ -17,12 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from openeo_cloudmask.backend.api.common import StateOf, UserOf
 from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.backend.api.public_items import (
-    MAX_ITEMS,
-    item_pages,
-    lies_in,
-    public_item,
-)
+from openeo_cloudmask.backend.api.public_items import GEOJSON
 from openeo_cloudmask.backend.settings import API_VERSION
 from openeo_cloudmask.version import __version__
 
@@ -33,6 +28,17 @@ CONFORMANCE = [
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
     "https://api.stacspec.org/v1.0.0/ogcapi-features",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#fields",
+    "https://api.stacspec.org/v1.0.0/item-search",
+    "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "https://api.stacspec.org/v1.0.0/item-search#fields",
+    "https://api.stacspec.org/v1.0.0/item-search#filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/features-filter",
+    "http://www.opengis.net/spec/cql2/1.0/conf/basic-cql2",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text",
+    "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]
@@ -41,8 +47,11 @@ _ENDPOINTS = (
     ("/conformance", "GET"),
     ("/collections", "GET"),
     ("/collections/{collection_id}", "GET"),
+    ("/collections/{collection_id}/queryables", "GET"),
     ("/collections/{collection_id}/items", "GET"),
     ("/collections/{collection_id}/items/{item_id}", "GET"),
+    ("/search", "GET", "POST"),
+    ("/queryables", "GET"),
     ("/processes", "GET"),
     ("/file_formats", "GET"),
     ("/udf_runtimes", "GET"),
@@ -61,6 +70,7 @@ _ENDPOINTS = (
     ("/jobs/{job_id}/logs", "GET"),
     ("/jobs/{job_id}/results", "GET", "POST", "DELETE"),
 )
+QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 _UDF_LIBRARIES = ("numpy", "xarray", "scipy", "rasterio", "torch", "openeo", "openeo-cloudmask")
 
 
@@ -84,10 +94,20 @@ def capabilities(request: Request, state: StateOf) -> dict[str, Any]:
         "endpoints": endpoints,
         "links": [
             {"rel": "self", "href": f"{base}/", "type": "application/json"},
+            {"rel": "root", "href": f"{base}/", "type": "application/json"},
             {"rel": "version-history", "href": f"{base}/.well-known/openeo",
              "type": "application/json"},
             {"rel": "data", "href": f"{base}/collections", "type": "application/json"},
             {"rel": "conformance", "href": f"{base}/conformance", "type": "application/json"},
+            *(
+                {"rel": "search", "href": f"{base}/search", "type": GEOJSON, "method": method}
+                for method in ("GET", "POST")
+            ),
+            {"rel": QUERYABLES, "href": f"{base}/queryables", "type": "application/schema+json"},
+            *(
+                {"rel": "child", "href": f"{base}/collections/{name}", "type": "application/json"}
+                for name in state.collections.ids()
+            ),
         ],
     }  # fmt: skip
 
@@ -204,46 +224,6 @@ def collection(collection_id: str, request: Request, state: StateOf) -> dict[str
     return _with_links(state.collections.get(collection_id), state.base_url(request))
 
 
-@router.get("/collections/{collection_id}/items")
-def items(
-    collection_id: str,
-    request: Request,
-    state: StateOf,
-    bbox: str | None = None,
-    datetime: str | None = None,
-    limit: int = 10,
-    offset: int = 0,
-) -> dict[str, Any]:
-    """Return the scenes of a collection in an area and time, as STAC items."""
-    base = state.base_url(request)
-    found = [
-        item for item in state.collections.items(collection_id) if lies_in(item, bbox, datetime)
-    ]
-    first, limit = max(0, offset), max(1, min(limit, MAX_ITEMS))
-    shown = found[first : first + limit]
-    return {
-        "type": "FeatureCollection",
-        "features": [public_item(item, collection_id, base) for item in shown],
-        "numberMatched": len(found),
-        "numberReturned": len(shown),
-        "links": item_pages(
-            base,
-            collection_id,
-            request.query_params,
-            following=first + limit if first + limit < len(found) else None,
-        ),
-    }
-
-
-@router.get("/collections/{collection_id}/items/{item_id}")
-def item(collection_id: str, item_id: str, request: Request, state: StateOf) -> dict[str, Any]:
-    """Return one scene as a STAC item."""
-    for found in state.collections.items(collection_id):
-        if found["id"] == item_id:
-            return public_item(found, collection_id, state.base_url(request))
-    raise ApiError("NotFound", f"collection {collection_id!r} has no item {item_id!r}")
-
-
 @router.get("/credentials/basic")
 async def log_in(request: Request, state: StateOf) -> dict[str, str]:
     """Return a bearer token for a user name and password."""
@@ -284,11 +264,16 @@ def health(state: StateOf) -> JSONResponse:
 
 
 def _with_links(found: dict[str, Any], base: str) -> dict[str, Any]:
-    kept = [link for link in found.get("links", []) if link.get("rel") not in ("self", "root")]
+    kept = [
+        link for link in found.get("links", []) if link.get("rel") not in ("self", "root", "parent")
+    ]
+    own = f"{base}/collections/{found['id']}"
     found["links"] = [
-        {"rel": "self", "href": f"{base}/collections/{found['id']}", "type": "application/json"},
+        {"rel": "self", "href": own, "type": "application/json"},
         {"rel": "root", "href": f"{base}/", "type": "application/json"},
-        *item_pages(base, found["id"], {}, rel="items"),
+        {"rel": "parent", "href": f"{base}/", "type": "application/json"},
+        {"rel": "items", "href": f"{own}/items", "type": GEOJSON},
+        {"rel": QUERYABLES, "href": f"{own}/queryables", "type": "application/schema+json"},
         *kept,
     ]
     return found

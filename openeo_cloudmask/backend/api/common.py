@@ -64,7 +64,12 @@ UserOf = Annotated[CurrentUser, Depends(get_user)]
 
 
 async def get_body(request: Request, _: UserOf) -> dict[str, Any]:
-    """Return the request's body, a JSON object; only of somebody who is logged in.
+    """Return the request's body, as ``read_json`` does; only of somebody who is logged in."""
+    return await read_json(request)
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """Return the request's body, a JSON object.
 
     Raises:
         ApiError: it is invalid, or holds what cannot be stored.

@@ -24,7 +24,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",  # addresses of results hold their signature
 }
 _SMALL_BODY = 64 * 1024
-_SMALL_BODIES = ("/stac",)
+_SMALL_BODIES = ("/stac", "/search")
 """Paths that take a search from anybody, which is never large."""
 
 

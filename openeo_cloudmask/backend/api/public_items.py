@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from openeo_cloudmask.backend.api.errors import ApiError
-from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.grid import overlap
-from openeo_cloudmask.stac.search import in_time, parse_interval
-
-MAX_ITEMS = 100
+GEOJSON = "application/geo+json"
 
 
 def item_href(base: str, collection_id: str, item_id: str) -> str:
@@ -19,35 +14,33 @@ def item_href(base: str, collection_id: str, item_id: str) -> str:
     return f"{base.rstrip('/')}/collections/{quote(collection_id)}/items/{quote(item_id)}"
 
 
-def item_pages(
-    base: str,
-    collection_id: str,
+def page_links(
+    here: str,
     query: Mapping[str, str],
     *,
     following: int | None = None,
-    rel: str = "self",
-) -> list[dict[str, str]]:
-    """Return the link to items of a collection, and to the next page of them.
+    body: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the links to a page of items and to the next one.
 
     Args:
-        base: the server's address.
-        collection_id: the collection.
-        query: what was asked for.
+        here: the address that was asked, without a query.
+        query: of the address.
         following: the place of the first item of the next page; None on the last page.
-        rel: what the first link is called.
+        body: of the request; None where the query is all that was asked.
     """
-    asked = {rel: dict(query)}
-    if following is not None:
-        asked["next"] = {**query, "offset": str(following)}
-    own = f"{base.rstrip('/')}/collections/{quote(collection_id)}/items"
-    return [
-        {
-            "rel": name,
-            "href": f"{own}?{urlencode(values)}" if values else own,
-            "type": "application/geo+json",
-        }
-        for name, values in asked.items()
-    ]
+    links: list[dict[str, Any]] = [{"rel": "self", "href": _with_query(here, query)}]
+    if following is not None and body is None:
+        asked = {**query, "offset": str(following)}
+        links.append({"rel": "next", "href": _with_query(here, asked), "method": "GET"})
+    elif following is not None:
+        again: dict[str, Any] = {**(body or {}), "offset": following}
+        links.append({"rel": "next", "href": here, "method": "POST", "body": again})
+    return [{**link, "type": GEOJSON} for link in links]
+
+
+def _with_query(here: str, query: Mapping[str, str]) -> str:
+    return f"{here}?{urlencode(query)}" if query else here
 
 
 def public_item(item: Mapping[str, Any], collection_id: str, base: str) -> dict[str, Any]:
@@ -64,30 +57,3 @@ def public_item(item: Mapping[str, Any], collection_id: str, base: str) -> dict[
         "assets": {},
         "links": [own, parent],
     }
-
-
-def lies_in(item: Mapping[str, Any], bbox: str | None, interval: str | None) -> bool:
-    """Return whether an item touches ``west,south,east,north`` and a ``start/end`` of times.
-
-    Raises:
-        ApiError: one of them is not of that form.
-    """
-    try:
-        wanted = parse_interval(interval)
-    except OptionError as err:
-        raise ApiError("ParameterValueInvalid", str(err)) from None
-    return _touches(item.get("bbox"), bbox) and in_time(item, wanted)
-
-
-def _touches(own: list[float] | None, bbox: str | None) -> bool:
-    if bbox is None:
-        return True
-    try:
-        west, south, east, north = (float(part) for part in bbox.split(","))
-    except ValueError:
-        raise ApiError(
-            "ParameterValueInvalid", f"bbox is {bbox!r}; expected west,south,east,north"
-        ) from None
-    if own is None:
-        return False
-    return overlap(own, (west, south, east, north), edges=True)
