@@ -34,6 +34,10 @@ class MaskClass:
         return red, green, blue, 255
 
 
+NODATA_CLASS = MaskClass(value=NODATA, name="no-data", title="No data", color="E1E1E1")
+"""How pictures draw what has no class."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScheme:
     """A set of classes that belong together."""

@@ -14,13 +14,13 @@ ERROR_CLASSES = ClassScheme(
     name="error-map",
     title="Where a mask agrees with its reference",
     classes=(
-        MaskClass(value=0, name="true-negative", title="Right: valid in both", color="CCCCCC"),
+        MaskClass(value=0, name="true-negative", title="Right: valid in both", color="929292"),
         MaskClass(value=1, name="true-positive", title="Right: invalid in both", color="0072B2"),
         MaskClass(
             value=2,
             name="false-positive",
             title="Commission: invalid only in the mask",
-            color="E69F00",
+            color="F0B000",
         ),
         MaskClass(
             value=3,
@@ -32,6 +32,7 @@ ERROR_CLASSES = ClassScheme(
 )
 """Invalid pixels found are blue, valid ones grey, omitted ones dark red, falsely found ones orange.
 
+All differ from each other and from no-data for all eyes, and in lightness, so in grey print too.
 Baetens et al. (2019) draw them blue, green, red and purple, of which protanopes see two as one.
 """
 

@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from openeo_cloudmask.classes import ClassScheme
+from openeo_cloudmask.classes import NODATA_CLASS, ClassScheme
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #586373; --paper: #ffffff;
@@ -177,7 +177,7 @@ def legend(scheme: ClassScheme) -> str:
         f'<li><i style="background:#{item.color}"></i>{escape(item.title)}</li>'
         for item in scheme.classes
     )
-    rows += '<li><i style="background:#e1e1e1"></i>Not compared</li>'
+    rows += f'<li><i style="background:#{NODATA_CLASS.color}"></i>Not compared</li>'
     return f'<ul class="legend" aria-label="Colours">{rows}</ul>\n'
 
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from openeo_cloudmask.classes import NODATA, ClassScheme
+from openeo_cloudmask.classes import NODATA, NODATA_CLASS, ClassScheme
 from openeo_cloudmask.errors import InputError, OutputError
 from openeo_cloudmask.publish import publish_file
 
 PANEL_PX = 512
 _GAP, _TITLE, _CAPTION, _LEGEND = 20, 46, 30, 44
 _PAPER, _INK, _SOFT = (255, 255, 255), (24, 24, 24), (96, 96, 96)
-_NODATA_RGB = (225, 225, 225)
+_NODATA_RGB = NODATA_CLASS.rgba[:3]
 _STRETCH_PERCENT = (1.0, 97.0)
 _LEAST_RANGE = 0.5
 """Reflectance from black to white at least: an overcast sky or snow stays light and shows shape."""

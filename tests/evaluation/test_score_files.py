@@ -17,7 +17,7 @@ from sklearn import metrics
 from typer.testing import CliRunner
 
 from openeo_cloudmask.alcd.types import AlcdScene
-from openeo_cloudmask.classes import ALCD, FOUR_CLASS, VALID_INVALID, map_labels
+from openeo_cloudmask.classes import ALCD, FOUR_CLASS, NODATA_CLASS, VALID_INVALID, map_labels
 from openeo_cloudmask.cli import build_app
 from openeo_cloudmask.errors import ReferenceDataError
 from openeo_cloudmask.evaluation.error_map import ERROR_CLASSES, map_errors
@@ -263,9 +263,16 @@ def lab_of(color: str, sight: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("sight", SIGHTS)
 def test_kinds_of_errors_are_told_apart_by_all_eyes(sight: str) -> None:
-    colours = [lab_of(item.color, SIGHTS[sight]) for item in ERROR_CLASSES.classes]
+    shown = [item.color for item in (*ERROR_CLASSES.classes, NODATA_CLASS)]
+    colours = [lab_of(color, SIGHTS[sight]) for color in shown]
     pairs = [np.linalg.norm(one - other) for one, other in combinations(colours, 2)]
     assert min(pairs) > 25
+
+
+def test_kinds_of_errors_are_told_apart_in_print_without_colours() -> None:
+    shown = [item.color for item in (*ERROR_CLASSES.classes, NODATA_CLASS)]
+    lightness = [float(lab_of(color, SIGHTS["all"])[0]) for color in shown]
+    assert min(abs(one - other) for one, other in combinations(lightness, 2)) > 13
 
 
 def test_command_scores_and_prints(archive: Path, masks: Path, tmp_path: Path) -> None:
