@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from openeo_cloudmask.errors import BandError, ProductError
 from openeo_cloudmask.grid import Grid
+from openeo_cloudmask.products.acquired import read_acquired
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.files import ProductFiles
 from openeo_cloudmask.products.safe import map_axes
@@ -197,6 +199,7 @@ def open_band_files(
     given = {"scale": scale, "offset": offset}
     grids: dict[str, Grid] = {}
     decoders: dict[str, BandDecoder] = {}
+    acquired: datetime | None = None
     for label, path in paths.items():
         with open_raster(path) as dataset:
             if dataset.count != 1:
@@ -204,6 +207,7 @@ def open_band_files(
                     f"{chosen[label]} holds {dataset.count} bands; expected one band per file"
                 )
             grids[label] = raster_grid(dataset)
+            acquired = acquired or read_acquired(dataset)
             decoders[label] = _decoder(dataset, label, known, found.names, given)
     grid = min(grids.values(), key=_fineness)
     if elsewhere := [label for label, own in grids.items() if own.crs != grid.crs]:
@@ -229,6 +233,7 @@ def open_band_files(
         grid=grid,
         band_labels=tuple(chosen),
         sensor=known,
+        acquired=acquired,
         metadata={"id": found.scene or files.where.stem, "format": found.names.title},
         missing_hint=f"{files.where} was read as {found.names.title}",
     )

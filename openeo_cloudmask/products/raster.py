@@ -10,6 +10,7 @@ import numpy as np
 from rasterio.enums import MaskFlags
 
 from openeo_cloudmask.errors import BandError, ProductError
+from openeo_cloudmask.products.acquired import read_acquired
 from openeo_cloudmask.products.addresses import Address, Source
 from openeo_cloudmask.products.band_files import band_of_file
 from openeo_cloudmask.products.drivers import open_raster
@@ -40,7 +41,8 @@ def open_raster_scene(
     named like the file of a quality layer (``..._SCL_20m.jp2``). Reflectance is
     ``value * scale + offset``, from the arguments or else from the file's own tags. Thermal bands
     of ``sensor`` hold kelvin or normalised temperature, by the file's own tags. No-data are pixels
-    outside the file's mask or alpha band, and those of ``sensors.decode``.
+    outside the file's mask or alpha band, and those of ``sensors.decode``. When it was taken is
+    read from its tags, see ``acquired``.
 
     Args:
         path: the file, or its address.
@@ -82,6 +84,7 @@ def open_raster_scene(
             grid=raster_grid(dataset),
             band_labels=labels,
             sensor=sensor,
+            acquired=read_acquired(dataset),
             metadata={
                 "id": path.stem,
                 "format": dataset.driver,

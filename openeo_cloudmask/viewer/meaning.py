@@ -14,6 +14,7 @@ from rasterio.errors import RasterioError
 from openeo_cloudmask.alcd.scenes import find_scene_info
 from openeo_cloudmask.classes import FOUR_CLASS, NODATA, SCHEMES, ClassScheme
 from openeo_cloudmask.errors import OptionError, ProductError, ReferenceDataError
+from openeo_cloudmask.products.acquired import read_acquired
 from openeo_cloudmask.products.cog import write_cog
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.stack import raster_grid
@@ -47,11 +48,11 @@ def read_tags(path: Path) -> Tags:
     """
     with open_raster(path) as source:
         tags = {key.upper(): value for key, value in source.tags().items()}
-    day = tags.get("ACQUIRED", "")[:10]
+        acquired = read_acquired(source)
     scheme, sensor = tags.get("CLASS_SCHEME"), tags.get("SENSOR")
     return Tags(
         scheme=scheme if scheme in SCHEMES else None,
-        day=day if re.fullmatch(r"\d{4}-\d\d-\d\d", day) else None,
+        day=None if acquired is None else acquired.date().isoformat(),
         sensor=sensor if sensor in SENSORS else None,
     )
 

@@ -149,7 +149,7 @@ class Session:
         """
         name = self._new_name(path.stem, self.scenes)
         picture = copy_colors(path, names, self._subfolder("pictures"), report=report)
-        return self._keep_scene(name, path, picture)
+        return self._keep_scene(name, path, picture, day=read_tags(path).day)
 
     def _keep_scene(
         self,

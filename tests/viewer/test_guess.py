@@ -176,7 +176,10 @@ def import_image(app, path):
 def test_import_shows_a_picture_and_computes_nothing(app, write_image):
     values = COLORS.copy()
     values[:, :8] = 0
-    page = import_image(app, write_image(values, photometric="RGB"))
+    path = write_image(values, photometric="RGB")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="IMAGERY", ACQUISITIONDATETIME="2024-05-01 10:20:30")
+    page = import_image(app, path)
     assert "picture in 8-bit colours" in page.warning[0].value
     assert [box.label for box in page.selectbox] == []  # no sensor, no model
     page.button[0].click().run()
@@ -186,6 +189,7 @@ def test_import_shows_a_picture_and_computes_nothing(app, write_image):
     current = page.session_state["session"]
     (entry,) = current.scenes.values()
     assert entry.is_colors
+    assert entry.day == "2024-05-01"
     assert current.live_masks(entry) == {}
     assert current.tasks == []
     with rasterio.open(entry.picture.path) as picture:
