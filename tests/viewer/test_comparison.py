@@ -44,8 +44,8 @@ def test_comparison_is_made_once_and_scores_as_score_does(opened):
     from openeo_cloudmask.evaluation.grids import read_mask
 
     title, reference = next(iter(opened.references.items()))
-    comparison = opened.compare("mask", title)
-    assert opened.compare("mask", title) is comparison
+    comparison = opened.findings.compare("mask", title)
+    assert opened.findings.compare("mask", title) is comparison
     expected = evaluate_mask(
         read_mask(opened.masks["mask"].path), reference.reference, ScoreSettings()
     )
@@ -56,13 +56,13 @@ def test_comparison_is_made_once_and_scores_as_score_does(opened):
 
 
 def test_two_masks_are_compared_where_there_is_no_reference(opened):
-    result = opened.compare("mask", "again").case(OutputStyle.FOUR_CLASS, dilated=False)
+    result = opened.findings.compare("mask", "again").case(OutputStyle.FOUR_CLASS, dilated=False)
     counts = result.confusion.counts
     assert counts.sum() == np.trace(counts) > 0
 
 
 def test_a_pixel_is_named_in_mask_and_error_map(opened, centre):
-    comparison = opened.compare("mask", next(iter(opened.references)))
+    comparison = opened.findings.compare("mask", next(iter(opened.references)))
     mask = (comparison.mask.labels, comparison.mask.scheme, comparison.mask.grid)
     assert class_at(*mask, *centre) in {item.title for item in FOUR_CLASS.classes}
     assert class_at(*mask, 0.0, 0.0) == "outside"
@@ -72,14 +72,14 @@ def test_a_pixel_is_named_in_mask_and_error_map(opened, centre):
 
 
 def test_error_layer_has_colours_that_all_eyes_tell_apart(opened):
-    layer = opened.error_layer("mask", next(iter(opened.references)))
+    layer = opened.findings.error_layer("mask", next(iter(opened.references)))
     assert layer.colors[3] == (0x88, 0x22, 0x55, 255)
 
 
 def test_masks_that_do_not_overlap_are_told(opened, write_classes):
     far = opened.add_mask(write_classes(np.zeros((8, 8)), "far.tif"), title="far")
     with pytest.raises(ReferenceDataError, match="overlap"):
-        opened.compare(far.title, next(iter(opened.references)))
+        opened.findings.compare(far.title, next(iter(opened.references)))
 
 
 def test_probabilities_of_pixels_are_those_of_the_mask(opened):
@@ -140,10 +140,10 @@ def test_pixels_nobody_looks_at_any_longer_are_not_computed(opened, monkeypatch)
 
     monkeypatch.setattr(bench, "probabilities_at", slow)
     entry = next(iter(opened.scenes.values()))
-    first = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
-    assert opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0) is first
+    first = opened.findings.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
+    assert opened.findings.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0) is first
     assert begun.wait(30)
-    second = opened.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0)
+    second = opened.findings.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0)
     assert stopped.wait(30), "the first pixel's model is told to stop"
     go_on.set()
     assert second.result(30) == ()
@@ -158,9 +158,9 @@ def test_one_session_does_not_wait_for_another(opened, tmp_path, monkeypatch):
 
     monkeypatch.setattr(bench, "probabilities_at", wait)
     entry = next(iter(opened.scenes.values()))
-    busy = opened.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
+    busy = opened.findings.ask_probabilities(entry, (MODEL, 384), 1.0, 2.0)
     other = session.begin_session(tmp_path)
-    assert other.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0).result(10) == ()
+    assert other.findings.ask_probabilities(entry, (MODEL, 384), 3.0, 2.0).result(10) == ()
     assert not busy.done()
     go_on.set()
     busy.result(30)
@@ -185,7 +185,7 @@ def test_charts_hold_the_numbers(opened, centre):
     layers = charts.draw_probabilities(found).to_dict()["layer"]
     assert {layer["encoding"]["key"]["field"] for layer in layers} == {"class"}
     title = next(iter(opened.references))
-    comparison = opened.compare("mask", title)
+    comparison = opened.findings.compare("mask", title)
     result = comparison.case(OutputStyle.VALID_INVALID, dilated=False)
     drawn = charts.draw_confusion(result).to_dict()
     rows = next(iter(drawn["datasets"].values()))

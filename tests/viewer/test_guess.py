@@ -190,7 +190,7 @@ def test_import_shows_a_picture_and_computes_nothing(app, write_image):
     (entry,) = current.scenes.values()
     assert entry.is_colors
     assert entry.day == "2024-05-01"
-    assert current.live_masks(entry) == {}
+    assert current.findings.live_masks(entry) == {}
     assert current.tasks == []
     with rasterio.open(entry.picture.path) as picture:
         assert (picture.read() == values).all()

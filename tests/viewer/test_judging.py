@@ -57,7 +57,7 @@ def scene(opened):
 
 @pytest.fixture
 def comparison(opened):
-    return opened.compare("judged", next(iter(opened.references)))
+    return opened.findings.compare("judged", next(iter(opened.references)))
 
 
 def half(bounds):
@@ -134,9 +134,9 @@ def test_numbers_of_an_area_are_those_of_its_pixels(comparison, scene):
 def test_a_trial_is_the_mask_of_a_run_with_its_options(opened, scene, tmp_path, trial):
     made = tmp_path / "made.tif"
     mask_product(scene.path, made, replace(OPTIONS, **trial.options()))
-    tried = opened.try_mask("judged", trial)
+    tried = opened.findings.try_mask("judged", trial)
     assert tried.step == 1
-    assert opened.try_mask("judged", trial) is tried
+    assert opened.findings.try_mask("judged", trial) is tried
     mask, layer = tried.mask, tried.layer
     with rasterio.open(made) as source, rasterio.open(layer.path) as shown:
         expected = source.read(1)
@@ -156,7 +156,7 @@ def test_a_large_mask_is_tried_on_a_coarser_one(opened, monkeypatch):
 def test_what_cannot_be_tried_is_told(opened, write_classes):
     opened.add_mask(write_classes(np.zeros((8, 8))), title="bare")
     with pytest.raises(OptionError, match="bare has no percentages beside it"):
-        opened.try_mask("bare", Trial(cloud=0.5))
+        opened.findings.try_mask("bare", Trial(cloud=0.5))
     with pytest.raises(OptionError, match="holds no percentages of known classes"):
         read_percentages(opened.masks["bare"].path)
 
@@ -185,9 +185,9 @@ def test_spectra_are_quartiles_of_the_pixels_of_each_class(opened, scene, monkey
 def test_spectra_of_a_coarser_reference_are_of_the_pixels_under_it(opened, scene):
     reference = next(iter(opened.references.values()))
     title = reference.title
-    found = opened.spectra(scene, "reference", title, None)
+    found = opened.findings.spectra(scene, "reference", title, None)
     assert found
-    assert opened.spectra(scene, "reference", title, None) is found
+    assert opened.findings.spectra(scene, "reference", title, None) is found
     cloud = {item.item.name: item for item in found}
     # Blue light: clouds are brighter than land.
     blue = [band.common_name for band in found[0].bands].index("blue")
@@ -197,7 +197,7 @@ def test_spectra_of_a_coarser_reference_are_of_the_pixels_under_it(opened, scene
 def test_one_report_has_all_masks_image_provenance_and_method(opened, scene, comparison):
     other = opened.add_mask(opened.masks["judged"].path, title="<other>", scene=scene.title)
     title = next(iter(opened.references))
-    masks = {"judged": comparison, other.title: opened.compare(other.title, title)}
+    masks = {"judged": comparison, other.title: opened.findings.compare(other.title, title)}
     judged = [
         Judged(name=name, comparison=item, made=provenance(opened.masks[name].path))
         for name, item in masks.items()

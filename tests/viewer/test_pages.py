@@ -222,7 +222,7 @@ def test_compare_shows_scores_and_the_clicked_pixel(go, demo_session, map_answer
     confusion = next(table for table in tables if table.index.name == "reference")
     reference = entry.title
     selected = next(box for box in page.selectbox if box.key == "confusion_mask").value
-    counts = demo_session.compare(selected, reference).case(
+    counts = demo_session.findings.compare(selected, reference).case(
         next(box for box in page.selectbox if box.key == "confusion_view").value, dilated=False
     )
     assert np.array_equal(confusion.to_numpy(), counts.confusion.counts)

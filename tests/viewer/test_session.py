@@ -114,7 +114,7 @@ def test_names_of_files_may_be_long(tmp_path, write_classes):
     one, other = (write_classes(labels, f"{x * 240}.tif", CLASS_SCHEME="4-class") for x in "ab")
     session = begin_session(tmp_path / "data")
     mask, reference = session.add_mask(one), session.add_reference(other)
-    found = session.compare(mask.title, reference.title)
+    found = session.findings.compare(mask.title, reference.title)
     assert found.error_path.is_file()
     for scene in (one, tmp_path / f"{chr(0x4E91) * 80}.tif"):  # 240 bytes in UTF-8
         session.name_mask("hollstein", scene).with_suffix(".percent.tif").touch()

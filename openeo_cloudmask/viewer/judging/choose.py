@@ -186,7 +186,7 @@ def compare_all(masks: list[str], reference: str | None) -> dict[str, Comparison
             if text := doubt(name, reference):
                 st.warning(text, icon=":material/event_busy:")
             try:
-                found[name] = session().compare(name, reference)
+                found[name] = session().findings.compare(name, reference)
             except CloudMaskError as err:
                 st.warning(f"{name}: {err}", icon=":material/error:")
     return found

@@ -62,13 +62,13 @@ def collect(chosen: Chosen, errors: list[str]) -> list[dict[str, Any]]:
     if scene is not None:
         layers.append(image_data(next(iter(scene.layers.values())), scene.picture))
         with told():
-            layers += [live_data(live) for live in current.live_masks(scene).values()]
+            layers += [live_data(live) for live in current.findings.live_masks(scene).values()]
 
     def add(layer: Layer, scheme: ClassScheme, identity: str, title: str) -> None:
         layers.append(classes_data(layer, scheme, identity=identity, title=title))
 
     for name in errors:
-        layer = current.error_layer(name, str(reference))
+        layer = current.findings.error_layer(name, str(reference))
         add(layer, ERROR_CLASSES, f"errors {_lasting(name)}", f"Errors of {name}")
     if reference in current.references:
         entry = current.references[reference]
@@ -95,10 +95,10 @@ def lit_layers(
 ) -> list[dict[str, Any]]:
     """Return the layer of one cell of the confusion matrix of a mask, if it has such a matrix."""
     current = session()
-    result = current.compare(mask, reference).case(OutputStyle(view), dilated=False)
+    result = current.findings.compare(mask, reference).case(OutputStyle(view), dilated=False)
     if result is None:
         return []
     shown = cell_class(result.confusion.scheme, *cell)
     scheme = ClassScheme(name="cells", title=shown.title, classes=(shown,))
-    layer = current.cells_layer(mask, reference, result)
+    layer = current.findings.cells_layer(mask, reference, result)
     return [classes_data(layer, scheme, identity=CELLS, title=shown.title)]

@@ -83,12 +83,12 @@ def pixel_rows(
         entry = current.masks[name]
         said = title_at(entry.path, entry.scheme, longitude, latitude)
         verdict = ""
-        comparison = current.comparisons.get((name, reference or ""))
+        comparison = current.findings.comparisons.get((name, reference or ""))
         if comparison is not None:
             cell = comparison.evaluation.reference.grid
             judged = title_at(comparison.error_path, ERROR_CLASSES, longitude, latitude)
             verdict = f"{judged} ({pixel_text(cell)} cell)"
-        rows.append((name, f"{said} ({pixel_text(current.mask_grid(name))})", verdict))
+        rows.append((name, f"{said} ({pixel_text(current.findings.mask_grid(name))})", verdict))
     known = current.references.get(reference or "")
     if known is not None:
         given = known.reference
@@ -127,7 +127,7 @@ def compute_models(scene: SceneEntry, masks: list[str], lon: float, lat: float) 
         st.caption("These masks do not say which model made them: no probabilities.")
         return
     asked = {
-        f"{how[0]}, stride {how[1]}": current.ask_probabilities(scene, how, lon, lat)
+        f"{how[0]}, stride {how[1]}": current.findings.ask_probabilities(scene, how, lon, lat)
         for how in models
     }
     pending = any(not future.done() for future in asked.values())

@@ -89,7 +89,7 @@ def choose_where() -> Callable[[Comparison], Comparison]:
     )
     if where == EVERYWHERE:
         return lambda item: item
-    return lambda item: session().bench.restrict(item, ring)
+    return lambda item: session().findings.bench.restrict(item, ring)
 
 
 def draw_numbers(found: Found, reference: str) -> None:
@@ -158,7 +158,7 @@ def draw_classes(found: Found) -> None:
 
 def draw_all() -> None:
     """Draw the scores of everything that was compared."""
-    done = [(*key, item) for key, item in session().comparisons.items()]
+    done = [(*key, item) for key, item in session().findings.comparisons.items()]
     st.dataframe(score_rows(done), hide_index=True, column_config=NUMBERS)
     st.caption("Everything compared since the page was opened, scene by scene.")
 

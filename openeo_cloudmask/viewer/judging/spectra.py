@@ -29,7 +29,7 @@ def draw_spectra(chosen: Chosen, found: Mapping[str, Comparison]) -> None:
     wanted = st.selectbox("Spectra of", list(kinds), key="spectra_of")
     with told(), st.spinner("Reading pixels of the scene"):
         kind, name = kinds[wanted]
-        spectra = current.spectra(chosen.scene, kind, name, found.get(name))
+        spectra = current.findings.spectra(chosen.scene, kind, name, found.get(name))
     if not spectra:
         st.info("None of these classes lies within the scene.")
         return

@@ -26,7 +26,7 @@ def current_trial(masks: Sequence[str]) -> tuple[Tried, str] | None:
     if name not in masks or not trial:
         return None
     with told():
-        return session().try_mask(name, trial), f"{name} with {describe(trial)}"
+        return session().findings.try_mask(name, trial), f"{name} with {describe(trial)}"
 
 
 def describe(trial: Trial) -> str:
