@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from openeo_cloudmask.backend.api.errors import ApiError, describe_error
@@ -17,7 +19,7 @@ from openeo_cloudmask.backend.api.state import State
 from openeo_cloudmask.backend.jobs import engine as engine_module
 from openeo_cloudmask.backend.jobs import running as running_module
 from openeo_cloudmask.backend.jobs import storage
-from openeo_cloudmask.backend.jobs.compute import _wait_for
+from openeo_cloudmask.backend.jobs.compute import _wait_for, compute_in_order
 from openeo_cloudmask.backend.jobs.lease import Lease
 from openeo_cloudmask.backend.jobs.tables import Job
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest
@@ -124,6 +126,54 @@ def test_fetching_one_result_does_not_break_another() -> None:
                 polled, fetched = pool.submit(_wait_for, one), pool.submit(other.result)
                 assert isinstance(polled.result(60), SlowToSend)
                 assert isinstance(fetched.result(60), SlowToSend)
+
+
+@pytest.mark.slow
+def test_a_task_that_two_arrays_need_is_done_once() -> None:
+    """As strips of a mask do; optimised one by one, most of these runs do some twice."""
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False,
+               "dashboard_address": None, "silence_logs": logging.CRITICAL}  # fmt: skip
+    with LocalCluster(**options) as local, Client(local) as client:
+        for run in range(10):
+            done.clear()
+            values = client.submit(_compute_shared, run, pure=False).result(60)
+            assert values == [0, 1, 2]
+            assert sorted(done) == [0, 1, 2]
+
+
+done: list[int] = []
+"""Numbers of the tasks that were done, in this process."""
+
+
+def _compute_shared(run: int) -> list[int]:
+    """Compute three arrays, each of a task of its own and of what the one before hands on."""
+    import dask.array as da
+    from dask import delayed
+
+    def call(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
+        return delayed(function, pure=False)(*arguments, dask_key_name=f"mask-{run}-{name}")
+
+    blocks, upper = [], None
+    for number in range(3):
+        own = call(_fill, f"own-{uuid4().hex}", number)
+        block = call(_first, f"block-{uuid4().hex}", own, upper)
+        upper = call(_first, f"on-{uuid4().hex}", own)
+        blocks.append(da.from_delayed(block, shape=(1, 4, 4), dtype=np.int64))
+    whole = da.concatenate(blocks, axis=1)
+    parts = [whole[:, row : row + 4] for row in (0, 4, 8)]
+    return [int(values.mean()) for values in compute_in_order(parts)]
+
+
+def _fill(number: int) -> np.ndarray[Any, Any]:
+    done.append(number)
+    time.sleep(0.05)
+    return np.full((1, 4, 4), number)
+
+
+def _first(values: np.ndarray[Any, Any], *_: Any) -> np.ndarray[Any, Any]:
+    return values
 
 
 @pytest.fixture

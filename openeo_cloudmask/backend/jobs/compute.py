@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +14,8 @@ from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.backend.jobs import runtime
 
 _POLL_S = 0.5
+_TOLD_S = 0.05
+"""After that the scheduler knows that a worker is free; it would give its tasks to the others."""
 _left = threading.local()
 
 
@@ -38,14 +42,36 @@ def compute_in_order(arrays: Sequence[Any]) -> Iterator[np.ndarray[Any, Any]]:
     _leave_pool()
     ahead = worker_threads() + 1
     waiting: list[Any] = []
+    left = _share_tasks(arrays)
     try:
-        for number in range(len(arrays)):
-            while len(waiting) + number < len(arrays) and len(waiting) < ahead:
-                waiting.append(client.compute(arrays[number + len(waiting)], sync=False))
+        for _ in arrays:
+            waiting.extend(
+                client.compute(array, sync=False, optimize_graph=False)
+                for array in itertools.islice(left, ahead - len(waiting))
+            )
             yield np.asarray(_wait_for(waiting.pop(0)))
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _share_tasks(arrays: Sequence[Any]) -> Iterator[Any]:
+    """Yield the arrays, each with those tasks alone that it needs, under names they all share.
+
+    By itself dask optimises each array that is computed. That joins tasks under new names, so that
+    one whose result two arrays need, as a strip of a mask and the strip below do, is done twice.
+    """
+    import dask
+    from dask.highlevelgraph import HighLevelGraph
+
+    with dask.config.set({"optimization.fuse.active": False}):
+        arrays = dask.optimize(*arrays)
+    for array in arrays:
+        graph = array.__dask_graph__()
+        if not isinstance(graph, HighLevelGraph):
+            graph = HighLevelGraph.from_collections(array.name, graph)
+        needed = graph.cull(list(dask.core.flatten(array.__dask_keys__())))
+        yield dask.array.Array(needed, array.name, array.chunks, meta=array)
 
 
 def _leave_pool() -> None:
@@ -57,6 +83,7 @@ def _leave_pool() -> None:
     if key is not None and _left.__dict__.get("key") != key:
         secede()
         _left.__dict__["key"] = key
+        time.sleep(_TOLD_S)
 
 
 def when_done(future: Any) -> threading.Event:  # noqa: ANN401
