@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -68,7 +69,14 @@ def _place(path: Path, version: str) -> Path:
 
 
 def _read(kept: Path) -> bytes:
-    """Return a kept network; ValueError where it is damaged, which OpenVINO would not see."""
+    """Return a kept network.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged, which OpenVINO would not see, or another user's.
+    """
+    if kept.stat().st_uid != getattr(os, "getuid", int)():  # Windows knows none: both are 0
+        raise ValueError(f"{kept} is another user's")
     content = kept.read_bytes()
     digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(blob).digest() != digest:
@@ -80,7 +88,7 @@ def _keep(compiled: Any, kept: Path) -> None:  # noqa: ANN401 - no types
     stream = BytesIO()
     compiled.export_model(stream)
     blob = stream.getvalue()
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with publish_file(kept) as part:
         part.write_bytes(hashlib.sha256(blob).digest() + blob)
     files = sorted(kept.parent.glob(f"*{_SUFFIX}"), key=lambda file: file.stat().st_mtime)

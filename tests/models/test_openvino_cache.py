@@ -61,6 +61,13 @@ def test_a_damaged_file_is_compiled_anew(cache, compiled, place):
     assert len(compiled) == 4
 
 
+def test_what_another_user_left_is_not_taken(cache, compiled, monkeypatch):
+    _answer()
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    _answer()
+    assert len(compiled) == 2
+
+
 def test_other_weights_and_versions_have_files_of_their_own(cache, compiled, monkeypatch, tmp_path):
     import onnx
 
