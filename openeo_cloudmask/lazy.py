@@ -54,6 +54,13 @@ class Watch(Protocol):
         """Note something that the user should know; ``code`` names what kind it is."""
 
 
+class Source(Protocol):
+    """What a date of a cube is read from, part by part; is pickled."""
+
+    def pick(self, bands: Sequence[int]) -> Any:  # noqa: ANN401 - as an array is indexed
+        """Return those of its bands, (band, y, x), in this order."""
+
+
 class Logged:
     """A watch that writes to the log of the process."""
 
@@ -158,6 +165,7 @@ def mask_lazily(
     name: str = "cloudmask",
     watch: Callable[[int, int], Watch] = lambda part, parts: Logged(),  # noqa: ARG005
     percentages: bool = False,
+    sources: Sequence[Source] | None = None,
 ) -> xr.DataArray:
     """Return the mask of a cube, computed strip by strip when it is needed.
 
@@ -170,6 +178,8 @@ def mask_lazily(
         watch: returns what strip ``part`` of ``parts`` reports to.
         percentages: whether bands of the percentages that the classes were chosen from (before
             threshold, smallest area and buffer) follow the mask, named like the classes.
+        sources: what the dates of the cube are read from, where it holds that and nothing else:
+            of a chunk of the cube all bands and rows are read, of these what windows need.
 
     Returns:
         As ``mask_datacube`` returns, over dask, one chunk per strip.
@@ -208,7 +218,7 @@ def mask_lazily(
     labels = (*masker.labels, *(masker.scheme.names if percentages else ()))
     about = Sealed.of((options, masker.inputs, percentages))
     masks = []
-    for date, pixels in enumerate(_readers(named, masker, nodata_values(cube))):
+    for date, pixels in enumerate(_readers(named, masker, nodata_values(cube), sources)):
         blocks = []
         upper = None
         for number, part in enumerate(rows):
@@ -290,14 +300,19 @@ def plan_strips(
 
 
 def _readers(
-    named: xr.DataArray, masker: Masker, nodata: tuple[float, ...]
+    named: xr.DataArray,
+    masker: Masker,
+    nodata: tuple[float, ...],
+    sources: Sequence[Source] | None,
 ) -> Iterator[CubeReader]:
     """Yield the pixels of each date, the bands that are needed in the masker's order."""
     import dask.array as da
 
     labels = [str(label) for label in named["bands"].to_numpy()]
     places = masker.places(labels)
-    for date in range(named.sizes.get("t", 1)):
+    for source in sources or ():
+        yield CubeReader(source.pick(places), masker.inputs, masker.options, nodata)
+    for date in range(0 if sources else named.sizes.get("t", 1)):
         array = (named.isel(t=date) if "t" in named.dims else named).data
         if not isinstance(array, da.Array):
             array = da.from_array(array, chunks=(-1, 512, -1))

@@ -12,9 +12,11 @@ import pystac
 import pytest
 import rasterio
 
+from openeo_cloudmask.backend.cubes.read import DateCube
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
 from openeo_cloudmask.backend.outputs import beside
 from openeo_cloudmask.classes import FOUR_CLASS
+from openeo_cloudmask.models import get_model
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
 from openeo_cloudmask.viewer.scenes import open_scene
@@ -151,3 +153,44 @@ def test_options_are_offered() -> None:
     from openeo_cloudmask.backend.processes.results import FORMATS
 
     assert set(FORMATS["GTiff"]["parameters"]) == {"percentages", "image"}
+
+
+def test_of_a_loaded_cube_the_bands_of_the_model_are_read_once(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not whole chunks of all bands, as where another process lies between; the mask is equal."""
+    read_pixels: list[tuple[int, int]] = []
+    plain = DateCube.__getitem__
+
+    def counted(self: DateCube, key: tuple[slice, slice, slice]) -> Any:
+        pixels = plain(self, key)
+        read_pixels.append((len(pixels), pixels[0].size))
+        return pixels
+
+    monkeypatch.setattr(DateCube, "__getitem__", counted)
+    graph = mask_graph()
+    answer = run_graph(
+        GraphRequest(
+            run=make_spec(data_dir, output_dir=data_dir / "plain"), graph=graph, library={}
+        )
+    )
+    assert answer.error is None, answer.error
+    bands = len(get_model("hollstein").inputs["sentinel-2-l1c"])
+    assert bands < len(BANDS)
+    assert {count for count, _ in read_pixels} == {bands}
+    with rasterio.open(data_dir / "scene.tif") as scene:
+        size = scene.width * scene.height
+    assert sum(pixels for _, pixels in read_pixels) == 2 * size  # two dates
+    between = {"process_id": "apply", "arguments": {"data": {"from_node": "load"}, "process": {
+        "process_graph": {"a": {"process_id": "add", "arguments": {
+            "x": {"from_parameter": "x"}, "y": 0}, "result": True}}}}}  # fmt: skip
+    graph = mask_graph() | {"between": between}
+    graph["mask"]["arguments"]["data"] = {"from_node": "between"}
+    answer = run_graph(
+        GraphRequest(
+            run=make_spec(data_dir, output_dir=data_dir / "between"), graph=graph, library={}
+        )
+    )
+    assert answer.error is None, answer.error
+    for name in ("openEO_2024-05-01.tif", "openEO_2024-06-01.tif"):
+        assert np.array_equal(read(data_dir / "plain" / name), read(data_dir / "between" / name))

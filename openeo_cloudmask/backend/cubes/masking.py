@@ -145,6 +145,7 @@ def mask_cube(data: xr.DataArray, options: MaskOptions, run: RunSpec) -> xr.Data
         strips=count_strips(named.sizes["y"], masker, _threads(), pixel_size_m(named)),
         name=f"mask-{run.name}",  # a cancel looks for the run's name
         watch=watch,
+        sources=runtime.current_run().sources.get(getattr(data.data, "name", "")),
     )
     mask = lazily()
     mask.attrs[MASK_ATTRIBUTE] = _about(masker)

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -113,6 +113,13 @@ class DateCube:
     parts: tuple[Part, ...]
     shape: tuple[int, int, int]
     """(band, y, x)."""
+
+    def pick(self, bands: Sequence[int]) -> DateCube:
+        """Return those of its bands, in this order."""
+        parts = tuple(
+            replace(part, planes=tuple(part.planes[band] for band in bands)) for part in self.parts
+        )
+        return replace(self, parts=parts, shape=(len(bands), *self.shape[1:]))
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> Floats:
         """Return (band, y, x) float32, NaN where no-data."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Run:
     """Result files written so far: name, media type, roles and STAC fields."""
     inputs: list[InputItem] = field(default_factory=list)
     """The items that were loaded."""
+    sources: dict[str, Sequence[Any]] = field(default_factory=dict)
+    """Name of a loaded cube's array -> ``cubes.read.DateCube`` of each date, where it is read."""
     masks: dict[str, Any] = field(default_factory=dict)
     """Name of a mask's array -> ``cubes.masking.MaskSource``, what it is made of."""
 

@@ -124,6 +124,7 @@ def assemble(
     shape = (len(bands), height, width)
     cubes = [(when, DateCube(parts=tuple(dates[when]), shape=shape)) for when in sorted(dates)]
     cube = build_cube(cubes, names or bands, grid)
+    runtime.current_run().sources[cube.data.name] = [source for _, source in cubes]
     return mask_outside(cube, grid, spatial_extent)
 
 
