@@ -72,7 +72,7 @@ def _read(kept: Path) -> bytes:
     """Return a kept network.
 
     Raises:
-        OSError: there is none.
+        OSError: it is not there.
         ValueError: it is damaged, which OpenVINO would not see, or another user's.
     """
     if kept.stat().st_uid != getattr(os, "getuid", int)():  # Windows knows none: both are 0

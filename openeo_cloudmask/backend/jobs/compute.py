@@ -40,16 +40,22 @@ def compute_in_order(arrays: Sequence[Any]) -> Iterator[np.ndarray[Any, Any]]:
             yield np.asarray(array.compute(scheduler="synchronous"))
         return
     _leave_pool()
-    ahead = worker_threads() + 1
-    waiting: list[Any] = []
     left = _share_tasks(arrays)
+    waiting: list[Any] = []
+
+    def submit(count: int) -> None:
+        waiting.extend(
+            client.compute(array, sync=False, optimize_graph=False)
+            for array in itertools.islice(left, count)
+        )
+
     try:
+        submit(worker_threads() + 1)
         for _ in arrays:
-            waiting.extend(
-                client.compute(array, sync=False, optimize_graph=False)
-                for array in itertools.islice(left, ahead - len(waiting))
-            )
-            yield np.asarray(_wait_for(waiting.pop(0)))
+            values = np.asarray(_wait_for(waiting.pop(0)))
+            # Before the caller goes on: a task that the next one shares is forgotten once done.
+            submit(1)
+            yield values
     finally:
         for future in waiting:
             future.cancel()
