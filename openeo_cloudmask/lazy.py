@@ -310,9 +310,11 @@ def _readers(
 
     labels = [str(label) for label in named["bands"].to_numpy()]
     places = masker.places(labels)
-    for source in sources or ():
-        yield CubeReader(source.pick(places), masker.inputs, masker.options, nodata)
-    for date in range(0 if sources else named.sizes.get("t", 1)):
+    if sources is not None:
+        for source in sources:
+            yield CubeReader(source.pick(places), masker.inputs, masker.options, nodata)
+        return
+    for date in range(named.sizes.get("t", 1)):
         array = (named.isel(t=date) if "t" in named.dims else named).data
         if not isinstance(array, da.Array):
             array = da.from_array(array, chunks=(-1, 512, -1))

@@ -34,13 +34,14 @@ def sort_items(
     Raises:
         OptionError: no item has a text or a number of that name.
     """
-    signed = [_sorted_by(one) for one in sortby or ()]
+    signed: dict[str, str] = {}
+    for sign, name in map(_sorted_by, sortby or ()):
+        signed.setdefault(name.removeprefix(f"{_PROPERTIES}."), sign)  # once: each sorts all items
     if not signed:
         return list(items)
     rows = [(_sortable(item), item) for item in items]
     known = sorted({name for item in every for name in _sortable(item)})
-    for sign, given in reversed(signed):
-        name = given.removeprefix(f"{_PROPERTIES}.")
+    for name, sign in reversed(signed.items()):
         if known and name not in known:
             raise OptionError(
                 f"sortby names {name[:80]!r}, by which no item here can be sorted; known are "
@@ -88,7 +89,7 @@ def pick_fields(item: Json, fields: Iterable[str] | Mapping[str, Iterable[str]] 
     else:
         signed = [_split_sign(name) for name in fields]
     picked: Json = {}
-    for name in (*_VALID, *(name for sign, name in signed if sign == "+")):
+    for name in dict.fromkeys((*_VALID, *(name for sign, name in signed if sign == "+"))):
         _copy(item, picked, _parts(item, name))
     for name in (name for sign, name in signed if sign == "-"):
         _drop(picked, _parts(item, name))

@@ -333,3 +333,15 @@ def test_what_the_framework_refuses_has_the_form_of_all_errors(
     assert (status, answer["code"]) == (400, "BadRequest")
     assert "invalid" in answer["description"].lower()
     assert get("nowhere") == (404, {"code": "NotFound", "description": "Not Found"})
+
+
+def test_a_field_that_is_given_again_changes_nothing():
+    """Each sorts all items: thousands of them in one address must not."""
+    from openeo_cloudmask.stac import arrange
+
+    items = [
+        {"id": name, "collection": "c", "properties": {"gsd": gsd}}
+        for name, gsd in (("a", 10), ("b", 30), ("c", 30))
+    ]
+    found = arrange.sort_items(items, ["-properties.gsd", "gsd", "-id", *["id"] * 1000], items)
+    assert [item["id"] for item in found] == ["c", "b", "a"]
