@@ -63,6 +63,8 @@ class PlayedCluster:
         self.outcomes: list[Any] = []
         self.hold = threading.Event()
         self.hold.set()
+        self.returns: list[threading.Event] = []
+        """What the next calls wait for before they return; their runs do not wait."""
 
     def processes(self) -> dict[str, int]:
         return {}
@@ -82,6 +84,8 @@ class PlayedCluster:
         future = PlayedFuture()
         self.runs.append((request, future))
         threading.Thread(target=self._play, args=(request, future), daemon=True).start()
+        if self.returns:
+            self.returns.pop(0).wait(30)
         return future
 
     def _play(self, request: GraphRequest, future: PlayedFuture) -> None:
@@ -282,6 +286,63 @@ def test_workers_killed_beside_another_job(
     assert len(cluster.runs) == 4
 
 
+def test_workers_killed_before_the_run_is_watched(
+    state: State, cluster: PlayedCluster, make_job: Make
+) -> None:
+    """The cluster may lose a run while the thread that handed it over still stands there."""
+    cluster.hold.clear()
+    cluster.returns = first, second = [threading.Event(), threading.Event()]
+    cluster.outcomes = [KilledWorker(), KilledWorker()]
+    jobs = [make_job(), make_job()]
+    for job in jobs:
+        state.engine.submit(job)
+    wait_for(lambda: len(cluster.runs) == 2)
+    cluster.hold.set()
+    first.set()
+    wait_for(lambda: {_now(state, job).status for job in jobs} == {"running", "queued"})
+    second.set()
+    assert [_end(state, job).status for job in jobs] == ["finished", "finished"]
+    assert len(cluster.runs) == 4
+
+
+def test_stopped_while_it_is_handed_over(
+    state: State, cluster: PlayedCluster, make_job: Make
+) -> None:
+    """Nothing goes on computing for a job that nobody wants."""
+    cluster.hold.clear()
+    cluster.returns = [returned := threading.Event()]
+    job = make_job()
+    state.engine.submit(job)
+    wait_for(lambda: cluster.runs)
+    state.engine.cancel(job.id)
+    assert not cluster.runs[0][1].cancelled()
+    returned.set()
+    wait_for(cluster.runs[0][1].cancelled)
+    wait_for(lambda: not state.engine.runs.taken())
+    assert _now(state, job).status == "canceled"
+
+
+def test_stopped_and_started_again_before_it_runs(
+    state: State, cluster: PlayedCluster, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, planned, go_on = state.planner.validate, threading.Event(), threading.Event()
+
+    def validate(*args: Any) -> Any:
+        planned.set()
+        go_on.wait(30)
+        return real(*args)
+
+    monkeypatch.setattr(state.planner, "validate", validate)
+    job = make_job()
+    state.engine.submit(job)
+    assert planned.wait(30)
+    state.engine.cancel(job.id)
+    state.engine.submit(_now(state, job))
+    go_on.set()
+    assert _end(state, job).status == "finished"
+    assert len(cluster.runs) == 1
+
+
 def test_error_of_the_job_is_final(state: State, cluster: PlayedCluster, make_job: Make) -> None:
     cluster.outcomes = [GraphAnswer(error=("NoDataAvailable", "all pixels are no-data"))]
     job = make_job()
@@ -361,7 +422,7 @@ def test_job_stopped_and_started_again_at_once(
     cluster.hold.clear()
     job = make_job()
     state.engine.submit(job)
-    wait_for(lambda: state.engine.runs._running)
+    wait_for(lambda: cluster.runs)
     state.engine.cancel(job.id)
     assert _now(state, job).status == "canceled"
     state.engine.submit(_now(state, job))

@@ -196,28 +196,32 @@ class Engine:
     def _dispatch(self) -> None:
         limit = self._settings.max_running_jobs
         while True:
-            taken, alone = self.runs.taken(), self.runs.alone
+            taken, alone = self.runs.taken(), self.runs.alone()
             if len(taken) >= limit or taken & alone:
                 return
             # A user may have long jobs in plenty: one place is left for others.
             job = self._jobs.next_queued(without=taken, only=alone, per_user=max(1, limit - 1))
             if job is None or (job.id in alone and taken):
                 return
-            self.runs.reserve(job.id)
-            self._starters.submit(self._start_job, job)
+            # A name of its own: of a run that was stopped, tasks and files may still be about.
+            name = f"attempt-{job.attempts + 1}-{uuid.uuid4().hex[:12]}"
+            folder = self._settings.jobs_dir / job.id / name
+            run = Run(job=job, output_dir=folder, results_dir=folder)
+            self.runs.reserve(run)
+            self._starters.submit(self._start, run)
 
-    def _start_job(self, job: Job) -> None:
-        """Begin a job, on a thread of its own: its processes may come from slow addresses."""
+    def _start(self, run: Run) -> None:
+        """Begin a run, on a thread of its own: its processes may come from slow addresses."""
         try:
-            self._begin(job)
+            self._begin(run)
         except ApiError as err:
             _log.warning("the queue waits: %s", err)
             self._closing.wait(TICK_S)
         except Exception:  # noqa: BLE001 - the queue has to go on
-            _log.exception("job %s was not begun", job.id)
+            _log.exception("job %s was not begun", run.job.id)
             self._closing.wait(TICK_S)
         finally:
-            self.runs.give_up(job.id)
+            self.runs.give_up(run)
 
     def _take_up_lost(self) -> None:
         """Take up jobs that only seem to run: their end could not be written down."""
@@ -225,10 +229,8 @@ class Engine:
             if job.id not in self.runs.taken():
                 self._outcomes.try_again(job, "the end of the job could not be written down")
 
-    def _begin(self, job: Job) -> None:
-        attempt = job.attempts + 1
-        # A name of its own: of a run that was stopped, tasks and files may still be about.
-        output_dir = self._settings.jobs_dir / job.id / f"attempt-{attempt}-{uuid.uuid4().hex[:12]}"
+    def _begin(self, run: Run) -> None:
+        job, output_dir = run.job, run.output_dir
         kept = self._delivery.find_kept(job)
         try:
             check_disk(self._settings.data_dir)
@@ -241,6 +243,7 @@ class Engine:
                 raise  # the job stays in the queue
             self._outcomes.fail(job.id, err)
             return
+        attempt = job.attempts + 1
         if not self._jobs.move(
             job.id, to="running", allowed=("queued",), attempts=attempt, started=clock.now_s(),
             progress=0.0, by=self._lease.holder,
@@ -248,6 +251,9 @@ class Engine:
             self._keep_lease()  # it was canceled, or is another server's
             return
         job.attempts = attempt
+        if run.stopped is not None:  # and queued anew since: for a run that nobody has stopped
+            self._outcomes.queue_again(job, "the job was stopped and started")
+            return
         try:
             output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -259,13 +265,10 @@ class Engine:
             _log.warning("job %s was not handed over: %s", job.id, type(err).__name__)
             self._outcomes.queue_again(job, "the workers could not be reached")
             return
-        self.runs.watch(
-            Run(
-                job=job, future=future, output_dir=output_dir,
-                results_dir=kept.folder if kept else output_dir,
-                deadline=time.monotonic() + self._settings.job_timeout_s,
-            )
-        )  # fmt: skip
+        run.deadline = time.monotonic() + self._settings.job_timeout_s
+        if kept:
+            run.results_dir = kept.folder
+        self.runs.watch(run, future)
 
     def _hand_over(
         self, job: Job, request: GraphRequest | None, kept: Kept | None, name: str

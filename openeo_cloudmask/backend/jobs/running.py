@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import threading
 import time
@@ -27,13 +28,14 @@ TICK_S = 0.5
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """A run of a job that the cluster works on."""
+    """A run of a job, from the moment it is chosen."""
 
     job: Job
-    future: Any
-    deadline: float
     output_dir: Path
     """Where its worker writes; its name is the run's."""
+    future: Any = None
+    """None until the cluster has it."""
+    deadline: float = math.inf
     results_dir: Path
     """Where its results are when it is over: there, or where a former run's are kept."""
     shares: dict[int, float] = field(default_factory=dict)
@@ -68,45 +70,58 @@ class Runs:
         self._closing = closing
         self._wake = wake
         self._running: dict[str, Run] = {}
-        self._starting: set[str] = set()
-        """Jobs that are begun just now."""
-        self.alone: set[str] = set()
-        """Jobs that run only while nothing else does: their workers died beside others."""
+        self._alone: set[str] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="jobs")
 
     def taken(self) -> set[str]:
         """Return the jobs that run or are begun just now."""
         with self._lock:
-            return {*self._running, *self._starting}
+            return set(self._running)
 
-    def reserve(self, job_id: str) -> None:
-        """Take a place for a job that is begun now."""
+    def alone(self) -> set[str]:
+        """Return the jobs that run only while nothing else does: workers died beside others."""
         with self._lock:
-            self._starting.add(job_id)
+            return set(self._alone)
 
-    def give_up(self, job_id: str) -> None:
-        """End the reservation: the job runs, or was not begun."""
+    def reserve(self, run: Run) -> None:
+        """Take a place for a run that is begun now.
+
+        From here on it counts as a neighbour: the cluster may have it, and lose it, long before
+        the thread that handed it over goes on.
+        """
         with self._lock:
-            self._starting.discard(job_id)
+            run.neighbours = bool(self._running)
+            for one in self._running.values():
+                one.neighbours = one.neighbours or not one.ending
+            self._running[run.job.id] = run
+
+    def give_up(self, run: Run) -> None:
+        """End the reservation of a run that was not begun."""
+        with self._lock:
+            if run.future is None:
+                del self._running[run.job.id]
         self._wake.set()
 
-    def watch(self, run: Run) -> None:
-        """See to the end of a run that has begun."""
+    def watch(self, run: Run, future: Any) -> None:  # noqa: ANN401
+        """See to the end of a run that the cluster has."""
         with self._lock:
-            self._running[run.job.id] = run
-            if len(self._running) > 1:
-                for one in self._running.values():
-                    one.neighbours = True
-        run.future.add_done_callback(lambda _: self._end_soon(run))
+            run.future = future
+        if run.stopped is not None:
+            self._cancel(run)
+        future.add_done_callback(lambda _: self._end_soon(run))
 
     def stop(self, job_id: str, reason: ApiError) -> None:
-        """Stop a job's run, if there is one."""
+        """Stop a job's run, if there is one; one that is begun just now, as soon as it is."""
         with self._lock:
             run = self._running.get(job_id)
-        if run is None:
-            return
-        run.stopped = reason
+            if run is None:
+                return
+            run.stopped = reason
+        if run.future is not None:
+            self._cancel(run)
+
+    def _cancel(self, run: Run) -> None:
         run.future.cancel()
         self._end_soon(run)
         with contextlib.suppress(RuntimeError):
@@ -135,7 +150,7 @@ class Runs:
         """Cancel all runs, as the server stops; they are taken up at the next start."""
         with self._lock:
             futures = [run.future for run in self._running.values()]
-        for future in futures:
+        for future in filter(None, futures):
             future.cancel()
 
     def close(self) -> None:
@@ -152,7 +167,7 @@ class Runs:
             if run.ending:
                 return
             run.ending = True
-        self.alone.discard(job.id)
+            self._alone.discard(job.id)
         try:
             self._write_down(run)
         except Exception:  # noqa: BLE001 - this thread has to go on
@@ -185,7 +200,8 @@ class Runs:
         if code in NOT_THE_JOBS_FAULT:
             keep_trying(lambda: self._outcomes.try_again(job, message))
         elif code == WORKERS_DIED and run.neighbours:
-            self.alone.add(job.id)
+            with self._lock:
+                self._alone.add(job.id)
             keep_trying(
                 lambda: self._outcomes.queue_again(
                     job, "worker processes died, perhaps because of the jobs beside it"
