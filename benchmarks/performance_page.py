@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
+from openeo_cloudmask.inference import Layout, Window
+from openeo_cloudmask.inference.windows import plan_axis
 from openeo_cloudmask.models.onnx_detector import LEAST_EQUAL
+from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
 ROWS: dict[str, tuple[str, str]] = {
     "mini-torch": ("mini", "torch, fp32"),
@@ -74,23 +78,45 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
             "column is the processor's time after the first window over windows x the time of a "
             "window alone: what exceeds 1 is reading, decoding, resampling, blending and writing, "
             "which are done while the network works, but need cores too. With OpenVINO the first "
-            "run on a machine starts later: what it compiles is kept in the user's cache.\n"
+            "run on a machine starts later: what it compiles is kept in the user's cache. How "
+            "many windows cover a scene depends on where it lies on their grid: "
+            f"{spread(rows[0]['size_px'])}.\n"
         ),
         (
-            "| input | first window (processor) | s per megapixel | ms per window "
+            "| input | first window (processor) | s per megapixel | windows | ms per window "
             "| over the network | memory |"
         ),
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {row['model']}, {row['format']}, {row['size_px']} px "
             f"| {row['first_window_s']:.2f} s ({row['first_window_cpu_s']:.2f} s) "
-            f"| {row['s_per_megapixel']:.2f} | {row['window_ms']:.0f} "
+            f"| {row['s_per_megapixel']:.2f} | {row['windows']:.0f} | {row['window_ms']:.0f} "
             f"| {row['of_network_cpu']:.2f} | {row['peak_gb']:.2f} GB |"
             for row in rows
         ),
         "",
         *decoding(rows),
     ]
+
+
+def spread(size: int) -> str:
+    """Say how many windows a square scene takes, over all places it may have."""
+    plans = [
+        plan_axis(
+            size,
+            size_px=Window().size_px,
+            stride_px=DEFAULT_STRIDE_PX,
+            origin_px=origin,
+            layout=Layout.ANCHORED,
+        )
+        for origin in range(DEFAULT_STRIDE_PX)
+    ]
+    counts = [len(plan.needed(size)) for plan in plans]
+    mean = statistics.mean(rows * columns for rows in counts for columns in counts)
+    return (
+        f"one of {size} x {size} pixels {min(counts) ** 2} to {max(counts) ** 2}, {mean:.0f} "
+        "on average"
+    )
 
 
 def decoding(rows: list[dict[str, Any]]) -> list[str]:

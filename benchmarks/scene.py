@@ -69,20 +69,24 @@ def main() -> int:
     scene = MadeUpScene(len(SENSOR.bands), height, TILE_PX)
     seen = {"windows": 0, "pixels": 0}
 
+    def count(*_: object) -> None:
+        seen["windows"] += 1
+
     def progress(done: int, total: int) -> None:
-        seen["windows"] = done
         if done % 30 == 0 or done == total:
             print(f"\r{done} of {total} windows", end="", file=sys.stderr, flush=True)
 
     start = time.perf_counter()
-    for _, strip in predict_strips(scene, detector, stride=options.stride, progress=progress):
+    for _, strip in predict_strips(
+        scene, detector, stride=options.stride, progress=progress, watch=count
+    ):
         mask = apply_style(strip, detector.scheme, OutputStyle.FOUR_CLASS, categorise=True)
         seen["pixels"] += mask[0].size
     seconds = time.perf_counter() - start
     print(file=sys.stderr)
     size = detector.window.size_px
     axis = plan_axis(TILE_PX, size_px=size, stride_px=options.stride, layout=Layout.ANCHORED)
-    total = len(axis.starts) ** 2
+    total = len(axis.needed(TILE_PX)) ** 2
     rate = seen["windows"] / seconds
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

@@ -48,22 +48,23 @@ def count_shared(size: int, workers: int) -> dict[str, float]:
     window, seam = masker.detector.window.size_px, masker.seam_px()
     plan = plan_axis(size, size_px=window, stride_px=masker.step_px, layout=Layout.ANCHORED)
     count = count_strips(size, masker, workers, None)
-    strips = plan_strips(size, plan.starts, count=count, seam_px=seam)
+    starts = plan.needed(size)
+    strips = plan_strips(size, starts, count=count, seam_px=seam)
     rows, read = [], 0
     for first, stop in strips:
         inner = first + seam if first else 0
-        own = [at for at in plan.starts if at < stop and at + window > inner]
+        own = [at for at in starts if at < stop and at + window > inner]
         rows.append(len(own))
         read += min(own[-1] + window, size) - max(own[0], 0)
-    across = len(plan.starts)
-    wide = sum(min(at + window, size) - max(at, 0) for at in plan.starts)
+    across = len(starts)
+    wide = sum(min(at + window, size) - max(at, 0) for at in starts)
     classes = len(masker.detector.scheme.classes)
     return {
         "size_px": size,
         "workers": workers,
         "windows": across**2,
-        "twice": across * (sum(rows) - len(plan.starts)),
-        "speed_up": len(plan.starts) / max(rows),
+        "twice": across * (sum(rows) - across),
+        "speed_up": across / max(rows),
         "read_gb": read * size * len(BANDS) * 4 / 1e9,
         "handed_on_gb": (len(strips) - 1) * seam * wide * classes * 4 / 1e9,
         "written_gb": size * size / 1e9,

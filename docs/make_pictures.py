@@ -58,18 +58,19 @@ def draw_windows(path: Path) -> None:
     """Windows over a scene of 1200 x 1200 pixels, and how many cover each pixel."""
     length = 1200
     plan = plan_axis(length, size_px=SIZE, stride_px=STRIDE, layout=Layout.ANCHORED)
+    starts = plan.needed(length)
     along = sum(
-        (np.arange(length) >= start) & (np.arange(length) < start + SIZE) for start in plan.starts
+        (np.arange(length) >= start) & (np.arange(length) < start + SIZE) for start in starts
     )
     cover = np.outer(along, along)
     figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout="constrained")
     for axis in axes:
-        axis.set(xlim=(-450, 1700), ylim=(1700, -450), aspect="equal", xlabel="column, pixels")
+        axis.set(xlim=(-100, 1400), ylim=(1400, -100), aspect="equal", xlabel="column, pixels")
     axes[0].set(title=f"Windows of {SIZE} pixels, stride {STRIDE}", ylabel="row, pixels")
     axes[0].add_patch(Rectangle((0, 0), length, length, facecolor="#dfe8ef", edgecolor="black"))
     colours = mpl.colormaps["tab10"]
-    for i, top in enumerate(plan.starts):
-        for j, left in enumerate(plan.starts):
+    for i, top in enumerate(starts):
+        for j, left in enumerate(starts):
             axes[0].add_patch(
                 Rectangle((left, top), SIZE, SIZE, fill=False, lw=1.4, ec=colours((i + 2 * j) % 10))
             )
@@ -77,7 +78,7 @@ def draw_windows(path: Path) -> None:
         cover, extent=(0, length, length, 0), cmap=mpl.colormaps["Blues"].resampled(4),
         vmin=0.5, vmax=4.5,
     )  # fmt: skip
-    axes[1].set(title="Windows that cover each pixel", xlim=(-450, 1700), ylim=(1700, -450))
+    axes[1].set(title="Windows that cover each pixel", xlim=(-100, 1400), ylim=(1400, -100))
     figure.colorbar(image, ax=axes[1], ticks=sorted(set(cover.ravel().tolist())), shrink=0.7)
     save(figure, path)
 
@@ -95,7 +96,7 @@ def draw_anchoring(path: Path) -> None:
             )
             axis.barh(-height * 5, length, left=origin, height=3.6, color="#dfe8ef", ec="black")
             axis.text(scene + 470, -height * 5, name, va="center")
-            for number, start in enumerate(plan.starts):
+            for number, start in enumerate(plan.needed(length)):
                 low = -height * 5 + 1.2 - (number % 3) * 1.2
                 place = origin + start
                 colour = f"C{place // 64 % 10}"  # the same for windows at the same place

@@ -206,14 +206,15 @@ def mask_lazily(
     masker.check_pixels(pixel_m)
     count = strips or math.ceil(height / masker.step_px / STRIP_WINDOWS)
     seam_px = masker.seam_px(pixel_m) if strips else 0
-    starts = plan_axis(
+    plan = plan_axis(
         height,
         size_px=masker.detector.window.size_px,
         stride_px=masker.step_px,
         origin_px=origin_yx[0],
         layout=Layout.ANCHORED,
-    ).starts
-    rows = plan_strips(height, starts, count=count, seam_px=seam_px)
+        rim_px=masker.detector.window.rim_px,
+    )
+    rows = plan_strips(height, plan.needed(height), count=count, seam_px=seam_px)
     parts = len(rows) * named.sizes.get("t", 1)
     labels = (*masker.labels, *(masker.scheme.names if percentages else ()))
     about = Sealed.of((options, masker.inputs, percentages))

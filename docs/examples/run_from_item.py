@@ -26,6 +26,7 @@ with rasterio.open(scene_path) as scene:
     valid = (scene.read_masks(layers) > 0).all(0) & np.isfinite(pixels).all(0)
     at, profile = scene.transform, scene.profile
 first = math.floor(at.f / at.e + 0.501), math.floor(at.c / at.a + 0.501)  # absolute indices
+stride, shared = steps["stride_px"], size - steps["stride_px"]
 rise = np.minimum(np.minimum(np.arange(size), np.arange(size)[::-1]) + 1, steps["taper_px"])
 weight = np.outer(rise, rise) / steps["taper_px"] ** 2
 
@@ -37,14 +38,33 @@ def mirror(seen: np.ndarray, start: int) -> np.ndarray:
     return used[0] + np.minimum(beyond, 2 * (used[-1] - used[0]) - beyond)
 
 
+def is_needed(top: int, left: int) -> bool:
+    """Return whether a window sees valid pixels that no better placed neighbour sees."""
+    seen = valid[max(top, 0) : top + size, max(left, 0) : left + size]
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not seen.any() or max(rows[0] - min(top, 0), columns[0] - min(left, 0)) >= stride:
+        return False  # all that it sees, the next one below or to the right sees, too
+    above, before = rows[-1] - min(top, 0) < shared, columns[-1] - min(left, 0) < shared
+    ways = ((above, True, False), (before, False, True), (above and before, True, True))
+    return not any(
+        way and sees_alone(top - up * stride, left - on * stride) for way, up, on in ways
+    )
+
+
+def sees_alone(top: int, left: int) -> bool:
+    """Return whether a window sees valid pixels that no other window sees."""
+    rows, columns = (slice(max(at + shared, 0), max(at + stride, 0)) for at in (top, left))
+    return bool(valid[rows, columns].any())
+
+
 total = np.zeros((output["result"]["shape"][1], *valid.shape), "f4")
 tops, lefts = (
-    [k for k in range(1 - size, length) if (k + at) % steps["stride_px"] == 0]
+    [k for k in range(1 - size, length) if (k + at) % stride == 0]
     for length, at in zip(valid.shape, first, strict=True)
 )
 for top, left in itertools.product(tops, lefts):
     place = slice(max(top, 0), top + size), slice(max(left, 0), left + size)
-    if valid[place].any():
+    if is_needed(top, left):
         grid = np.ix_(mirror(valid[place].any(1), top), mirror(valid[place].any(0), left))
         feed = {"windows": np.where(valid[grid], pixels[:, *grid], 0)[None].astype("f4")}
         feed |= {"valid": valid[grid][None], "present": np.ones((1, len(layers)), "f4")}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference.detector import Detector
+from openeo_cloudmask.inference.spares import Spares
 from openeo_cloudmask.inference.windows import AxisPlan, fill_window
 from openeo_cloudmask.sensors import find_layer
 from openeo_cloudmask.sensors.radiometry import SCALES
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
     """Windows of one row of windows that the network has, or will have, looked at."""
 
     windows: int
-    """How many there are; those of which nothing is seen are not in the rest."""
+    """How many there are; those that are spared, or see nothing, are not in the rest."""
     top: int
     bottom: int
     """Rows of the cube that they cover, ``top`` to ``bottom``."""
@@ -66,6 +67,7 @@ def start_batches(
     size = len(rows.weights)
     images = [find_layer(name) is None for name in network.detector.band_names]
     reader = _RowReader(cube, max(rows.starts[0], 0), size, images)
+    spares = Spares(rows, reader.look)
     for index, start in enumerate(rows.starts):
         top, bottom = max(start, 0), min(start + size, height)
         final = bottom if index + 1 == len(rows.starts) else min(rows.starts[index + 1], height)
@@ -76,9 +78,11 @@ def start_batches(
             count = batch_size or network.detector.window.batch
             taken, left = left[:count], left[count:]
             reader.read_until(taken[-1] + size if left else cube.shape[2])
-            batch = network.start(block, valid, start, taken)
+            needed = [column for column in taken if not spares.has(valid, start, column)]
+            batch = network.start(block, valid, start, needed)
             done = 0 if left else max(final - top, 0)
-            yield batch._replace(complete=valid[:done].copy())
+            yield batch._replace(windows=len(taken), complete=valid[:done].copy())
+        spares.turn(valid, start)
 
 
 def one_behind(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -223,10 +227,19 @@ class _RowReader:
             new = np.asarray(self._cube[:, self._new, columns])
             new = _check_pixels(new, shape, self._images)
             self._pixels[:, kept : kept + count, columns] = new
-            valid = self._valid[kept : kept + count, columns]
-            valid[:] = True
-            for plane in new:
-                valid &= np.isfinite(plane)
+            self._valid[kept : kept + count, columns] = _is_seen(new)
+
+    def look(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        """Return what is valid in a small part of the cube, (y, x), wherever the reader is."""
+        return _is_seen(np.asarray(self._cube[:, rows, columns]))
+
+
+def _is_seen(pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where all bands have a value."""
+    seen = np.ones(pixels.shape[1:], bool)
+    for plane in pixels:
+        seen &= np.isfinite(plane)
+    return seen
 
 
 def _check_pixels(

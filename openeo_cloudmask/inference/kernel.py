@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openeo_cloudmask.errors import InputError
 from openeo_cloudmask.inference.batches import Batch, Cube, Network, one_behind, start_batches
 from openeo_cloudmask.inference.detector import Detector, check_bands
-from openeo_cloudmask.inference.seams import Seam
+from openeo_cloudmask.inference.seams import Seam, average
 from openeo_cloudmask.inference.windows import AxisPlan, Layout, plan_axis
 from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 
@@ -171,10 +171,9 @@ def _strips(
     classes, size = len(detector.scheme.classes), len(weights)
     # Sums of the rows from a batch's top on: those above are complete. Memory is taken once, as
     # taking it anew costs as much as the arithmetic.
-    sums = np.zeros((classes, min(size, cube.shape[1]), cube.shape[2]), np.float32)
-    room = np.empty((classes, size, size), np.float32)
-    for seam in seams:
-        seam.sums = rows.sums[slice(*seam.rows)], columns.sums
+    # The last plane is that of the weights.
+    sums = np.zeros((classes + 1, min(size, cube.shape[1]), cube.shape[2]), np.float32)
+    room = np.empty((classes + 1, size, size), np.float32)
     with Network(detector, (cube.shape[0], *weights.shape)) as network:
         batches = start_batches(cube, network, rows, columns, batch_size)
         for batch in one_behind(batches):
@@ -185,11 +184,7 @@ def _strips(
             if complete := len(batch.complete):
                 for seam in seams:
                     seam.see(batch.top, batch.complete)
-                of_rows = rows.sums[batch.top : batch.top + complete]
-                strip = sums[:, :complete] / np.outer(of_rows, columns.sums)
-                if not batch.complete.all():
-                    strip[:, ~batch.complete] = np.nan
-                yield batch.top, strip
+                yield batch.top, average(sums[:, :complete], batch.complete)
                 for plane in sums:
                     plane[:-complete] = plane[complete:]
                     plane[-complete:] = 0
@@ -212,7 +207,8 @@ def _add(
         left, right = max(start, 0), min(start + size, width)
         place = slice(batch.above, batch.above + height), slice(left - start, right - start)
         weighted = room[:, :height, : right - left]
-        np.multiply(probabilities[:, *place], weights[place], out=weighted)
+        np.multiply(probabilities[:, *place], weights[place], out=weighted[:-1])
+        weighted[-1] = weights[place]
         sums[:, :height, left:right] += weighted
         for seam in seams:
             seam.add(batch.top, left, weighted)

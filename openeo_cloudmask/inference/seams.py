@@ -20,11 +20,10 @@ class Seam:
     rows: tuple[int, int]
     """First row of the cube and the one past the last."""
     added: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)
-    """First column, and (class, row, x) probabilities times weights, of each window in order."""
+    """First column, and (class, row, x) probabilities times weights, with the weights as a last
+    plane, of each window in order."""
     seen: list[NDArray[np.bool_]] = field(default_factory=list)
     """(row, x), what is seen in the scene; pieces from top to bottom."""
-    sums: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-    """(row,) and (x,), the weights of all windows of the scene together; see ``AxisPlan``."""
 
     def __sizeof__(self) -> int:
         """Return the bytes that are moved where the other part is computed elsewhere."""
@@ -59,12 +58,27 @@ def join_seam(upper: Seam, lower: Seam, classes: int) -> NDArray[np.float32]:
     Raises:
         ValueError: ``lower`` is of a part that was not computed.
     """
-    if lower.sums is None:
+    if not lower.seen:
         raise ValueError(f"nothing was added to the rows {lower.rows}; expected a computed part")
-    of_rows, of_columns = lower.sums
-    total = np.zeros((classes, len(of_rows), len(of_columns)), np.float32)
+    seen = np.concatenate(lower.seen)
+    total = np.zeros((classes + 1, *seen.shape), np.float32)
     for column, weighted in (*upper.added, *lower.added):
         total[:, :, column : column + weighted.shape[2]] += weighted
-    total /= np.outer(of_rows, of_columns)
-    total[:, ~np.concatenate(lower.seen)] = np.nan
-    return total
+    return average(total, seen)
+
+
+def average(sums: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the weighted means of what windows say.
+
+    Args:
+        sums: (class, row, x), probabilities times weights, with the weights as a last plane.
+        seen: (row, x), what is seen in the scene.
+
+    Returns:
+        (class, row, x) float32, NaN where nothing is seen.
+    """
+    with np.errstate(invalid="ignore"):  # pixels that no window sees
+        means: NDArray[np.float32] = sums[:-1] / sums[-1]
+    if not seen.all():
+        means[:, ~seen] = np.nan
+    return means

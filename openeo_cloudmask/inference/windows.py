@@ -34,8 +34,25 @@ class AxisPlan:
     """First pixel of each window, relative to the array; negative where it begins before it."""
     weights: NDArray[np.float32]
     """(size,) float32 0-1, what each pixel of a window counts; 0 in its rim."""
-    sums: NDArray[np.float32]
-    """(length,) float32, weights of all windows at each pixel together; above 0."""
+    rim_px: int
+    """Pixels at both ends of a window that do not count."""
+    stride_px: int
+    """From one window to the next."""
+    shared_px: int
+    """Pixels at each end of a window's used pixels that one neighbour uses, too; 0 where several
+    do, or where windows are placed as published: none is spared then."""
+
+    def needed(self, length: int) -> tuple[int, ...]:
+        """Return the starts of the windows that are not spared where all is valid.
+
+        Args:
+            length: number of pixels of the array along the axis.
+        """
+        edge = self.rim_px + self.shared_px
+        starts = [start for start in self.starts if start + len(self.weights) > edge]
+        while len(starts) > 1 and length - starts[-1] <= edge:
+            starts.pop()
+        return tuple(starts)
 
 
 def plan_axis(
@@ -80,11 +97,12 @@ def plan_axis(
         starts = tuple(start for start in starts if -size_px < start < length)
     weights = np.zeros(size_px, np.float32)
     weights[rim_px : size_px - rim_px] = _taper(used) if layout is Layout.ANCHORED else 1
-    sums = np.zeros(length, np.float32)
-    for start in starts:
-        first, stop = max(start, 0), min(start + size_px, length)
-        sums[first:stop] += weights[first - start : stop - start]
-    return AxisPlan(starts=starts, weights=weights, sums=sums)
+    shared = used - stride_px
+    if layout is not Layout.ANCHORED or 2 * shared >= used:
+        shared = 0
+    return AxisPlan(
+        starts=starts, weights=weights, rim_px=rim_px, stride_px=stride_px, shared_px=shared
+    )
 
 
 def _taper(length: int) -> NDArray[np.float32]:

@@ -19,6 +19,11 @@ from openeo_cloudmask.stac import fields
 WINDOWS, VALID, PRESENT = "windows", "valid", "present"
 """Inputs of exported files: pixels, which of them were seen, which planes there are."""
 STEPS = ("stride_px", "taper_px")
+_SPARED = (
+    "A window is left out where all valid pixels that it counts are counted by the next window "
+    "below or to the right, too; and where they all are by the one above, to the left, or above "
+    "and to the left, and that one has a valid pixel that no other window counts."
+)
 TILES = ("window_px", "tile_stride_px")
 """Names in ``mlm:hyperparameters`` that say how windows are laid out, and tiles within them."""
 
@@ -175,7 +180,7 @@ def logits_output(classes: Sequence[Json], window: Window, file: TiledFile) -> J
 
 
 def _averaging(window: Window) -> str:
-    meaning = "values are those of the classes, in order; 255 is no-data."
+    meaning = "Values are those of the classes, in order; 255 is no-data."
     if window.pixelwise:
         return meaning
     rim = f" {window.rim_px} pixels at each side of a window do not count." if window.rim_px else ""
@@ -183,5 +188,5 @@ def _averaging(window: Window) -> str:
         "Probabilities of overlapping windows are averaged before. Windows begin at multiples of "
         "mlm:hyperparameters.stride_px in absolute pixel indices (position / resolution). A pixel "
         "counts min(d + 1, taper_px) / taper_px for each axis, d its distance to the window's "
-        f"nearest edge in pixels.{rim} Of these weights the product is taken; {meaning}"
+        f"nearest edge in pixels.{rim} Of these weights the product is taken. {_SPARED} {meaning}"
     )

@@ -9,14 +9,44 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openeo_cloudmask.classes import FOUR_CLASS
 from openeo_cloudmask.errors import BandError, InputError, OptionError
-from openeo_cloudmask.inference import Layout, predict, predict_strips
+from openeo_cloudmask.inference import Layout, Window, predict, predict_strips
+from openeo_cloudmask.inference.spares import Spares
 from openeo_cloudmask.inference.windows import fill_window, plan_axis
 
 SIZE = 64
 relaxed = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def spared(valid, row, column, stride, size=SIZE):
+    """Whether a neighbour sees all that the window sees, said pixel by pixel."""
+    shared = size - stride
+    if not 0 < shared < stride:
+        return False
+
+    def sees(row, column):
+        return {
+            (y, x)
+            for y, x in np.argwhere(valid).tolist()
+            if row <= y < row + size and column <= x < column + size
+        }
+
+    def alone(row, column):
+        return any(
+            row + shared <= y < row + stride and column + shared <= x < column + stride
+            for y, x in sees(row, column)
+        )
+
+    seen = sees(row, column)
+    around = [(dy * stride, dx * stride) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    better = {step for step in around if seen <= sees(row + step[0], column + step[1])}
+    if better & {(stride, 0), (0, stride)}:
+        return True
+    before = better & {(-stride, 0), (0, -stride), (-stride, -stride)}
+    return any(alone(row + dy, column + dx) for dy, dx in before)
 
 
 def brute_force(cube, detector, stride, origin_yx, layout):
@@ -36,7 +66,7 @@ def brute_force(cube, detector, stride, origin_yx, layout):
     for row in plans[0]:
         for column in plans[1]:
             filled = fill_window(cube, valid, row=row, column=column, size_px=SIZE)
-            if filled is None:
+            if filled is None or (layout is Layout.ANCHORED and spared(valid, row, column, stride)):
                 continue
             answer = detector.predict_windows(filled[0][None], filled[1][None])[0]
             for y in range(max(row, 0), min(row + SIZE, height)):
@@ -65,6 +95,91 @@ def test_equals_the_average_of_all_windows(make_detector, reflectance, stride, o
     assert np.isnan(got[:, 100, 100]).all()
     assert np.isnan(got).sum() == 4 * (150 * 11 + 10 * 20 + 1)
     np.testing.assert_allclose(np.nansum(got, axis=0)[0, 0], 1, atol=1e-6)
+
+
+class Counting:
+    """Classifies nothing and notes what it is shown."""
+
+    band_names = ("a",)
+    scheme = FOUR_CLASS
+
+    def __init__(self, **options):
+        self.window = Window(**{"size_px": 32, "multiple_px": 1, **options})
+        self.seen = 0
+
+    def predict_windows(self, windows, valid):
+        self.seen += len(windows)
+        return np.full((len(windows), 4, *windows.shape[2:]), 0.25, np.float32)
+
+
+@relaxed
+@given(
+    shape=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    stride=st.integers(17, 32),
+    rim=st.sampled_from([0, 0, 3]),
+    origin=st.tuples(st.integers(-50, 50), st.integers(-50, 50)),
+    seed=st.integers(0, 1000),
+)
+def test_each_pixel_keeps_a_window(shape, stride, rim, origin, seed):
+    """Of whatever shape the valid part of a scene is."""
+    rng = np.random.default_rng(seed)
+    cube = np.full((1, *shape), np.nan, np.float32)
+    for _ in range(rng.integers(1, 5)):  # boxes, and slanted edges as of a swath
+        (y0, y1), (x0, x1) = (sorted(rng.integers(0, length + 1, 2)) for length in shape)
+        cube[0, y0:y1, x0:x1] = 0.1
+    y, x = np.indices(shape)
+    cube[0, y * rng.normal() + x * rng.normal() > rng.normal(scale=60)] = np.nan
+    detector = Counting(rim_px=rim)
+    stride = min(stride, 32 - 2 * rim)
+    found = predict(cube, detector, stride=stride, origin_yx=origin)
+    np.testing.assert_array_equal(np.isfinite(found[0]), np.isfinite(cube[0]))
+    np.testing.assert_array_equal(found[np.isfinite(found)], np.float32(0.25))
+
+
+def test_windows_are_spared_as_the_rule_says():
+    """In a scene and in a part of it, which begins with any row of windows."""
+    rng = np.random.default_rng(0)
+    for _ in range(1200):
+        shape, origin = rng.integers(1, 40, 2), rng.integers(0, 20, 2)
+        stride = int(rng.integers(9, 16))
+        valid = np.zeros(shape, bool)
+        for _ in range(rng.integers(1, 3)):
+            (y0, y1), (x0, x1) = (sorted(rng.integers(0, length + 1, 2)) for length in shape)
+            valid[y0:y1, x0:x1] = True
+        rows, columns = (
+            plan_axis(length, size_px=16, stride_px=stride, origin_px=begin, layout=Layout.ANCHORED)
+            for length, begin in zip(shape.tolist(), origin.tolist(), strict=True)
+        )
+        spares = Spares(rows, lambda rows, columns, valid=valid: valid[rows, columns])
+        for row in rows.starts[rng.integers(0, 3) :]:
+            seen = valid[max(row, 0) : row + 16]
+            for column in columns.starts:
+                if seen[:, max(column, 0) : column + 16].any():
+                    assert spares.has(seen, row, column) == spared(valid, row, column, stride, 16)
+            spares.turn(seen, row)
+
+
+@pytest.mark.parametrize(
+    ("length", "origin", "windows"),
+    [(512, 0, 1), (100, 390, 1), (384, 128, 1), (400, 256, 4), (513, 0, 4), (1024, 0, 9)],
+)
+def test_windows_that_see_a_strip_are_spared(length, origin, windows):
+    """A strip that the next window sees too: at the edge of a scene, padded or not."""
+    for pad in (0, 70, 512):
+        cube = np.pad(np.ones((1, length, length)), ((0, 0), *((pad, pad),) * 2),
+                      constant_values=np.nan)  # fmt: skip
+        detector = Counting(size_px=512)
+        predict(cube, detector, stride=384, origin_yx=(origin - pad, origin - pad))
+        assert detector.seen == windows
+
+
+@pytest.mark.parametrize(
+    ("options", "windows"), [({"layout": Layout.CENTRED, "stride": 24}, 4), ({"stride": 16}, 9)]
+)
+def test_published_layout_and_small_strides_spare_nothing(options, windows):
+    detector = Counting()
+    predict(np.ones((1, 32, 32)), detector, **options)
+    assert detector.seen == windows
 
 
 @relaxed

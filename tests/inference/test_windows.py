@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.inference.spares import Spares
 from openeo_cloudmask.inference.windows import Layout, fill_window, mirror_indices, plan_axis
 
 
@@ -28,13 +29,9 @@ def test_anchored_windows_are_all_that_touch_the_axis(length, size, origin, data
     assert list(plan.starts) == expected
     # A pixel counts 1/32 at the window's edge, 2/32 beside it, and 1 from the 32nd on.
     weights = [min(k + 1, size - k, 32) / 32 for k in range(size)]
-    covered = [
-        sum(weights[pixel - start] for start in plan.starts if start <= pixel < start + size)
-        for pixel in range(length)
-    ]
     np.testing.assert_array_equal(plan.weights, weights)
-    np.testing.assert_array_equal(plan.sums, covered)
-    assert plan.sums.min() > 0
+    assert min(_sums(plan, length)) > 0
+    assert plan.shared_px == (size - stride if size - stride < stride else 0)
 
 
 @given(length=st.integers(1, 300), size=st.integers(1, 100), data=st.data())
@@ -42,7 +39,8 @@ def test_centred_windows_cover_every_pixel(length, size, data):
     stride = data.draw(st.integers(1, size))
     plan = plan_axis(length, size_px=size, stride_px=stride, layout=Layout.CENTRED)
     np.testing.assert_array_equal(plan.weights, np.ones(size))
-    assert plan.sums.min() >= 1
+    assert min(_sums(plan, length)) >= 1
+    assert plan.shared_px == 0
 
 
 def test_a_rim_counts_nothing_and_the_taper_begins_inside_it():
@@ -50,7 +48,35 @@ def test_a_rim_counts_nothing_and_the_taper_begins_inside_it():
     assert plan.weights[[0, 7, 8, 9, 39, 40, 70, 71, 72, 79]].tolist() == [
         0, 0, 1 / 32, 2 / 32, 1, 1, 2 / 32, 1 / 32, 0, 0,
     ]  # fmt: skip
-    assert plan.sums.min() > 0
+    assert min(_sums(plan, 100)) > 0
+    assert plan.shared_px == 4
+
+
+@given(length=st.integers(1, 200), origin=st.integers(-50, 50), stride=st.integers(17, 32))
+def test_needed_windows_are_those_that_are_filled_where_all_is_valid(length, origin, stride):
+    plan = plan_axis(length, size_px=32, stride_px=stride, origin_px=origin, layout=Layout.ANCHORED)
+    seen = []
+
+    def look(rows, columns):
+        raise AssertionError("nothing lies above the first row")
+
+    spares = Spares(plan, look)
+    valid = np.ones((length, 32), bool)
+    for start in plan.starts:
+        rows = valid[max(start, 0) : start + 32]
+        if not spares.has(rows, start, 0):
+            seen.append(start)
+        spares.turn(rows, start)
+    assert plan.needed(length) == tuple(seen)
+
+
+def _sums(plan, length):
+    """What the windows at each pixel count together."""
+    size = len(plan.weights)
+    return [
+        sum(plan.weights[pixel - start] for start in plan.starts if start <= pixel < start + size)
+        for pixel in range(length)
+    ]
 
 
 def test_centred_windows_sit_where_the_published_code_puts_them():
