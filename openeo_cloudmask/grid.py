@@ -230,19 +230,39 @@ def overlap(one: Sequence[float], other: Sequence[float], *, edges: bool = False
     """Return whether two boxes share some area, or with ``edges`` at least an edge or corner.
 
     Args:
-        one: west, south, east, north; or with heights, west, south, low, east, north, high.
+        one: west, south, east, north; or with heights, west, south, low, east, north, high. In
+            degrees, a west that is larger than the east means a box over the antimeridian.
         other: the same.
         edges: whether boxes that only touch count.
     """
-    (west, south, east, north), (left, bottom, right, top) = map(_flat, (one, other))
+    return any(_overlap(a, b, edges=edges) for a in halves(one) for b in halves(other))
+
+
+def _overlap(one: Bounds, other: Bounds, *, edges: bool) -> bool:
+    (west, south, east, north), (left, bottom, right, top) = one, other
     if edges:
         return west <= right and left <= east and south <= top and bottom <= north
     return west < right and left < east and south < top and bottom < north
 
 
-def _flat(box: Sequence[float]) -> Bounds:
+def halves(box: Sequence[float]) -> list[Bounds]:
+    """Return a box without its heights; of one over the antimeridian, the parts on both sides."""
     half = len(box) // 2
-    return box[0], box[1], box[half], box[half + 1]
+    west, south, east, north = box[0], box[1], box[half], box[half + 1]
+    if west <= east:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east, north)]
+
+
+def footprint(box: Sequence[float]) -> dict[str, Any]:
+    """Return a box in degrees as a GeoJSON polygon; over the antimeridian, as two of them."""
+    rings = [
+        [[west, south], [east, south], [east, north], [west, north], [west, south]]
+        for west, south, east, north in halves(box)
+    ]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
 
 
 def _apply(transform: Affine, x: float, y: float) -> tuple[float, float]:

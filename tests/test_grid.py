@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from openeo_cloudmask.grid import Axis, Grid, grid_of_axes, overlap, parse_axis
+from openeo_cloudmask.grid import Axis, Grid, footprint, grid_of_axes, overlap, parse_axis
 
 UTM = CRS.from_epsg(32631)
 GRID = Grid(shape_yx=(40, 60), transform=Affine(30, 0, 499_785, 0, -30, 5_600_415), crs=UTM)
@@ -86,6 +86,17 @@ def test_boxes_overlap_by_area_or_by_edges():
     assert overlap(box, beside, edges=True)
     assert overlap(box, (1, 1, -9, 3, 3, 9))
     assert not overlap(box, (3, 3, 4, 4), edges=True)
+
+
+def test_boxes_over_the_antimeridian_have_two_parts():
+    fiji = (179.5, -17, -179.5, -16)
+    assert overlap(fiji, (-179.8, -20, -179.6, -10))
+    assert not overlap(fiji, (0, -20, 10, -10))
+    assert overlap(fiji, fiji)
+    assert footprint((0, 0, 2, 1))["type"] == "Polygon"
+    shape = footprint(fiji)
+    assert shape["type"] == "MultiPolygon"
+    assert [ring[0][0] for (ring,) in shape["coordinates"]] == [179.5, -180.0]
 
 
 def test_axis_counts_from_zero_in_its_direction():

@@ -57,9 +57,10 @@ class LinksFollowMount:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on with its own root path."""
+        """Hand the request on with its own root path, below which its own routes are."""
         if scope["type"] == "http":
             scope["app_root_path"] = scope.get("root_path", "")
+            scope.pop("router", None)
         await self._app(scope, receive, send)
 
 
@@ -112,9 +113,13 @@ class CatalogClient(BaseCoreClient):
     index: CatalogIndex
 
     def landing_page(self, **kwargs: Any) -> Any:
-        """Return the landing page, with a link to each collection so that crawlers walk it."""
+        """Return the landing page, with a link to each collection so that crawlers walk it.
+
+        Without the page of documentation, whose scripts the back end's headers keep from running.
+        """
         page = super().landing_page(**kwargs)
         base = get_base_url(kwargs["request"])
+        page["links"] = [link for link in page["links"] if link["rel"] != "service-doc"]
         page["links"] += [
             {
                 "rel": "child",

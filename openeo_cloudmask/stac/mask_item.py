@@ -14,7 +14,7 @@ import pystac
 
 from openeo_cloudmask.classes import NODATA, ClassScheme, kind_values, style_scheme
 from openeo_cloudmask.errors import InputError, ProductError
-from openeo_cloudmask.grid import WGS84
+from openeo_cloudmask.grid import WGS84, footprint
 from openeo_cloudmask.models.entry import ModelEntry
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.stack import raster_grid
@@ -92,7 +92,7 @@ def build_mask_item(
         raise InputError(f"time is {time}, which has no time zone; expected e.g. UTC")
     item = pystac.Item(
         id=item_id,
-        geometry=_rectangle(mask.bounds),
+        geometry=footprint(mask.bounds) if mask.bounds else None,
         bbox=list(mask.bounds) if mask.bounds else None,
         datetime=first if first == last else None,
         start_datetime=None if first == last else first,
@@ -314,11 +314,3 @@ def pixel_fields(scheme: ClassScheme, *, categorise: bool) -> Json:
         return told | {"bands": [{"name": "mask"}], "classification:classes": classes}
     bands = [{"name": item.name, "description": item.title} for item in scheme.classes]
     return told | {"unit": "%", "bands": bands}
-
-
-def _rectangle(bounds: tuple[float, float, float, float] | None) -> Json | None:
-    if bounds is None:
-        return None
-    west, south, east, north = bounds
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}

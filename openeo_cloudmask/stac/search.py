@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ _MAX_FILTER_CHARS = 2000
 _MAX_FILTER_DEPTH = 10
 """The parser of CQL2 needs stack for each part, and time that doubles with each parenthesis."""
 _LITERAL = re.compile(r"""'[^']*'|"[^"]*\"""")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _OPERATORS = frozenset(
     ("and", "or", "not", "casei", "accenti", *_COMPARISONS, *_ARITHMETIC, *_ARRAYS, *_SPATIAL)
 )
@@ -44,9 +46,10 @@ class Query:
     collections: Sequence[str] | None = None
     ids: Sequence[str] | None = None
     bbox: Sequence[float] | None = None
-    """West, south, east, north (with two heights in six numbers), degrees."""
+    """West, south, east, north (with two heights in six numbers), degrees; a west that is larger
+    than the east means a box over the antimeridian."""
     intersects: Mapping[str, Any] | None = None
-    """A GeoJSON geometry; its bounding box is what counts."""
+    """A GeoJSON geometry."""
     interval: tuple[datetime | None, datetime | None] | None = None
     filter: str | Mapping[str, Any] | None = None
     """CQL2, as text or JSON."""
@@ -63,31 +66,40 @@ class CatalogIndex:
         """Return the items that fit, in the catalog's order.
 
         Raises:
-            OptionError: the filter is no CQL2, or names what no item has.
+            OptionError: the filter is no CQL2, or names what no item has; the box or the geometry
+                is not valid, or both are given.
         """
-        if query.bbox and len(query.bbox) not in (4, 6):
-            raise OptionError(f"bbox has {len(query.bbox)} numbers; expected 4, or 6 with heights")
-        matches = self._compile(query.filter) if query.filter is not None else None
-        return [
-            item for item in self.items if _fits(item, query) and (not matches or matches(item))
-        ]
+        tests: list[Callable[[Json], bool]] = [functools.partial(_fits, query=query)]
+        if query.bbox is not None and query.intersects is not None:
+            raise OptionError("bbox and intersects are both given; expected one of them")
+        if query.bbox is not None:
+            tests.append(_in_box(query.bbox))
+        if query.intersects is not None:
+            tests.append(_in_geometry(query.intersects))
+        if query.filter is not None:
+            tests.append(self._compile(query.filter))
+        return [item for item in self.items if all(test(item) for test in tests)]
 
     def queryables(self, collection: str | None = None) -> Json:
-        """Return the JSON schema of what a filter can name: ``id``, ``collection``, and fields."""
+        """Return the JSON schema of what a filter can name: ``id``, ``geometry``, and fields."""
         items = [item for item in self.items if collection in (None, item["collection"])]
-        properties: Json = {"id": {"type": "string"}, "collection": {"type": "string"}}
+        properties: Json = {
+            "id": {"type": "string"},
+            "collection": {"type": "string"},
+            "geometry": {"$ref": "https://geojson.org/schema/Geometry.json"},
+        }
         for item in items:
             for key, value in searchable(item).items():
                 properties.setdefault(key, _value_schema(key, value))
         return {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
             "type": "object",
             "title": "What a filter can name",
             "properties": properties,
             "additionalProperties": False,
         }
 
-    def _compile(self, text: str | Mapping[str, Any]) -> Any:  # noqa: ANN401 - a function
+    def _compile(self, text: str | Mapping[str, Any]) -> Callable[[Json], bool]:
         import cql2
 
         _check_size(text)
@@ -103,7 +115,10 @@ class CatalogIndex:
                     f"filter names {name!r}, which no item has; known are {', '.join(known)}"
                 )
         if strange := sorted(set(_operators(content)) - _OPERATORS):
-            raise OptionError(f"filter uses {', '.join(strange)}, which is not supported here")
+            raise OptionError(
+                f"filter uses {', '.join(strange)}, which is not supported here; supported are "
+                f"{', '.join(sorted(_OPERATORS))}"
+            )
 
         def matches(item: Json) -> bool:
             seen = {
@@ -159,16 +174,24 @@ def parse_interval(text: str | None) -> tuple[datetime | None, datetime | None] 
     """
     if text is None:
         return None
-    parts = text.split("/")
+    parts = text.upper().split("/")
+    expected = "expected RFC 3339, such as 2024-05-01T00:00:00Z, or two of them: start/end"
     try:
-        ends = [None if part in ("", "..") else _parse_time(part) for part in parts]
+        ends = [None if part in ("", "..") else _parse_rfc3339(part) for part in parts]
     except ValueError as err:
-        raise OptionError(f"datetime is {text!r}; expected RFC 3339: {err}") from err
-    if len(ends) == 1:
-        return ends[0], ends[0]
-    if len(ends) != 2 or ends == [None, None]:
-        raise OptionError(f"datetime is {text!r}; expected one date-time or start/end")
-    return ends[0], ends[1]
+        raise OptionError(f"datetime is {text[:80]!r}; {expected}") from err
+    if len(ends) > 2 or set(ends) == {None}:
+        raise OptionError(f"datetime is {text[:80]!r}; {expected}")
+    first, last = ends[0], ends[-1]
+    if first is not None and last is not None and first > last:
+        raise OptionError(f"datetime is {text[:80]!r}, whose end is before its start; {expected}")
+    return first, last
+
+
+def _parse_rfc3339(text: str) -> datetime:
+    if not _RFC3339.fullmatch(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 def _parse_time(text: str) -> datetime:
@@ -177,37 +200,49 @@ def _parse_time(text: str) -> datetime:
 
 
 def _fits(item: Json, query: Query) -> bool:
-    boxes = [query.bbox] if query.bbox else []
-    if query.intersects is not None:
-        boxes.append(_bounds(query.intersects))
     return (
         (query.collections is None or item["collection"] in query.collections)
         and (query.ids is None or item["id"] in query.ids)
-        and all(_touches(item.get("bbox"), box) for box in boxes)
         and in_time(item, query.interval)
     )
 
 
-def _touches(own: Sequence[float] | None, box: Sequence[float]) -> bool:
-    return own is not None and overlap(own, box, edges=True)  # without a reference: nowhere
+def _in_box(box: Sequence[float]) -> Callable[[Json], bool]:
+    """Return whether an item touches a box; one without a reference lies nowhere."""
+    if len(box) not in (4, 6):
+        raise OptionError(f"bbox has {len(box)} numbers; expected 4, or 6 with heights")
+    if not all(map(math.isfinite, box)) or box[1] > box[len(box) // 2 + 1]:
+        raise OptionError(
+            f"bbox is {', '.join(f'{value:g}' for value in box)}; expected west, south, east, "
+            "north in degrees, the south not above the north"
+        )
+
+    def touches(item: Json) -> bool:
+        own = item.get("bbox")
+        return own is not None and overlap(own, box, edges=True)
+
+    return touches
 
 
-def _bounds(geometry: Mapping[str, Any]) -> list[float]:
+def _in_geometry(geometry: Mapping[str, Any]) -> Callable[[Json], bool]:
+    """Return whether an item has a point in common with a GeoJSON geometry."""
+    import shapely
+
     try:
-        parts = geometry.get("geometries", [geometry])
-        points = [point for part in parts for point in _points(part["coordinates"])]
-        xs, ys = [float(point[0]) for point in points], [float(point[1]) for point in points]
-        return [min(xs), min(ys), max(xs), max(ys)]
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as err:
-        raise OptionError(f"intersects is no GeoJSON geometry: {err!r}") from err
+        wanted = shapely.from_geojson(json.dumps(geometry))
+    except (shapely.errors.ShapelyError, RecursionError) as err:
+        raise OptionError(f"intersects is no GeoJSON geometry: {err}") from err
+    if not all(map(math.isfinite, wanted.bounds)):
+        raise OptionError("intersects is empty, or holds what is no number; expected a geometry")
+    shapely.prepare(wanted)
 
+    def touches(item: Json) -> bool:
+        own = item["geometry"]
+        return own is not None and bool(
+            shapely.intersects(wanted, shapely.from_geojson(json.dumps(own)))
+        )
 
-def _points(coordinates: Any) -> Iterator[Sequence[float]]:  # noqa: ANN401 - nested as deep as it is
-    if coordinates and isinstance(coordinates[0], int | float):
-        yield coordinates
-        return
-    for part in coordinates:
-        yield from _points(part)
+    return touches
 
 
 def in_time(

@@ -12,7 +12,7 @@ from openeo_cloudmask.viewer.layers import Layer
 from openeo_cloudmask.viewer.maps import localize, plain_map
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import openeo
 
@@ -165,7 +165,7 @@ def read_scenes(
     ][:MAX_SCENES]
 
 
-def _scene_row(item: dict[str, Any]) -> dict[str, Any]:
+def _scene_row(item: Mapping[str, Any]) -> dict[str, Any]:
     cover = item["properties"].get("eo:cloud_cover")
     return {
         "scene": item["id"],

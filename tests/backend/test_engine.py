@@ -352,6 +352,26 @@ def test_error_of_the_job_is_final(state: State, cluster: PlayedCluster, make_jo
     assert len(cluster.runs) == 1
 
 
+def test_the_log_is_whole_once_a_job_is_finished(
+    state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is killed right then loses no line."""
+    real = state.engine._delivery.deliver
+    job = make_job()
+
+    def talking(*args: Any) -> Any:
+        state.engine._journal.log(job.id, "info", "the last word of a worker")
+        return real(*args)
+
+    monkeypatch.setattr(state.engine._delivery, "deliver", talking)
+    state.engine.submit(job)
+    assert _end(state, job).status == "finished"
+    lines = state.jobs.logs(job.id, after=0, level="info", limit=None)
+    assert [line.message for line in lines][-2:] == [
+        "the last word of a worker", "the job is finished: 1 files",
+    ]  # fmt: skip
+
+
 def test_database_away_at_the_start_of_a_run(
     state: State, make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,12 @@ def test_links_carry_the_place_the_api_is_mounted_at(
         assert all(href.startswith(stac_url) for href in found), found
 
 
+def test_links_of_the_landing_page_lead_somewhere(get: Callable[..., Any], stac_url: str) -> None:
+    for link in get("")[1]["links"]:
+        with urlopen(link["href"], timeout=20) as answer:
+            assert answer.headers["content-type"].split(";")[0] == link["type"].split(";")[0]
+
+
 def test_the_landing_page_answers_without_its_slash(get: Callable[..., Any], stac_url: str) -> None:
     with urlopen(stac_url.rstrip("/"), timeout=20) as answer:
         assert json.load(answer) == get("")[1]

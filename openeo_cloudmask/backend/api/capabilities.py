@@ -45,6 +45,7 @@ CONFORMANCE = [
 _ENDPOINTS = (
     ("/", "GET"),
     ("/conformance", "GET"),
+    ("/api", "GET"),
     ("/collections", "GET"),
     ("/collections/{collection_id}", "GET"),
     ("/collections/{collection_id}/queryables", "GET"),
@@ -70,6 +71,7 @@ _ENDPOINTS = (
     ("/jobs/{job_id}/logs", "GET"),
     ("/jobs/{job_id}/results", "GET", "POST", "DELETE"),
 )
+_OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 _UDF_LIBRARIES = ("numpy", "xarray", "scipy", "rasterio", "torch", "openeo", "openeo-cloudmask")
 
@@ -99,6 +101,7 @@ def capabilities(request: Request, state: StateOf) -> dict[str, Any]:
              "type": "application/json"},
             {"rel": "data", "href": f"{base}/collections", "type": "application/json"},
             {"rel": "conformance", "href": f"{base}/conformance", "type": "application/json"},
+            {"rel": "service-desc", "href": f"{base}/api", "type": _OPENAPI},
             *(
                 {"rel": "search", "href": f"{base}/search", "type": GEOJSON, "method": method}
                 for method in ("GET", "POST")
@@ -123,6 +126,12 @@ def well_known(request: Request, state: StateOf) -> dict[str, Any]:
 def conformance() -> dict[str, Any]:
     """Return the specifications that are kept to."""
     return {"conformsTo": CONFORMANCE}
+
+
+@router.get("/api", include_in_schema=False)
+def describe_api(request: Request) -> Response:
+    """Return all endpoints as OpenAPI, which the core of STAC wants."""
+    return JSONResponse(request.app.openapi(), media_type=_OPENAPI)
 
 
 @router.get("/file_formats")
@@ -214,7 +223,10 @@ def collections(request: Request, state: StateOf) -> dict[str, Any]:
     found = [_with_links(state.collections.get(name), base) for name in state.collections.ids()]
     return {
         "collections": found,
-        "links": [{"rel": "self", "href": f"{base}/collections", "type": "application/json"}],
+        "links": [
+            {"rel": "self", "href": f"{base}/collections", "type": "application/json"},
+            {"rel": "root", "href": f"{base}/", "type": "application/json"},
+        ],
     }
 
 

@@ -15,6 +15,7 @@ def item_href(base: str, collection_id: str, item_id: str) -> str:
 
 
 def page_links(
+    base: str,
     here: str,
     query: Mapping[str, str],
     *,
@@ -24,6 +25,7 @@ def page_links(
     """Return the links to a page of items and to the next one.
 
     Args:
+        base: the server's address.
         here: the address that was asked, without a query.
         query: of the address.
         following: the place of the first item of the next page; None on the last page.
@@ -36,7 +38,11 @@ def page_links(
     elif following is not None:
         again: dict[str, Any] = {**(body or {}), "offset": following}
         links.append({"rel": "next", "href": here, "method": "POST", "body": again})
-    return [{**link, "type": GEOJSON} for link in links]
+    return [_root(base), *({**link, "type": GEOJSON} for link in links)]
+
+
+def _root(base: str) -> dict[str, str]:
+    return {"rel": "root", "href": f"{base}/", "type": "application/json"}
 
 
 def _with_query(here: str, query: Mapping[str, str]) -> str:
@@ -45,8 +51,8 @@ def _with_query(here: str, query: Mapping[str, str]) -> str:
 
 def public_item(item: Mapping[str, Any], collection_id: str, base: str) -> dict[str, Any]:
     """Return an item without its assets, whose addresses are files of the server."""
-    own = {"rel": "self", "href": item_href(base, collection_id, str(item["id"]))}
-    parent = {"rel": "collection", "href": f"{base}/collections/{quote(collection_id)}"}
+    own = {"rel": "self", "href": item_href(base, collection_id, str(item["id"])), "type": GEOJSON}
+    above = {"href": f"{base}/collections/{quote(collection_id)}", "type": "application/json"}
     properties = {
         key: value for key, value in item["properties"].items() if not key.startswith("cloudmask:")
     }
@@ -55,5 +61,5 @@ def public_item(item: Mapping[str, Any], collection_id: str, base: str) -> dict[
         "collection": collection_id,
         "properties": properties,
         "assets": {},
-        "links": [own, parent],
+        "links": [own, _root(base), *({"rel": rel, **above} for rel in ("parent", "collection"))],
     }

@@ -61,7 +61,8 @@ def shared_results(
     return JSONResponse(_document(job, state, state.base_url(request)))
 
 
-@router.api_route("/results/{job_id}/{name}", methods=["GET", "HEAD"])
+@router.head("/results/{job_id}/{name}", include_in_schema=False)
+@router.get("/results/{job_id}/{name}")
 def download(
     job_id: str,
     name: str,

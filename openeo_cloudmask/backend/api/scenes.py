@@ -28,7 +28,7 @@ router = APIRouter()
 MAX_ITEMS = 100
 """Of a page."""
 _LISTS = ("collections", "ids", "bbox", "sortby", "fields")
-_TEXTS = ("datetime", "limit", "offset", "query")
+_TEXTS = ("datetime", "filter-lang", "limit", "offset", "query")
 
 
 class SortBy(BaseModel):
@@ -54,10 +54,11 @@ class Search(BaseModel):
     intersects: dict[str, Any] | None = None
     datetime: str | None = None
     filter: str | dict[str, Any] | None = None
+    filter_lang: Literal["cql2-text", "cql2-json"] | None = Field(None, alias="filter-lang")
     sortby: list[SortBy] | list[str] | None = None
     fields: Fields | list[str] | None = None
     query: Any = None
-    limit: int = 10
+    limit: int = Field(default=10, ge=1)
     offset: int = Field(default=0, ge=0)
 
 
@@ -65,6 +66,12 @@ class GeoJson(JSONResponse):
     """JSON with features."""
 
     media_type = GEOJSON
+
+
+class Schema(JSONResponse):
+    """JSON that is a JSON schema."""
+
+    media_type = "application/schema+json"
 
 
 def read_address(request: Request) -> Search:
@@ -144,20 +151,20 @@ def item(collection_id: str, item_id: str, request: Request, state: StateOf) -> 
 
 
 @router.get("/queryables")
-def queryables(request: Request, state: StateOf) -> dict[str, Any]:
+def queryables(request: Request, state: StateOf) -> Schema:
     """Return what a filter of a search can name."""
     base = state.base_url(request)
     index = _index(state, state.collections.ids(), base)
-    return {"$id": f"{base}/queryables", **index.queryables()}
+    return Schema({"$id": f"{base}/queryables", **index.queryables()})
 
 
 @router.get("/collections/{collection_id}/queryables")
-def collection_queryables(collection_id: str, request: Request, state: StateOf) -> dict[str, Any]:
+def collection_queryables(collection_id: str, request: Request, state: StateOf) -> Schema:
     """Return what a filter of a collection's scenes can name."""
     base = state.base_url(request)
     index = _index(state, [collection_id], base)
     here = f"{base}/collections/{collection_id}/queryables"
-    return {"$id": here, **index.queryables()}
+    return Schema({"$id": here, **index.queryables()})
 
 
 def _index(state: State, collection_ids: list[str], base: str) -> CatalogIndex:
@@ -172,11 +179,9 @@ def _index(state: State, collection_ids: list[str], base: str) -> CatalogIndex:
 def _answer(
     asked: Search, state: State, request: Request, here: str, *, body: dict[str, Any] | None
 ) -> GeoJson:
-    index = _index(
-        state,
-        [name for name in state.collections.ids() if name in (asked.collections or [name])],
-        state.base_url(request),
-    )
+    base = state.base_url(request)
+    names = [name for name in state.collections.ids() if name in (asked.collections or [name])]
+    index = _index(state, names, base)
     query = Query(
         ids=asked.ids,
         bbox=asked.bbox,
@@ -186,7 +191,7 @@ def _answer(
     )
     wanted = asked.model_dump(include={"sortby", "fields"}, exclude_none=True)
     found = sort_items(index.search(query), wanted.get("sortby"), index.items)
-    first, limit = asked.offset, max(1, min(asked.limit, MAX_ITEMS))
+    first, limit = asked.offset, min(asked.limit, MAX_ITEMS)
     shown = found[first : first + limit]
     following = first + limit if first + limit < len(found) else None
     return GeoJson(
@@ -195,6 +200,6 @@ def _answer(
             "features": [pick_fields(item, wanted.get("fields")) for item in shown],
             "numberMatched": len(found),
             "numberReturned": len(shown),
-            "links": page_links(here, request.query_params, following=following, body=body),
+            "links": page_links(base, here, request.query_params, following=following, body=body),
         }
     )

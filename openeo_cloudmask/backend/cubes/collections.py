@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from openeo_cloudmask.backend.api.errors import ApiError
 from openeo_cloudmask.digits import whole_number
 from openeo_cloudmask.errors import OptionError
+from openeo_cloudmask.grid import halves
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import EO_URI
 
@@ -39,14 +41,14 @@ class CollectionStore:
         """
         path = self._folder_of(collection_id) / "collection.json"
         try:
-            return _read_json(path)
+            return copy.deepcopy(dict(_read_json(path)))
         except FileNotFoundError:
             raise ApiError(
                 "CollectionNotFound", f"collection {collection_id!r} does not exist"
             ) from None
 
-    def items(self, collection_id: str) -> list[dict[str, Any]]:
-        """Return the items of a collection, oldest first.
+    def items(self, collection_id: str) -> list[Mapping[str, Any]]:
+        """Return the items of a collection, oldest first; everybody's, not to be changed.
 
         Raises:
             ApiError: there is no such collection.
@@ -87,10 +89,10 @@ class CollectionStore:
 
 
 def describe_collection(
-    collection_id: str, items: list[dict[str, Any]], *, title: str | None, licence: str
+    collection_id: str, items: Sequence[Mapping[str, Any]], *, title: str | None, licence: str
 ) -> dict[str, Any]:
     """Return a STAC collection with the ``cube:dimensions`` that openEO clients need."""
-    boxes = [item["bbox"] for item in items if item.get("bbox")]
+    boxes = [part for item in items if item.get("bbox") for part in halves(item["bbox"])]
     bbox = (
         [min(b[0] for b in boxes), min(b[1] for b in boxes),
          max(b[2] for b in boxes), max(b[3] for b in boxes)]
@@ -124,7 +126,7 @@ def describe_collection(
 
 
 def _dimensions(
-    items: list[dict[str, Any]],
+    items: Sequence[Mapping[str, Any]],
     bbox: list[float],
     interval: list[str | None],
     bands: list[str],
@@ -158,7 +160,7 @@ def epsg_code(properties: Mapping[str, Any]) -> int | None:
     return whole_number(code) if authority == "EPSG" else None
 
 
-def _merge_bands(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_bands(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for item in items:
         for band in item["properties"].get("cloudmask:bands", []):
@@ -174,12 +176,12 @@ def _file_name(item_id: str) -> str:
     return re.sub(r"[^\w\-.]", "_", item_id)[:200]
 
 
-_cache: dict[tuple[str, int, int], dict[str, Any]] = {}
+_cache: dict[tuple[str, int, int], Mapping[str, Any]] = {}
 _cache_lock = threading.Lock()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON file's content; read once while the file is the same."""
+def _read_json(path: Path) -> Mapping[str, Any]:
+    """Return a JSON file's content, everybody's; read once while the file is the same."""
     state = path.stat()
     key = (str(path), state.st_mtime_ns, state.st_size)
     with _cache_lock:
@@ -190,8 +192,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             if len(_cache) > 10_000:
                 _cache.clear()
             _cache[key] = found
-    copied: dict[str, Any] = json.loads(json.dumps(found))
-    return copied
+    return found
 
 
 def chosen_bands(available: Iterable[str], wanted: Iterable[str] | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.errors import BandError, ProductError
-from openeo_cloudmask.grid import Bounds
+from openeo_cloudmask.grid import footprint
 from openeo_cloudmask.products.drivers import open_raster
 from openeo_cloudmask.products.open import open_product
 from openeo_cloudmask.products.scene import Scene
@@ -125,7 +125,7 @@ def describe_item(
     bbox = scene.grid.bounds_wgs84
     item = pystac.Item(
         id=_item_id(scene, path),
-        geometry=None if bbox is None else _box(bbox),
+        geometry=None if bbox is None else footprint(bbox),
         bbox=None if bbox is None else list(bbox),
         datetime=when.astimezone(UTC).replace(tzinfo=None) if when.tzinfo else when,
         properties=_properties(scene, cloud_cover),
@@ -206,12 +206,6 @@ _COMMON_NAMES = frozenset(
         "lwir12",
     }
 )
-
-
-def _box(bbox: Bounds) -> dict[str, Any]:
-    west, south, east, north = bbox
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}
 
 
 def _item_id(scene: Scene, path: Path) -> str:

@@ -57,6 +57,12 @@ class Journal:
         self.put({"kind": "log", "job_id": job_id, "time": clock.now_s(), "level": level,
                   "message": message})  # fmt: skip
 
+    def flush(self, timeout_s: float = 5.0) -> None:
+        """Return once all that was taken before is written; after ``timeout_s`` in any case."""
+        written = threading.Event()
+        self.put({"kind": "flush", "job_id": "", "written": written})
+        written.wait(timeout_s)
+
     def _serve(self) -> None:
         events: list[dict[str, Any] | None] = []
         while None not in events:
@@ -86,6 +92,9 @@ class Journal:
                     changed[event["job_id"]] = progress
         for job_id, progress in changed.items():
             self._jobs.set_fields(job_id, progress=progress)
+        for event in events:
+            if event["kind"] == "flush":
+                event["written"].set()
 
 
 def log_line(

@@ -53,10 +53,10 @@ class Outcomes:
 
     def queue_again(self, job: Job, reason: str) -> None:
         """Queue a job that was interrupted, however often it was."""
-        if self._jobs.move(
-            job.id, to="queued", allowed=("running",), progress=None, by=self._lease.holder
-        ):
-            self._journal.log(job.id, "warning", f"{reason}; it is started again")
+        self._jobs.move(
+            job.id, to="queued", allowed=("running",), progress=None, by=self._lease.holder,
+            line=log_line("warning", f"{reason}; it is started again"),
+        )  # fmt: skip
 
     def deliver(self, job: Job, folder: Path, answer: GraphAnswer) -> None:
         """Bring the results to where the job wants them, and finish it.
@@ -69,16 +69,16 @@ class Outcomes:
         if keep_trying(self._lease.is_lost):
             return
         found = self._delivery.deliver(job, folder, answer.files)
+        self._journal.flush()  # what the workers said comes before the end
+        line = log_line("info", f"the job is finished: {len(found.files)} files")
         moved = keep_trying(
             lambda: self._jobs.move(
                 job.id, to="finished", allowed=("running",), finished=clock.now_s(),
                 progress=100.0, files=found.files, stored_at=found.stored_at,
-                expires=found.expires, sealed=None, by=self._lease.holder,
+                expires=found.expires, sealed=None, by=self._lease.holder, line=line,
             )
         )  # fmt: skip
-        if moved:
-            self._journal.log(job.id, "info", f"the job is finished: {len(found.files)} files")
-        elif found.stored_at is None or keep_trying(self._lease.is_lost):
+        if moved or found.stored_at is None or keep_trying(self._lease.is_lost):
             return
-        elif not self._delivery.delete(job.id, found.stored_at):
+        if not self._delivery.delete(job.id, found.stored_at):
             self._jobs.add_leftover(job.id, found.stored_at)

@@ -13,6 +13,7 @@ from openeo_cloudmask.backend.jobs import runtime
 from openeo_cloudmask.backend.jobs.clock import now_s
 from openeo_cloudmask.backend.jobs.runtime import InputItem, Run
 from openeo_cloudmask.backend.outputs.beside import IMAGE_ROLE, PERCENTAGES_ROLE
+from openeo_cloudmask.grid import footprint
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.publish import publish_text
 from openeo_cloudmask.stac.fields import PROJECTION_URI
@@ -66,12 +67,10 @@ def _describe_raster(
             "proj:transform": list(dataset.transform)[:6],
         } | ({} if epsg or not dataset.crs else {"proj:wkt2": dataset.crs.to_wkt()})
     bbox, bands = list(file["about"]["bbox"]), list(file["about"]["bands"])
-    west, south, east, north = bbox
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     start, end = (time.replace(tzinfo=None) for time in times)
     item = pystac.Item(
         id=f"{run.spec.job_id}-{Path(file['name']).stem}",
-        geometry={"type": "Polygon", "coordinates": [ring]},
+        geometry=footprint(bbox),
         bbox=bbox,
         datetime=start,
         start_datetime=start if start != end else None,

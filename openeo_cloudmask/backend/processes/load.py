@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def fits(
     for name, condition in (properties or {}).items():
         if name not in given or not callable(condition):
             return False
-        if not bool(condition(named_parameters={"value": given[name]})):
+        if not bool(condition(named_parameters={"value": copy.deepcopy(given[name])})):
             return False
     return True
 
@@ -243,7 +244,7 @@ def parse_grid(properties: Mapping[str, Any]) -> Grid:
     )
 
 
-def _canonical(bands: list[str], stored: list[dict[str, Any]], labels: list[str]) -> list[str]:
+def _canonical(bands: list[str], stored: list[Mapping[str, Any]], labels: list[str]) -> list[str]:
     """Return the items' names of the bands asked for, which may be aliases of the sensor."""
     names: list[str] = []
     sensors = {item["properties"].get("cloudmask:sensor") for item in stored} - {None}
