@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 HANGS = """
 import threading
+import pytest
 
 def wait_for_another():
     threading.Event().wait()
@@ -15,6 +16,7 @@ def wait_for_another():
 def test_hangs():
     wait_for_another()
 
+@pytest.mark.timeout(60)
 def test_goes_on():
     pass
 """

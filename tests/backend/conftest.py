@@ -32,8 +32,9 @@ from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.cubes.ingest import ingest_product
 from openeo_cloudmask.backend.jobs.runtime import RunSpec
 from openeo_cloudmask.backend.settings import Settings
-from openeo_cloudmask.cli.children import free_port, wait_until_up
+from openeo_cloudmask.cli.children import wait_until_up
 from openeo_cloudmask.sensors import SENSORS
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct-horse"
@@ -212,10 +213,13 @@ def log_in(server: Server, name: str = "ann") -> dict[str, str]:
 
 
 def find_workers(server: Server | None = None) -> list[psutil.Process]:
-    """Return the worker processes of a server, or of this process, those that start, too."""
+    """Return the worker processes of a server, or of this process, those that start, too.
+
+    Servers that this process started have workers of their own, which are not its.
+    """
     pid = None if server is None or server.process is None else server.process.pid
     found = []
-    for child in psutil.Process(pid).children(recursive=True):
+    for child in psutil.Process(pid).children(recursive=pid is not None):
         with contextlib.suppress(psutil.NoSuchProcess):  # zombies among them
             if "spawn_main" in " ".join(child.cmdline()):
                 found.append(child)
@@ -230,6 +234,17 @@ def wait_for(check: Callable[[], Any], timeout_s: float = 60) -> Any:
             return found
         time.sleep(0.05)
     raise TimeoutError("it did not come to be")
+
+
+def answers(url: str) -> bool:
+    """Return whether a server says something, be it that there is nothing at this address.
+
+    Its first answer may take long: it loads what it needs then.
+    """
+    try:
+        return requests.get(url, timeout=30).status_code < 500
+    except (requests.ConnectionError, requests.Timeout):
+        return False
 
 
 @dataclass(slots=True)
@@ -273,14 +288,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     )  # fmt: skip
     log.close()
 
-    def up() -> bool:
-        try:
-            return requests.get(url, timeout=2).status_code < 500
-        except requests.ConnectionError:
-            return False
-
     try:
-        wait_for(up, 60)
+        wait_for(lambda: answers(url))
         session = boto3.Session("any", "thing", region_name="us-east-1")
         iam = session.client("iam", endpoint_url=url)
         everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}

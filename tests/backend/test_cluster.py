@@ -60,7 +60,7 @@ def test_port_of_the_scheduler_takes_no_unknown_client(cluster: Cluster) -> None
 
     # No `Client`: one that failed may be collected while the next starts, which then waits for it.
     async def knock(address: str, **options: Any) -> None:
-        comm = await connect(address, timeout=5, **options)
+        comm = await connect(address, timeout=60, **options)
         await comm.write({"op": "identity", "reply": True})
         await comm.read()
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-import requests
 from rasterio.transform import from_origin
 
 from openeo_cloudmask.backend.jobs.tasks import GraphAnswer, GraphRequest, run_graph
-from tests.backend.conftest import free_port, make_spec, wait_for
+from tests.backend.conftest import answers, make_spec, wait_for
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -51,14 +51,7 @@ def catalog(tmp_path: Path) -> Iterator[str]:
     program = Path(__file__).with_name("range_server.py")
     process = subprocess.Popen([sys.executable, str(program), str(tmp_path), str(port)])
     url = f"http://127.0.0.1:{port}"
-
-    def up() -> bool:
-        try:
-            return requests.get(f"{url}/item.json", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
-    wait_for(up)
+    wait_for(lambda: answers(url))
     yield url
     process.terminate()
     process.wait(timeout=20)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.jobs.database import _MIGRATING, Database
+from openeo_cloudmask.backend.jobs.journal import Journal
 from openeo_cloudmask.backend.jobs.lease import SILENCE_S, Lease
 from openeo_cloudmask.backend.jobs.states import JobStore
 from openeo_cloudmask.backend.jobs.storage import (
@@ -36,9 +38,10 @@ from openeo_cloudmask.backend.jobs.storage import (
 from openeo_cloudmask.backend.jobs.tables import LeaseRow
 from openeo_cloudmask.backend.settings import Settings, read_environment
 from openeo_cloudmask.errors import BackendError, OptionError
-from tests.backend.conftest import PASSWORD, S3Server, free_port
+from tests.backend.conftest import PASSWORD, S3Server, wait_for
 from tests.backend.oidc_issuer import make_server as make_issuer
 from tests.backend.oidc_issuer import make_token
+from tests.ports import free_port
 
 SECRET = b"s" * 32
 
@@ -167,8 +170,8 @@ class PostgreSQL:
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         self.port = free_port()
         self.url = f"postgresql://test@127.0.0.1:{self.port}/postgres"
-        self._data = Path(f"/tmp/cloudmask-pg-{self.port}")  # a folder that postgres can reach
-        self._data.mkdir(mode=0o700)
+        # A folder that postgres can reach.
+        self._data = Path(tempfile.mkdtemp(prefix="cloudmask-pg-", dir="/tmp"))
         if self._as_user:
             shutil.chown(self._data, "postgres")
         self._run("initdb", "-U", "test", "-A", "trust", "-N", "--wal-segsize=1")
@@ -281,6 +284,29 @@ def test_jobs_move_once(database: Database) -> None:
         jobs.get("somebody else", job.id)
     jobs.delete(user_id, job.id)
     jobs.add_logs([{"job_id": job.id, "time": 1.0, "level": "info", "message": "late"}])
+
+
+def test_progress_that_comes_late_is_not_that_of_a_job_that_is_over(database: Database) -> None:
+    user_id = UserStore(database, token_hours=1).add("ann", PASSWORD)
+    jobs = JobStore(database)
+    job = jobs.create(user_id, process={}, log_level="info", options={}, progress=0.0)
+    jobs.move(job.id, to="running", allowed=("created",))
+    ended: list[bool] = []
+
+    def end_meanwhile(event: dict[str, Any]) -> float:
+        if event["last"]:
+            ended.append(jobs.move(job.id, to="finished", allowed=("running",), progress=100.0))
+        return 99.0
+
+    journal = Journal(jobs)
+    journal.start(end_meanwhile)
+    journal.put({"kind": "progress", "job_id": job.id, "last": False})
+    wait_for(lambda: jobs.get(user_id, job.id).progress == 99.0)
+    journal.put({"kind": "progress", "job_id": job.id, "last": True})
+    wait_for(lambda: ended)
+    journal.stop()
+    assert ended == [True]
+    assert jobs.get(user_id, job.id).progress == 100.0
 
 
 def test_users_take_turns(database: Database) -> None:

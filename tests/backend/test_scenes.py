@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from openeo_cloudmask.backend.app import create_app
 from openeo_cloudmask.backend.settings import Settings
-from openeo_cloudmask.cli.children import free_port
 from openeo_cloudmask.grid import footprint
 from tests.backend.conftest import ingest, write_scene
+from tests.ports import free_port
 
 pystac_client = pytest.importorskip("pystac_client")
 

@@ -208,5 +208,9 @@ def test_server_killed_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) 
     headers = log_in(server)
     url = f"{server.url}{path}"
     wait_for(lambda: requests.get(url, headers=headers, timeout=30).json()["status"] == "finished")
-    logs = requests.get(f"{url}/logs", headers=headers, timeout=30).json()["logs"]
-    assert any("started again" in line["message"] for line in logs)
+
+    def told() -> bool:
+        logs = requests.get(f"{url}/logs", headers=headers, timeout=30).json()["logs"]
+        return any("started again" in line["message"] for line in logs)
+
+    wait_for(told)  # lines are written a moment after what they tell of

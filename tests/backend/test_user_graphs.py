@@ -32,7 +32,8 @@ from rasterio.warp import transform_bounds
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
 from openeo_cloudmask.backend.cubes.ingest import ingest_product
 from openeo_cloudmask.backend.settings import Settings
-from tests.backend.conftest import BANDS, PASSWORD, free_port, wait_for, write_scene
+from tests.backend.conftest import BANDS, PASSWORD, wait_for, write_scene
+from tests.ports import free_port
 
 SHAPE = (60, 50)
 DAYS = ("2024-05-01", "2024-05-11", "2024-06-01", "2024-06-21")
@@ -139,10 +140,12 @@ def serve_json(document: dict[str, Any]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://localhost:{server.server_port}/process.json"
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    try:
+        yield f"http://localhost:{server.server_port}/process.json"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
 
 
 def read_tif(path: Path) -> np.ndarray:

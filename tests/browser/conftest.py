@@ -88,7 +88,7 @@ def viewer(tmp_path_factory) -> Iterator[Viewer]:
     pytest.importorskip("distributed", reason="the extra server is not installed")
     if find_chromium() is None:
         pytest.skip("no chromium on this machine")
-    from openeo_cloudmask.cli.children import free_port
+    from tests.ports import free_port
 
     process, running = start_viewer(tmp_path_factory.mktemp("viewer") / "data", free_port())
     try:

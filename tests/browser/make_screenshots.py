@@ -16,11 +16,11 @@ from rasterio.warp import transform as transform_points
 from scipy.ndimage import distance_transform_edt
 
 from openeo_cloudmask.alcd.marks import MARK_CODES
-from openeo_cloudmask.cli.children import free_port
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer.session import DEMO_SEED, DEMO_SIZE_PX
 from tests.browser import steps
 from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
+from tests.ports import free_port
 
 IMAGES = ROOT / "docs" / "images"
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "hollstein"

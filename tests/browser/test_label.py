@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from openeo_cloudmask.classes import FOUR_CLASS
-from openeo_cloudmask.cli.children import free_port
 from tests.browser import steps
 from tests.browser.conftest import find_chromium, start_viewer, stop_viewer
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

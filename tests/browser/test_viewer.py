@@ -16,12 +16,12 @@ from rasterio.warp import transform as transform_points
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from openeo_cloudmask.classes import ALCD, FOUR_CLASS, map_labels
-from openeo_cloudmask.cli.children import free_port
 from openeo_cloudmask.simulator.products import make_reference, write_geotiff
 from openeo_cloudmask.simulator.scene import simulate_scene
 from openeo_cloudmask.viewer.explorer import LIT_COLOR
 from tests.browser import steps
 from tests.browser.conftest import start_viewer, stop_viewer
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

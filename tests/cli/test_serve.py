@@ -6,8 +6,8 @@ import pytest
 import typer
 import urllib3
 
-from openeo_cloudmask.cli.children import free_port
 from openeo_cloudmask.cli.serve import _run_server
+from tests.ports import free_port
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra server is not installed")
 

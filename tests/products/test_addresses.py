@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 import openeo_cloudmask as cm
 from openeo_cloudmask.cli import build_app
-from openeo_cloudmask.cli.children import free_port, running
+from openeo_cloudmask.cli.children import running
 from openeo_cloudmask.errors import OptionError, ProductError
 from openeo_cloudmask.products import open_product
 from openeo_cloudmask.products.addresses import Address, parse_source
 from openeo_cloudmask.products.mask import mask_scene
 from openeo_cloudmask.simulator.products import write_geotiff
-from tests.backend.conftest import wait_for
+from tests.backend.conftest import answers, wait_for
+from tests.ports import free_port
 
 SERVER = Path(__file__).parents[1] / "backend" / "range_server.py"
 SIGNATURE = "sig=c2VjcmV0&se=2030"
@@ -50,17 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(folder: Path) -> Iterator[str]:
     """Return the address of a server with byte ranges."""
     port = free_port()
-
-    def up() -> bool:
-        import requests
-
-        try:
-            return requests.head(f"http://127.0.0.1:{port}/scene.tif", timeout=2).ok
-        except requests.ConnectionError:
-            return False
-
     with running([sys.executable, str(SERVER), str(folder), str(port)], dict(os.environ)):
-        wait_for(up, 30)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}"))
         yield f"http://127.0.0.1:{port}"
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
 
 import openeo_cloudmask as cm
-from openeo_cloudmask.cli.children import free_port, running
+from openeo_cloudmask.cli.children import running
 from openeo_cloudmask.errors import ProductError
 from openeo_cloudmask.products.addresses import Address
 from openeo_cloudmask.products.ranges import open_web_file
-from tests.backend.conftest import wait_for
+from tests.backend.conftest import answers, wait_for
+from tests.ports import free_port
 
 SERVER = Path(__file__).parents[1] / "backend" / "range_server.py"
 ALL = (slice(None),) * 3
@@ -26,14 +26,8 @@ SIGNATURE = "sig=c2VjcmV0&se=2030"
 
 @contextmanager
 def _answers(command: list[str], port: int) -> Iterator[str]:
-    def up() -> bool:
-        try:
-            return requests.head(f"http://127.0.0.1:{port}/none", timeout=2).status_code == 404
-        except requests.ConnectionError:
-            return False
-
     with running([sys.executable, *command], dict(os.environ)):
-        wait_for(up, 30)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/none"))
         yield f"http://127.0.0.1:{port}"
 
 

@@ -74,7 +74,7 @@ def stac_url(catalog: Path) -> Iterator[str]:
     server.startup, startup = _then(started, server.startup), server.startup  # noqa: F841
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    assert started.wait(timeout=20)
+    assert started.wait(timeout=60)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/stac/"
     server.should_exit = True
     thread.join(timeout=20)

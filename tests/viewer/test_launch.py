@@ -7,10 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from openeo_cloudmask.cli import build_app
-from openeo_cloudmask.cli.children import free_port, running, wait_until_up
+from openeo_cloudmask.cli.children import running, wait_until_up
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.viewer import launch, names
 from openeo_cloudmask.viewer.launch import LaunchPlan
+from tests.ports import free_port
 
 
 def test_each_start_gives_the_local_user_a_new_password(tmp_path):

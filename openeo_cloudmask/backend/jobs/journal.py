@@ -91,7 +91,7 @@ class Journal:
                 if progress is not None:
                     changed[event["job_id"]] = progress
         for job_id, progress in changed.items():
-            self._jobs.set_fields(job_id, progress=progress)
+            self._jobs.note_progress(job_id, progress)
         for event in events:
             if event["kind"] == "flush":
                 event["written"].set()

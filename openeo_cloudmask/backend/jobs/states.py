@@ -207,6 +207,15 @@ class JobStore:
         with self._db.session() as session:
             session.execute(update(Job).where(Job.id == job_id).values(**fields))
 
+    def note_progress(self, job_id: str, progress: float) -> None:
+        """Write down how far a running job is, 0-100; where it is over by now, nothing."""
+        with self._db.session() as session:
+            session.execute(
+                update(Job)
+                .where(Job.id == job_id, Job.status == "running")
+                .values(progress=progress)
+            )
+
     def expired(self, now: float) -> list[Job]:
         """Return the jobs whose result files have had their time but are still there.
 
