@@ -29,6 +29,13 @@ GOLDEN = ROOT / "tests" / "data" / "golden"
 # More threads than cores only slow small networks down; test processes side by side have one each.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
+if find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    # The same examples on every machine, be it slow or fast: what fails, fails for everybody.
+    settings.register_profile("repeatable", deadline=None, derandomize=True)
+    settings.load_profile("repeatable")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None]:

@@ -114,7 +114,7 @@ def test_what_a_mask_cannot_have_is_refused(options, style, pixel_m, message):
     share=st.sampled_from([0.0, 0.002, 0.05, 1.0]),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_dilation_is_scipys(radius, seed, share, shape):
     there = np.random.default_rng(seed).random(shape) < share
     high, wide = radius
@@ -184,7 +184,7 @@ def test_styles_with_fewer_classes():
 
 
 @given(seed=st.integers(0, 50), rows=st.integers(1, 95), area=st.integers(2, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_strips_are_the_whole(seed, rows, area):
     labels = random_labels(seed)
     options = {"min_area": f"cloud={area}px,shadow=9px", "buffer": "cloud=30m,shadow=1px"}

@@ -166,9 +166,7 @@ def test_kelvin_and_normalised_temperature_are_the_same(toy, make_cube):
     assert (got == expected).mean() > 0.999
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), coordinates=st.sampled_from([np.float32, np.float64]))
 def test_chunks_with_overlap_give_the_whole_scene(toy, make_cube, data, coordinates):
     cube = make_cube((3, 150, 140), coordinates=coordinates)

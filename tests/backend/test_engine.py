@@ -138,10 +138,14 @@ def test_a_task_that_two_arrays_need_is_done_once() -> None:
     from distributed import Client, LocalCluster
 
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": False,
-               "dashboard_address": None, "silence_logs": logging.CRITICAL}  # fmt: skip
+               "dashboard_address": None,
+               "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"},
+               "silence_logs": logging.CRITICAL}  # fmt: skip
     with LocalCluster(**options) as local, Client(local) as client:
+        schedulers[:] = [local.scheduler]
         for run in range(10):
             done.clear()
+            known.clear()
             values = client.submit(_compute_shared, run, pure=False).result(60)
             assert values == [0, 1, 2]
             assert sorted(done) == [0, 1, 2]
@@ -149,6 +153,10 @@ def test_a_task_that_two_arrays_need_is_done_once() -> None:
 
 done: list[int] = []
 """Numbers of the tasks that were done, in this process."""
+schedulers: list[Any] = []
+"""The one that these tasks are of."""
+known = threading.Event()
+"""Set once the scheduler knows the three arrays of a run."""
 
 
 def _compute_shared(run: int) -> list[int]:
@@ -159,6 +167,7 @@ def _compute_shared(run: int) -> list[int]:
     def call(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
         return delayed(function, pure=False)(*arguments, dask_key_name=f"mask-{run}-{name}")
 
+    threading.Thread(target=_note_three, args=[_wanted()]).start()
     blocks, upper = [], None
     for number in range(3):
         own = call(_fill, f"own-{uuid4().hex}", number)
@@ -172,8 +181,19 @@ def _compute_shared(run: int) -> list[int]:
 
 def _fill(number: int) -> np.ndarray[Any, Any]:
     done.append(number)
-    time.sleep(0.05)
+    # A task is forgotten once it is done, unless the scheduler knows what else needs it.
+    assert known.wait(60)
     return np.full((1, 4, 4), number)
+
+
+def _note_three(before: set[Any]) -> None:
+    wait_for(lambda: len(_wanted() - before) == 3)
+    known.set()
+
+
+def _wanted() -> set[Any]:
+    """Return the keys of what somebody waits for."""
+    return {key for key, task in list(schedulers[0].tasks.items()) if task.who_wants}
 
 
 def _first(values: np.ndarray[Any, Any], *_: Any) -> np.ndarray[Any, Any]:

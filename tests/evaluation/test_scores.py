@@ -170,7 +170,7 @@ def test_empty_comparison_has_no_numbers_and_valid_json() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 199))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_matrices_of_parts_add_up(seed: int, cut: int) -> None:
     rng = np.random.default_rng(seed)
     truth, guess = rng.choice([0, 1, 2, 3, 255], size=(2, 200)).astype(np.uint8)

@@ -16,9 +16,7 @@ from openeo_cloudmask.inference.spares import Spares
 from openeo_cloudmask.inference.windows import fill_window, plan_axis
 
 SIZE = 64
-relaxed = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+relaxed = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def spared(valid, row, column, stride, size=SIZE):

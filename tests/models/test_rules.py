@@ -41,7 +41,7 @@ def one_pixel(b: dict[str, np.float32]) -> str:  # noqa: PLR0911 - the tree itse
 
 
 @pytest.mark.parametrize("bands", [BANDS, tuple(name for name in BANDS if name != "B10")])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), zeros=st.floats(0, 0.5), top=st.sampled_from([0.1, 0.5, 1]))
 def test_tree_is_the_published_one(
     bands: tuple[str, ...], seed: int, zeros: float, top: float

@@ -35,7 +35,7 @@ def holes(draw: st.DrawFn) -> tuple[int, int, int, int]:
     return tuple(draw(st.integers(0, 200)) for _ in range(4))  # type: ignore[return-value]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     shape=st.tuples(st.integers(97, 230), st.integers(97, 230)),
     pixels=st.tuples(st.integers(-1000, 1000), st.integers(0, 1000)),

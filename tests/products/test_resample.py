@@ -32,7 +32,7 @@ def test_coarse_bands_are_interpolated_as_gdal_does(factor):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     step=st.sampled_from([0.5, 1 / 6, 2.0]),
