@@ -66,9 +66,13 @@ for top, left in itertools.product(tops, lefts):
     place = slice(max(top, 0), top + size), slice(max(left, 0), left + size)
     if is_needed(top, left):
         grid = np.ix_(mirror(valid[place].any(1), top), mirror(valid[place].any(0), left))
-        feed = {"windows": np.where(valid[grid], pixels[:, *grid], 0)[None].astype("f4")}
-        feed |= {"valid": valid[grid][None], "present": np.ones((1, len(layers)), "f4")}
-        found = session.run(None, {given["name"]: feed[given["name"]] for given in inputs})[0][0]
+        feed = {"windows": np.where(valid[grid], pixels[:, *grid], 0)[None]}
+        feed["present"] = np.ones((1, len(layers)), "f4")
+        if "percentiles" in steps:  # of each band of the window
+            seen = feed["windows"][0][:, valid[grid]]
+            feed["percentiles"] = np.quantile(seen, steps["percentiles"], axis=1).T[None]
+        taken = {given["name"]: feed[given["name"]].astype("f4") for given in inputs}
+        found = session.run(None, taken)[0][0]
         height, width = valid[place].shape
         total[:, *place] += (found * weight)[:, max(-top, 0) :, max(-left, 0) :][:, :height, :width]
 values = np.array([each["value"] for each in output["classification:classes"]], "u1")

@@ -44,6 +44,9 @@ class OnnxCard:
     mirrored: bool = True
     optional: tuple[str, ...] = ()
     """Bands that may be missing: their planes are 0, and so are they in the input ``present``."""
+    percentiles: tuple[float, ...] = ()
+    """Fractions 0-1: which percentiles of each band the input ``percentiles`` holds, over the
+    valid pixels of a window, interpolated linearly; 0 where no pixel is valid."""
     precision: str = "fp32"
     """Number format of its products: ``fp32`` or ``int8``."""
     equal_classes: float | None = None
@@ -94,7 +97,7 @@ def parse_card(metadata: Mapping[str, str], path: Path) -> OnnxCard:
         )
     try:
         content = json.loads(text)
-        for name in ("bands", "descriptors", "classes", "optional"):
+        for name in ("bands", "descriptors", "classes", "optional", "percentiles"):
             content[name] = tuple(content.get(name, ()))
         content["calibration"] = parse_calibration(content.get("calibration"))
         card = OnnxCard(**content)

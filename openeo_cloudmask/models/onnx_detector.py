@@ -29,6 +29,7 @@ from openeo_cloudmask.models.onnx_session import open_session
 from openeo_cloudmask.models.openvino_session import OpenVinoSession
 from openeo_cloudmask.models.pool import MAX_WORKERS, call_each, plain_pool, share_threads
 from openeo_cloudmask.models.processor import count_threads, read_processor, warn_of_wrong_int8
+from openeo_cloudmask.models.statistics import band_percentiles
 from openeo_cloudmask.models.weights import (
     OWN_FOLDER,
     WEIGHTS_VARIABLE,
@@ -111,11 +112,14 @@ class OnnxDetector:
             for plane, place in zip(chosen[0], self.planes, strict=True):
                 if place is not None:
                     plane[:] = window[0, place]
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "windows": np.ascontiguousarray(chosen),
             "valid": np.ascontiguousarray(valid),
             "present": np.array([[place is not None for place in self.planes]], np.float32),
         }
+        if self.card.percentiles:
+            stats = band_percentiles(inputs["windows"], valid, self.card.percentiles)
+            inputs["percentiles"] = stats
         feed = {name: inputs[name] for name in self.input_names}
         answer: NDArray[np.float32] = self.session.run(None, feed)[0][0]
         calibration = self.card.calibration

@@ -17,6 +17,7 @@ from openeo_cloudmask.models.networks.descriptors import band_descriptor
 from openeo_cloudmask.models.onnx_card import CARD_KEY, SCALING, OnnxCard
 from openeo_cloudmask.models.onnx_detector import ONNX_SUFFIX
 from openeo_cloudmask.models.registry import KINDS, get_model
+from openeo_cloudmask.models.statistics import band_percentiles
 from openeo_cloudmask.models.weights import find_weights
 from openeo_cloudmask.publish import publish_file
 from openeo_cloudmask.sensors import ANY_SENSOR, Sensor
@@ -46,8 +47,9 @@ def export_onnx(
 ) -> OnnxCard:
     """Write a model's network for one sensor as an ONNX file in fp32, and check it.
 
-    The file takes ``windows`` (n, band, y, x) float32 and, where the network makes use of it,
-    ``valid`` (n, y, x) bool; it gives ``probabilities`` (n, class, y, x) float32. The number of
+    The file takes ``windows`` (n, band, y, x) float32 and, where the network makes use of them,
+    ``percentiles`` (n, band, percentile) float32 of the bands, or in ``present`` (n, band) float32
+    which bands there are; it gives ``probabilities`` (n, class, y, x) float32. The number of
     windows is free, their size is not.
 
     Args:
@@ -96,6 +98,7 @@ def export_onnx(
     )
     with torch.no_grad():
         form = entry.kind.export(request)
+    card = replace(card, percentiles=form.percentiles)
     _write(form, card, path)
     return card
 
@@ -162,8 +165,9 @@ def _write_file(form: ExportedForm, card: OnnxCard, path: Path) -> None:
     windows = torch.rand((2, len(card.bands), card.window_px, card.window_px), generator=generator)
     valid = torch.ones((2, card.window_px, card.window_px), dtype=torch.bool)
     valid[1, : card.window_px // 4] = False
-    inputs = {"windows": windows * valid.unsqueeze(1), "valid": valid}
-    inputs["present"] = torch.ones((2, len(card.bands)))
+    inputs = {"windows": windows * valid.unsqueeze(1), "present": torch.ones((2, len(card.bands)))}
+    stats = band_percentiles(inputs["windows"].numpy(), valid.numpy(), card.percentiles)
+    inputs["percentiles"] = torch.from_numpy(stats)
     inputs = {name: inputs[name] for name in form.input_names}
     with torch.inference_mode():
         wanted = form(*inputs.values())

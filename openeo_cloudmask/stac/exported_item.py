@@ -72,7 +72,7 @@ def describe_exported(path: Path, *, sensor: Sensor | None = None) -> pystac.Ite
     names = [given.name for given in session.get_inputs() if given.name != recipe.WINDOWS]
     inputs = [
         recipe.windows_input(recipe.WINDOWS, bands, window),
-        *(recipe.further_input(name, len(bands), window) for name in names),
+        *(recipe.further_input(name, len(bands), card.percentiles) for name in names),
     ]
     MLMExtension.ext(item).apply(
         name=entry.id,
@@ -81,7 +81,9 @@ def describe_exported(path: Path, *, sensor: Sensor | None = None) -> pystac.Ite
         input=[ModelInput(given) for given in inputs],
         output=[ModelOutput(recipe.probabilities_output(class_objects(entry.scheme), window))],
         framework="ONNX",
-        hyperparameters=Hyperparameters.create(model=entry.id, **recipe.steps(window)),
+        hyperparameters=Hyperparameters.create(
+            model=entry.id, **recipe.steps(window), **recipe.percentiles(card.percentiles)
+        ),
     )
     del item.properties["mlm:pretrained_source"]  # null would say "trained from scratch"
     apply_publication(item, entry)

@@ -152,7 +152,7 @@ def _model_inputs(entry: ModelEntry, bands: list[Band]) -> list[Json]:
         return [recipe.windows_input(next(iter(entry.inputs)), bands, entry.window)]
     return [
         recipe.windows_input(recipe.WINDOWS, bands, entry.window),
-        recipe.further_input(recipe.PRESENT, len(bands), entry.window),
+        recipe.further_input(recipe.PRESENT, len(bands)),
     ]
 
 

@@ -16,8 +16,9 @@ from openeo_cloudmask.options import DEFAULT_STRIDE_PX
 from openeo_cloudmask.sensors import Band, BandKind
 from openeo_cloudmask.stac import fields
 
-WINDOWS, VALID, PRESENT = "windows", "valid", "present"
-"""Inputs of exported files: pixels, which of them were seen, which planes there are."""
+WINDOWS, PRESENT, PERCENTILES = "windows", "present", "percentiles"
+"""Inputs of exported files: pixels, which planes there are, what their percentiles are.
+The last is also the name in ``mlm:hyperparameters`` that says which percentiles."""
 STEPS = ("stride_px", "taper_px")
 _SPARED = (
     "A window is left out where all valid pixels that it counts are counted by the next window "
@@ -35,6 +36,11 @@ def steps(window: Window) -> Json:
     if window.pixelwise:
         return {}
     return dict(zip(STEPS, (DEFAULT_STRIDE_PX, TAPER_PX), strict=True))
+
+
+def percentiles(fractions: Sequence[float]) -> Json:
+    """Return which percentiles an exported file takes, if any."""
+    return {PERCENTILES: list(fractions)} if fractions else {}
 
 
 def tile_steps(window: Window, file: TiledFile) -> Json:
@@ -109,7 +115,7 @@ def _filling(window: Window) -> str:
     return f"{seen}{beyond}"
 
 
-def further_input(name: str, planes: int, window: Window) -> Json:
+def further_input(name: str, planes: int, percentiles: Sequence[float] = ()) -> Json:
     """Return the entry of ``mlm:input`` for what an exported file takes beside the pixels."""
     if name == PRESENT:
         return {
@@ -124,13 +130,20 @@ def further_input(name: str, planes: int, window: Window) -> Json:
             },
         }
     return {
-        "name": VALID,
-        "description": "Boolean: True where every band was seen.",
+        "name": PERCENTILES,
+        "description": "Percentiles of each band over the valid pixels of the window, interpolated "
+        "linearly between ranks; mlm:hyperparameters.percentiles says which, as fractions. 0 where "
+        "no pixel is valid.",
         "bands": [],
         "input": {
-            "shape": [-1, window.size_px, window.size_px],
-            "dim_order": ["batch", "height", "width"],
-            "data_type": "other",
+            "shape": [-1, planes, len(percentiles)],
+            "dim_order": ["batch", "channel", "percentile"],
+            "data_type": "float32",
+        },
+        "pre_processing_function": {
+            "format": "numpy",
+            "expression": "numpy.quantile(windows[:, valid], percentiles, axis=1).T",
+            "description": "For the bands of one window, (band, height, width).",
         },
     }
 

@@ -27,6 +27,7 @@ from openeo_cloudmask.inference.windows import mirror_indices
 from openeo_cloudmask.models.onnx_card import CARD_KEY, OnnxCard
 from openeo_cloudmask.models.onnx_detector import LEAST_EQUAL, packaged_onnx, read_card
 from openeo_cloudmask.models.registry import get_model
+from openeo_cloudmask.models.statistics import band_percentiles
 from openeo_cloudmask.models.weights import sha256_of
 from openeo_cloudmask.sensors import ANY_SENSOR, SENSORS
 
@@ -327,15 +328,15 @@ def _windows(card: OnnxCard, seeds: Sequence[int]) -> Iterator[Feed]:
 def feed_of(card: OnnxCard, pixels: NDArray[np.float32]) -> Feed:
     """Return what a session of the file may take for one window, (band, y, x) reflectance."""
     given = np.asarray(pixels.any(axis=(1, 2)))
-    feed: dict[str, NDArray[Any]] = {
-        "windows": pixels[np.newaxis],
-        "valid": np.asarray(pixels.any(axis=0))[np.newaxis],
-    }
+    feed: dict[str, NDArray[Any]] = {"windows": pixels[np.newaxis]}
+    if card.percentiles:
+        valid = np.asarray(pixels.any(axis=0))[np.newaxis]
+        feed["percentiles"] = band_percentiles(feed["windows"], valid, card.percentiles)
     if card.optional:
         feed["present"] = given[np.newaxis].astype(np.float32)
     return feed
 
 
 def pick(feed: Feed, names: Sequence[str]) -> Feed:
-    """Return the inputs of these names: not every network takes what is valid."""
+    """Return the inputs of these names."""
     return {name: feed[name] for name in names}

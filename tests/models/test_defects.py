@@ -102,8 +102,9 @@ def test_defect_3_no_data_is_never_clear_and_shifts_no_statistics(golden_case, d
     network, vectors = detector.network, detector.vectors
     valid = np.isfinite(holed).all(axis=0)
     seen = torch.from_numpy(np.nan_to_num(holed))[None]
-    encode = network.senseiv2.blocks[0]
-    told = encode(vectors[None], seen, torch.from_numpy(valid)[None])[0, :, -5:]
+    encoder = network.senseiv2
+    stats = encoder.statistics(seen, torch.from_numpy(valid)[None])
+    told = encoder.blocks[0](vectors[None], stats)[0, :, -5:]
     wanted = np.quantile(scene[:, :, 30:].reshape(13, -1), [0.01, 0.1, 0.5, 0.9, 0.99], axis=1).T
     np.testing.assert_allclose(told.numpy(), wanted, atol=1e-6)
 

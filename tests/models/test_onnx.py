@@ -35,6 +35,8 @@ from openeo_cloudmask.models.onnx_card import CARD_KEY
 from openeo_cloudmask.models.onnx_detector import read_card
 from openeo_cloudmask.models.onnx_export import export_onnx
 from openeo_cloudmask.models.sensei_hub import parse_config
+from openeo_cloudmask.models.statistics import band_percentiles
+from openeo_cloudmask.stac.exported_item import describe_exported
 
 pytestmark = pytest.mark.slow
 
@@ -90,8 +92,23 @@ def test_file_carries_its_card(sensei_file):
     }
     batch = shapes["windows"][0]
     assert isinstance(batch, str)
-    assert shapes == {"windows": [batch, 5, SIDE, SIDE], "valid": [batch, SIDE, SIDE]}
+    assert card.percentiles == (0.01, 0.1, 0.5, 0.9, 0.99)
+    assert shapes == {"windows": [batch, 5, SIDE, SIDE], "percentiles": [batch, 5, 5]}
     assert not list(path.parent.glob("*.tmp"))
+
+
+def test_item_says_which_percentiles_the_file_takes_and_how(sensei_file, fill):
+    _, path = sensei_file
+    item = describe_exported(path).to_dict()["properties"]
+    asked = item["mlm:hyperparameters"]["percentiles"]
+    _, given = item["mlm:input"]
+    assert (given["name"], given["input"]["shape"]) == ("percentiles", [-1, 5, len(asked)])
+    windows = fill.reflectance(1, (5, SIDE, SIDE))
+    valid = windows[0] > 0.1
+    names = {"numpy": np, "windows": windows, "valid": valid, "percentiles": asked}
+    told = eval(given["pre_processing_function"]["expression"], names)
+    ours = band_percentiles(windows[None], valid[None], read_card(path).percentiles)
+    np.testing.assert_allclose(told[None], ours, atol=1e-6)
 
 
 def test_file_answers_as_the_network_does(sensei_file, fill):
@@ -108,7 +125,8 @@ def test_file_answers_as_the_network_does(sensei_file, fill):
     windows = np.stack([fill.reflectance(s, (5, SIDE, SIDE)) for s in range(3)]) * valid[:, None]
     given, wanted = (d.predict_windows(windows, valid) for d in (onnx_detector, torch_detector))
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-5)
-    together = by_onnx.session.run(None, {"windows": windows, "valid": valid})[0]
+    stats = band_percentiles(windows, valid, by_onnx.card.percentiles)
+    together = by_onnx.session.run(None, {"windows": windows, "percentiles": stats})[0]
     np.testing.assert_allclose(together, given, rtol=0, atol=1e-5)
 
 

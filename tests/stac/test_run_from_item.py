@@ -84,7 +84,7 @@ def test_the_script_is_short_and_imports_nothing_of_this_package() -> None:
     text = SCRIPT.read_text(encoding="utf-8")
     assert "cloudmask" not in text
     code = text.partition("\nitem_path")[2].splitlines()
-    assert len([line for line in code if line.strip() and '"""' not in line]) < 55
+    assert len([line for line in code if line.strip() and '"""' not in line]) < 60
 
 
 def test_mini_from_its_item_makes_the_mask_of_cloudmask_run(scene: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,12 +54,12 @@ def files(tmp_path_factory):
 
 
 def test_a_network_gets_the_inputs_that_it_takes(files):
+    card = replace(read_card(files[0]), percentiles=(0.0, 0.5))
     pixels = np.ones((4, SIDE, SIDE), np.float32)
     pixels[:, :3] = 0
-    feed = int8.pick(int8.feed_of(read_card(files[0]), pixels), ["windows", "valid"])
-    assert list(feed) == ["windows", "valid"]
-    assert feed["valid"].shape == (1, SIDE, SIDE)
-    assert np.count_nonzero(feed["valid"]) == SIDE * (SIDE - 3)
+    feed = int8.pick(int8.feed_of(card, pixels), ["windows", "percentiles"])
+    assert list(feed) == ["windows", "percentiles"]
+    assert feed["percentiles"].tolist() == [[[1.0, 1.0]] * 4]  # of what is valid
 
 
 def test_the_card_says_what_the_file_is(files):

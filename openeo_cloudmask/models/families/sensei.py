@@ -76,7 +76,8 @@ def _export(request: LoadRequest) -> ExportedForm:
     if not isinstance(network, SenseiNetwork):
         return ExportedForm(form, softmax=False)
     bound = BoundSensei(form, network.descriptor_vectors(descriptors))
-    return ExportedForm(bound, softmax=False, input_names=("windows", "valid"))
+    names = ("windows", "percentiles")
+    return ExportedForm(bound, softmax=False, input_names=names, percentiles=bound.quantiles)
 
 
 def _kind(name: str, architecture: str, module: str) -> ModelKind:

@@ -18,15 +18,22 @@ def softmax(logits: Tensor) -> Tensor:
 class ExportedForm(nn.Module):
     """A network that takes the tensors in ``input_names`` and gives probabilities.
 
-    ``softmax`` says whether the network itself gives logits.
+    ``softmax`` says whether the network itself gives logits, ``percentiles`` which ones of its
+    bands it takes, fractions 0-1.
     """
 
     def __init__(
-        self, network: nn.Module, *, softmax: bool, input_names: tuple[str, ...] = ("windows",)
+        self,
+        network: nn.Module,
+        *,
+        softmax: bool,
+        input_names: tuple[str, ...] = ("windows",),
+        percentiles: tuple[float, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.input_names = input_names
+        self.percentiles = percentiles
         self.softmax = softmax
         self.eval().requires_grad_(False)
 

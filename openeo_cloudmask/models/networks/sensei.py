@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from openeo_cloudmask.errors import BandError, OptionError
 from openeo_cloudmask.models.networks import descriptors as describe
+from openeo_cloudmask.models.networks.percentiles import band_percentiles
 from openeo_cloudmask.models.networks.segmenter import (
     DTYPES,
     in_graph,
@@ -64,16 +65,31 @@ class SenseiEncoder(nn.Module):
             size = cast("int", built.output_size)
         self.output_size = size
 
-    def encode_descriptors(self, vectors: Tensor, bands: Tensor, valid: Tensor | None) -> Tensor:
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Which percentiles of each band its blocks take, fractions 0-1, block after block."""
+        blocks = (block for block in self.blocks if isinstance(block, GlobalStats))
+        return tuple(quantile for block in blocks for quantile in block.quantiles)
+
+    def statistics(self, bands: Tensor, valid: Tensor | None) -> Tensor:
+        """Return the percentiles, (n, band, quantile), of the valid pixels of each window."""
+        return band_percentiles(bands, valid, self.quantiles)
+
+    def encode_descriptors(self, vectors: Tensor, stats: Tensor) -> Tensor:
         """Return the vectors, (n, band, feature), after all blocks but the last."""
+        vectors = vectors.expand(stats.shape[0], -1, -1)
         for block in self.blocks[:-1]:
-            vectors = block(vectors, bands, valid)
+            if isinstance(block, GlobalStats):
+                count = len(block.quantiles)
+                vectors, stats = block(vectors, stats[..., :count]), stats[..., count:]
+            else:
+                vectors = block(vectors)
         return vectors
 
     def forward(self, bands: Tensor, vectors: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the embedding, (n, channel, y, x)."""
-        vectors = vectors.expand(bands.shape[0], -1, -1)
-        out: Tensor = self.blocks[-1](bands, self.encode_descriptors(vectors, bands, valid))
+        vectors = self.encode_descriptors(vectors, self.statistics(bands, valid))
+        out: Tensor = self.blocks[-1](bands, vectors)
         return out
 
 
@@ -124,9 +140,13 @@ class SenseiNetwork(nn.Module):
         Raises:
             BandError: There is not one descriptor per band.
         """
-        vectors = self._vectors(bands, descriptors).expand(bands.shape[0], -1, -1)
+        vectors = self._vectors(bands, descriptors)
+        return self.classify(bands, vectors, self.senseiv2.statistics(bands, valid))
+
+    def classify(self, bands: Tensor, vectors: Tensor, stats: Tensor) -> Tensor:
+        """Return what ``forward`` returns, of bands whose percentiles are known."""
+        vectors = self.senseiv2.encode_descriptors(vectors, stats)
         merge = self.senseiv2.blocks[-1]
-        vectors = self.senseiv2.encode_descriptors(vectors, bands, valid)
         if isinstance(merge, BandMultiplication) and not in_graph():
             scores = self.segmenter(with_ones(bands), merge.matrix(vectors))
         else:
@@ -191,7 +211,10 @@ def _build_block(config: Mapping[str, Any], size: int, index: int, *, last: bool
 
 
 class BoundSensei(nn.Module):
-    """SEnSeI for certain bands; gives probabilities."""
+    """SEnSeI for certain bands; gives probabilities.
+
+    It takes the percentiles of the bands: sorting takes runtimes of graphs a third of their time.
+    """
 
     vectors: Tensor
 
@@ -200,7 +223,11 @@ class BoundSensei(nn.Module):
         self.network = network
         self.register_buffer("vectors", vectors)
 
-    def forward(self, windows: Tensor, valid: Tensor) -> Tensor:
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """Which percentiles it takes, fractions 0-1."""
+        return self.network.senseiv2.quantiles
+
+    def forward(self, windows: Tensor, percentiles: Tensor) -> Tensor:
         """Return probabilities, (n, class, y, x)."""
-        out: Tensor = self.network(windows, self.vectors, valid)
-        return out
+        return self.network.classify(windows, self.vectors, percentiles)

@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from openeo_cloudmask.errors import OptionError
-from openeo_cloudmask.models.networks.percentiles import band_percentiles
-from openeo_cloudmask.models.networks.segmenter import in_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +32,8 @@ class GlobalStats(nn.Module):
         self.quantiles = tuple(float(value) for value in config["percentiles"])
         self.output_size = size + len(self.quantiles)
 
-    def forward(self, vectors: Tensor, bands: Tensor, valid: Tensor | None) -> Tensor:
-        """Return ``vectors`` with the percentiles of ``bands`` behind them."""
-        stats = band_percentiles(bands, valid, self.quantiles, in_tensors=in_graph())
+    def forward(self, vectors: Tensor, stats: Tensor) -> Tensor:
+        """Return ``vectors`` with the bands' percentiles behind them, (n, band, quantile)."""
         return torch.cat((vectors, stats.to(vectors.dtype)), dim=2)
 
 
@@ -59,11 +56,8 @@ class FullyConnected(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.output_size = size
 
-    def forward(
-        self, vectors: Tensor, bands: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        """Return the mapped vectors; ``bands`` and ``valid`` play no part."""
-        del bands, valid
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the mapped vectors."""
         for layer in self.layers:
             skip = isinstance(layer, nn.Identity)
             vectors = vectors + vectors if skip else layer(vectors)
@@ -76,11 +70,8 @@ class PairedFullyConnected(FullyConnected):
     def __init__(self, config: Mapping[str, Any], size: int) -> None:
         super().__init__(config, 2 * size)
 
-    def forward(
-        self, vectors: Tensor, bands: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, vectors: Tensor) -> Tensor:
         """Return one vector per band: the mean over its pairs (partner first, band second)."""
-        del bands, valid
         count = vectors.shape[1]
         partner = vectors.unsqueeze(1).expand(-1, count, -1, -1)
         band = vectors.unsqueeze(2).expand(-1, -1, count, -1)
@@ -140,11 +131,8 @@ class Attention(nn.Module):
             for _ in range(config["num_transformerencoders"])
         )
 
-    def forward(
-        self, vectors: Tensor, bands: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, vectors: Tensor) -> Tensor:
         """Return the vectors after all layers; each band on its own."""
-        del bands, valid
         for layer in self.layers:
             vectors = layer(vectors)
         return vectors
