@@ -48,11 +48,10 @@ class AxisPlan:
         Args:
             length: number of pixels of the array along the axis.
         """
-        edge = self.rim_px + self.shared_px
-        starts = [start for start in self.starts if start + len(self.weights) > edge]
-        while len(starts) > 1 and length - starts[-1] <= edge:
-            starts.pop()
-        return tuple(starts)
+        starts = self.starts
+        while len(starts) > 1 and length - starts[-1] <= self.rim_px + self.shared_px:
+            starts = starts[:-1]
+        return starts
 
 
 def plan_axis(
@@ -64,7 +63,7 @@ def plan_axis(
     layout: Layout,
     rim_px: int = 0,
 ) -> AxisPlan:
-    """Return the windows that touch ``length`` pixels, and what their pixels count.
+    """Return the windows that are needed for ``length`` pixels, and what their pixels count.
 
     Anchored windows taper: their weights rise linearly over ``TAPER_PX`` pixels from the edge. The
     published layout averages with equal weights.
@@ -86,9 +85,13 @@ def plan_axis(
             f"stride {stride_px} px does not fit a window of {used} px; "
             f"expected 1 to {used}, or pixels between windows would stay no-data"
         )
+    shared = used - stride_px
+    if layout is not Layout.ANCHORED or 2 * shared >= used:
+        shared = 0
     if layout is Layout.ANCHORED:
-        first = -((size_px - 1 - origin_px) // stride_px)
-        last = (origin_px + length - 1) // stride_px
+        # One that would see no more than what it shares with the next is spared, whatever is valid.
+        first = -((size_px - 1 - rim_px - shared - origin_px) // stride_px)
+        last = (origin_px + length - 1 - rim_px) // stride_px
         starts = tuple(k * stride_px - origin_px for k in range(first, last + 1))
     else:
         steps = 1 + (length - stride_px) // stride_px
@@ -97,9 +100,6 @@ def plan_axis(
         starts = tuple(start for start in starts if -size_px < start < length)
     weights = np.zeros(size_px, np.float32)
     weights[rim_px : size_px - rim_px] = _taper(used) if layout is Layout.ANCHORED else 1
-    shared = used - stride_px
-    if layout is not Layout.ANCHORED or 2 * shared >= used:
-        shared = 0
     return AxisPlan(
         starts=starts, weights=weights, rim_px=rim_px, stride_px=stride_px, shared_px=shared
     )

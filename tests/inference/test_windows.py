@@ -16,22 +16,23 @@ from openeo_cloudmask.inference.windows import Layout, fill_window, mirror_indic
     origin=st.integers(-500, 500),
     data=st.data(),
 )
-def test_anchored_windows_are_all_that_touch_the_axis(length, size, origin, data):
+def test_anchored_windows_are_all_that_see_more_than_the_next(length, size, origin, data):
     stride = data.draw(st.integers(1, size))
+    shared = size - stride if size - stride < stride else 0
     plan = plan_axis(
         length, size_px=size, stride_px=stride, origin_px=origin, layout=Layout.ANCHORED
     )
     expected = [
         k * stride - origin
         for k in range((origin - size) // stride - 1, (origin + length) // stride + 2)
-        if k * stride - origin < length and k * stride - origin + size > 0
+        if k * stride - origin < length and k * stride - origin + size > shared
     ]
     assert list(plan.starts) == expected
     # A pixel counts 1/32 at the window's edge, 2/32 beside it, and 1 from the 32nd on.
     weights = [min(k + 1, size - k, 32) / 32 for k in range(size)]
     np.testing.assert_array_equal(plan.weights, weights)
     assert min(_sums(plan, length)) > 0
-    assert plan.shared_px == (size - stride if size - stride < stride else 0)
+    assert plan.shared_px == shared
 
 
 @given(length=st.integers(1, 300), size=st.integers(1, 100), data=st.data())
