@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -76,6 +77,10 @@ def start_batches(
         while left:
             # Asked for anew: a detector that loads on first use knows its device only then.
             count = batch_size or network.detector.window.batch
+            if not index and len(left) == len(columns.starts):
+                # The first of all: they wait for one piece, and the network for them.
+                reach = reader.reach(left[0] + size)
+                count = min(count, sum(reader.reach(column + size) == reach for column in left))
             taken, left = left[:count], left[count:]
             reader.read_until(taken[-1] + size if left else cube.shape[2])
             needed = [column for column in taken if not spares.has(valid, start, column)]
@@ -208,6 +213,10 @@ class _RowReader:
         self._new = slice(self._end, max(bottom, self._end))
         self._first, self._end, self._column = top, self._new.stop, 0
         return self._pixels[:, : bottom - top], self._valid[: bottom - top]
+
+    def reach(self, column: int) -> int:
+        """Return how far the rows are there where they are as far as ``column``."""
+        return min(math.ceil(column / self._piece) * self._piece, self._cube.shape[2])
 
     def read_until(self, column: int) -> None:
         """Make sure that the rows are there as far as ``column``."""

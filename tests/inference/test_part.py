@@ -115,13 +115,29 @@ class _InPieces(_Watched):
         return part
 
 
+class _Counting(_Net):
+    """Notes how many windows it is given at a time."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def predict_windows(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        self.sizes.append(len(windows))
+        return super().predict_windows(windows, valid)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_pieces_of_rows_give_the_whole_and_are_each_read_once(
     pixels: NDArray[np.float32], batch_size: int
 ) -> None:
     whole = predict(pixels, _Net(), stride=48, origin_yx=(3, 5))
     cube = _InPieces(pixels)
-    found = predict(cube, _Net(), stride=48, origin_yx=(3, 5), batch_size=batch_size)
+    network = _Counting()
+    found = predict(cube, network, stride=48, origin_yx=(3, 5), batch_size=batch_size)
     assert np.array_equal(found, whole, equal_nan=True)
     assert cube.widest == 50
+    assert network.sizes[0] == 1  # two pieces hold the first window, three the second
+    assert max(network.sizes) == batch_size
     assert cube.read == pixels[0].size
