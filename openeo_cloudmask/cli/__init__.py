@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Iterator
@@ -38,14 +39,34 @@ COMMAND_MODULES = (
 """Modules of this package; each has ``register(app)``."""
 
 
+_FAULTS = {
+    errno.EEXIST: "a file lies where a folder is expected",
+    errno.ENOTDIR: "a file lies where a folder is expected",
+    errno.EISDIR: "a folder lies where a file is expected",
+    errno.EACCES: "this user may not read or write there",
+    errno.EPERM: "this user may not read or write there",
+    errno.EROFS: "its file system can only be read",
+    errno.ENOSPC: "its disk is full",
+    errno.EDQUOT: "this user's share of its disk is full",
+    errno.ENAMETOOLONG: "the name is too long; expected a shorter one",
+}
+"""Faults of paths that a user names and can mend; others are ours."""
+
+
 class _Commands(TyperGroup):
-    """Refuses a value behind a switch: it would be taken for an input."""
+    """Refuses what would be taken for an input: a value behind a switch, and an empty word."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:  # noqa: ANN401
         """Return the name of a command, the command, and what stands behind it."""
         name, command, rest = super().resolve_command(ctx, args)
         ways = dict(_switches(command))
-        for given, value in pairwise(rest[: rest.index("--")] if "--" in rest else rest):
+        words = [args[0], *(rest[: rest.index("--")] if "--" in rest else rest)]
+        for given, value in pairwise(words):
+            if not value and not given.startswith("-"):
+                raise OptionError(
+                    f"an empty word stands behind {given!r}, as a variable gives that is not set; "
+                    "expected a name, a path or an address"
+                )
             if given in ways and value.lower() in ("true", "false", "yes", "no"):
                 raise OptionError(
                     f"{given} takes no value, but {value!r} stands behind it; expected "
@@ -97,4 +118,14 @@ def main() -> None:
             build_app()()
     except CloudMaskError as err:
         typer.secho(f"Error: {err}", fg="red", err=True)
+        sys.exit(2)
+    except OSError as err:
+        if err.errno not in _FAULTS:
+            raise
+        name = str(err.filename or "a file")[:200]
+        typer.secho(f"Error: {name}: {_FAULTS[err.errno]}", fg="red", err=True)
+        sys.exit(2)
+    except MemoryError as err:
+        text = f"Error: the memory of this machine does not suffice ({err or 'it is full'})"
+        typer.secho(text, fg="red", err=True)
         sys.exit(2)

@@ -190,6 +190,8 @@ def find_study_scenes(
     Raises:
         ReferenceDataError: there are no scenes.
     """
+    if not path.exists():
+        raise ReferenceDataError(f"{path} is not there; expected scenes or references")
     title = path.name
     if path.is_dir() and any(path.glob("*.npz")):
         return [

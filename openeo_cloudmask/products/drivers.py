@@ -185,7 +185,8 @@ def _hint(name: str) -> str:
     what = "If it is a raster of another format, convert it"
     if b"<VRTDataset" in start:
         what = "It is a VRT, which reads other files; write their pixels to a file"
+    stem = Path(name).stem + ("_converted" if Path(name).suffix.lower() == ".tif" else "")
     return (
-        f". {what}: gdal_translate {Path(name).name} {Path(name).stem}.tif (or rio convert, which "
+        f". {what}: gdal_translate {Path(name).name} {stem}.tif (or rio convert, which "
         "drops the names of the bands)"
     )

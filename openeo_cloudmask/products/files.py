@@ -98,9 +98,11 @@ class ArchiveFiles:
         except ARCHIVE_FAULTS as err:
             if isinstance(err, ProductError):
                 raise
+            # Of what is no tar, tarfile lists a reason for each kind of compression.
+            reason = shown(err).partition(":\n")[0]
             raise ProductError(
-                f"cannot read the archive {where}: {shown(err)}. It may be incomplete; download "
-                "it again"
+                f"cannot read the archive {where} as a zip or tar: {reason}. It may be incomplete; "
+                "download it again"
             ) from err
         # Some tars name their files ./name; GDAL leaves that out as well.
         self._stored = {name.removeprefix("./"): name for name in found}

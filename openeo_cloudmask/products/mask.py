@@ -260,6 +260,17 @@ def _open_chosen(
     return scene, inputs
 
 
+def _has_points(source: Source) -> bool:
+    """Return whether a file of this machine has ground control points."""
+    if not isinstance(source, Path) or not source.is_file():
+        return False
+    try:
+        with open_raster(source) as dataset:
+            return bool(dataset.gcps[0])
+    except ProductError:
+        return False
+
+
 def _check_georeference(scene: Scene, source: Source, read: ReadOptions) -> None:
     """A mask that lies nowhere is of no use to most; who wants one has to say so."""
     if read.ungeoreferenced or (scene.grid.crs is not None and scene.grid.transform is not None):
@@ -268,6 +279,7 @@ def _check_georeference(scene: Scene, source: Source, read: ReadOptions) -> None
         f"{source} has no georeference, so its mask would lie nowhere; expected a coordinate "
         "reference system and a position. "
         + ("" if scene.grid.transform is None else "If you know the system: --crs EPSG:... . ")
+        + ("Ground control points alone place it: gdalwarp it. " if _has_points(source) else "")
         + "To mask it all the same pass --ungeoreferenced (ungeoreferenced=True)"
     )
 

@@ -61,6 +61,11 @@ def open_product(
     where = path if isinstance(path, Address) else Path(path)
     if isinstance(where, Path) and not where.exists():
         raise ProductError(f"{where} is not there; expected a raster file or a product folder")
+    if isinstance(where, Path) and not (where.is_file() or where.is_dir()):
+        raise ProductError(
+            f"{where} is neither a file nor a folder, and a scene is not read from a pipe or a "
+            "device; expected a raster file or a product folder"
+        )
     for name, number in (("scale", scale), ("offset", offset)):
         if number is not None and (not math.isfinite(number) or (name == "scale" and number <= 0)):
             raise OptionError(f"{name} is {number}; expected a number such as 0.0001 or -0.1")

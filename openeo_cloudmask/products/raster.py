@@ -66,7 +66,8 @@ def open_raster_scene(
         kind = np.dtype(dataset.dtypes[0]).kind
         if kind not in "fiu":
             raise ProductError(
-                f"{path} holds values of type {dataset.dtypes[0]}; expected numbers of bands"
+                f"{path} holds values of type {dataset.dtypes[0]}; expected bands of whole or "
+                "floating-point numbers"
             )
         alpha = _find_alpha(dataset, bands)
         numbers = [number for number in range(1, dataset.count + 1) if number != alpha]

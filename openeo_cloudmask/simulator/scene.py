@@ -119,6 +119,8 @@ def simulate_scene(  # noqa: PLR0913 - every argument pins one thing that is dra
         BandError: the sensor has no such band.
         SensorError: there is no such sensor.
     """
+    if seed < 0:
+        raise OptionError(f"seed is {seed}; expected a whole number from 0 on")
     rng = np.random.default_rng(seed)
     instrument = get_sensor(sensor)
     shape = _check_size(size)

@@ -25,6 +25,7 @@ from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
+from openeo_cloudmask.backend.jobs.cluster import Cluster
 from openeo_cloudmask.backend.jobs.database import _MIGRATING, Database
 from openeo_cloudmask.backend.jobs.journal import Journal
 from openeo_cloudmask.backend.jobs.lease import SILENCE_S, Lease
@@ -675,3 +676,15 @@ def test_results_refer_to_the_server_where_it_listens(
     tmp_path: Path, given: dict[str, str], expected: str | None
 ) -> None:
     assert Settings(data_dir=tmp_path, **given).known_url == expected  # type: ignore[arg-type]
+
+
+def test_a_scheduler_without_a_port_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(address: str, **_: object) -> None:
+        raise ValueError(f"missing port number in address {address!r}")
+
+    monkeypatch.setattr("distributed.Client", client)  # which tries for its timeout
+    settings = Settings(data_dir=tmp_path, scheduler="dask")
+    with pytest.raises(BackendError, match="'dask' cannot be reached; expected an address such as"):
+        Cluster(settings, lambda _: None)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
@@ -64,6 +67,49 @@ def test_a_value_behind_a_switch_is_no_input(command, arguments, ways):
     assert status == 2
     assert "takes no value" in err
     assert f"expected {ways} alone" in err
+
+
+@pytest.mark.parametrize("arguments", [["a.tif", ""], ["", "b.tif"]])
+def test_an_empty_word_is_no_folder(command, arguments):
+    status, _, err = command("run", *arguments)
+    assert status == 2
+    assert "an empty word stands behind" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "x" * 5000, "b.tif"], "xxx: the name is too long"),
+        (["simulate", "FILE", "--size", "48"], "FILE: a file lies where a folder is expected"),
+        (["simulate", "FOLDER", "--seed", "-1"], "seed is -1; expected a whole number from 0 on"),
+        (["leaderboard", "none"], "none is not there"),
+        (["run", "PIPE", "b.tif"], "PIPE is neither a file nor a folder"),
+    ],
+)
+def test_faults_of_paths_are_one_sentence(command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("x")
+    os.mkfifo(tmp_path / "PIPE")
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (MemoryError("no 18 PiB"), "the memory of this machine does not suffice (no 18 PiB)"),
+        (OSError(errno.ENOSPC, "No space left on device"), "a file: its disk is full"),
+    ],
+)
+def test_a_full_machine_is_one_sentence(command, monkeypatch, fault, message):
+    def full(*_, **__):
+        raise fault
+
+    monkeypatch.setattr("openeo_cloudmask.simulator.scene.simulate_scene", full)
+    status, _, err = command("simulate", "folder")
+    assert status == 2
+    assert err == f"Error: {message}\n"
 
 
 def test_inputs_may_have_any_name(command):
@@ -250,6 +296,11 @@ def test_a_scene_without_georeference_is_refused_unless_told_otherwise(command, 
     assert status == 2
     assert "has no georeference" in err
     assert "--ungeoreferenced" in err
+    assert "Ground control points" not in err
+    points = [GroundControlPoint(row=0, col=0, x=11, y=48), GroundControlPoint(9, 9, 11.1, 47.9)]
+    with rasterio.open(bare, "r+") as dataset:
+        dataset.gcps = (points, "EPSG:4326")
+    assert "Ground control points alone place it: gdalwarp it" in command(*arguments)[2]
     assert not (tmp_path / "mask.tif").exists()
     status, _, err = command(*arguments, "--ungeoreferenced")
     assert status == 0

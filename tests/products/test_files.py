@@ -87,3 +87,14 @@ def test_no_more_of_a_tar_is_listed_than_a_product_has(
     with pytest.raises(ProductError, match="holds more than 10 files"):
         ArchiveFiles(path)
     assert len(listed) < 15
+
+
+def test_what_is_no_archive_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "page.zip"
+    path.write_text("<html>")
+    with pytest.raises(ProductError) as caught:
+        ArchiveFiles(path)
+    assert str(caught.value) == (
+        f"cannot read the archive {path} as a zip or tar: file could not be opened successfully. "
+        "It may be incomplete; download it again"
+    )

@@ -212,13 +212,16 @@ def test_a_file_smaller_than_it_is_said_to_be_is_not_stretched(write_raster, dig
 def test_what_is_no_raster_is_refused(tmp_path, write_raster, digits):
     text = tmp_path / "notes.tif"
     text.write_text("no pixels here")
-    with pytest.raises(ProductError, match=r"cannot open .*notes\.tif.*Expected a GeoTIFF"):
+    with pytest.raises(
+        ProductError,
+        match=r"cannot open .*Expected a GeoTIFF.*translate notes\.tif notes_converted\.tif",
+    ):
         open_product(text)
     with pytest.raises(ProductError, match="is not there"):
         open_product(tmp_path / "absent.tif")
     with pytest.raises(ProductError, match=r"no product this package knows.*MTL"):
         open_product(tmp_path)
-    with pytest.raises(ProductError, match=r"complex64.*expected numbers"):
+    with pytest.raises(ProductError, match=r"complex64; expected bands of whole or floating-point"):
         open_product(write_raster(np.ones((1, 2, 2), np.complex64), "complex.tif"))
     with pytest.raises(OptionError, match=r"scale is 0\.0; expected a number"):
         open_product(write_raster(digits(2, 2)), scale=0.0)
