@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,15 @@ def test_what_killed_processes_left_is_removed_by_the_next(tmp_path: Path) -> No
     living.wait(timeout=30)
 
 
+@pytest.fixture
+def usual_rights() -> Iterator[None]:
+    """New files are for all to read, whatever whoever runs the tests has set."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("usual_rights")
 def test_a_private_text_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = publish_text(tmp_path / "new" / "login", "first\n", private=True)
     assert publish_text(path, "second\n", private=True).read_bytes() == b"second\n"

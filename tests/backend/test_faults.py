@@ -151,18 +151,33 @@ def test_input_deleted_in_the_middle_of_a_job(make_server: Any, tmp_path: Path) 
 
 
 def test_input_deleted_between_two_dates_of_a_job(make_server: Any, tmp_path: Path) -> None:
-    server = make_server()
-    first = write_scene(tmp_path / "first.tif", shape_yx=(2000, 2000), seed=1)
-    second = write_scene(tmp_path / "second.tif", seed=2)
-    for path, month in ((first, 1), (second, 2)):
-        when = datetime(2025, month, 1, tzinfo=UTC)
-        ingest(path, server.data_dir, collection="TWO", when=when)
+    """The second date is found when its cube is made, and gone when it is read, after the first."""
+    server = make_server("--allow-any-udf")
+    for month, name in ((1, "first"), (2, "second")):
+        scene = write_scene(tmp_path / f"{name}.tif", seed=month)
+        ingest(scene, server.data_dir, "TWO", datetime(2025, month, 10, tzinfo=UTC))
     headers = log_in(server)
-    graph = mask_graph()
-    graph["load"]["arguments"]["id"] = "TWO"
+    mark = tmp_path / "mark"
+    slow = _slow_graph(mark)
+    load = slow["load"]["arguments"] | {"id": "TWO"}
+    graph = {
+        name: {
+            "process_id": "load_collection",
+            "arguments": load | {"temporal_extent": [f"2025-0{month}-01", f"2025-0{month + 1}-01"]},
+        }
+        for name, month in (("second", 2), ("load", 1))
+    }
+    graph["slow"] = slow["mask"]
+    graph["both"] = {
+        "process_id": "merge_cubes",
+        "arguments": {"cube1": {"from_node": "slow"}, "cube2": {"from_node": "second"}},
+    }
+    graph |= {name: node for name, node in mask_graph().items() if name != "load"}
+    graph["mask"]["arguments"]["data"] = {"from_node": "both"}
     path = _start(server, headers, graph)
-    wait_for(lambda: list((server.data_dir / path[1:]).glob("attempt-*/*")))  # writes the first
-    second.unlink()
+    wait_for(mark.exists)
+    (tmp_path / "second.tif").unlink()
+    _go_on(mark)
     assert _end(server, path, headers) == "error"
     error = _errors(server, path, headers)[0]
     assert error["code"] == "CloudMaskProductInvalid"

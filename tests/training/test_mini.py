@@ -168,8 +168,17 @@ def test_what_the_network_does_not_take():
         load_detector("mini", weights="/nowhere/mini.safetensors")
 
 
-def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path, store):
+@pytest.fixture
+def one_thread():
+    """Sums of several threads need not be the same each time."""
+    count = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_training_that_was_stopped_ends_with_the_same_weights(tmp_path, store):
     given = Scenes(store=store, labelled=(labelled_file(tmp_path / "town_a.npz"),))
     losses = []
     train_mini(tmp_path / "a", TINY, given, report=lambda _, loss, __: losses.append(loss))
