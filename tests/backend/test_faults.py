@@ -20,6 +20,7 @@ import pytest
 import rasterio
 import requests
 
+from openeo_cloudmask.backend.graph.validate import run_order
 from openeo_cloudmask.errors import BackendError
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products import mask_product
@@ -165,8 +166,9 @@ def test_input_deleted_between_two_dates_of_a_job(make_server: Any, tmp_path: Pa
             "process_id": "load_collection",
             "arguments": load | {"temporal_extent": [f"2025-0{month}-01", f"2025-0{month + 1}-01"]},
         }
-        for name, month in (("second", 2), ("load", 1))
+        for name, month in (("load", 1), ("second", 2))
     }
+    assert run_order(graph) == ["second", "load"]
     graph["slow"] = slow["mask"]
     graph["both"] = {
         "process_id": "merge_cubes",

@@ -238,7 +238,14 @@ def test_auto_takes_openvino_where_it_was_measured_to_be_faster(monkeypatch):
         taken(avx512=True, runtime="openvino")
 
 
+def _wait_for_starts() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "start":
+            thread.join()
+
+
 def test_the_runtime_starts_before_the_data_are_known(monkeypatch):
+    _wait_for_starts()  # of tests before this one
     started, plain = [], onnx_detector._start
 
     def start(*where):
@@ -250,9 +257,7 @@ def test_the_runtime_starts_before_the_data_are_known(monkeypatch):
     monkeypatch.setattr(load, "_load", load._load.__wrapped__)  # anew, whatever is loaded
     for options in (MaskOptions(), MaskOptions(), MaskOptions(weights="elsewhere.onnx")):
         start_early(options, "onnx")
-    for thread in threading.enumerate():
-        if thread.name == "start":
-            thread.join()
+    _wait_for_starts()
     detector = load_detector("mini", sensor="landsat-7-l1", runtime="onnx")
     assert started == ["start"]
     window = np.full((1, len(detector.band_names), 512, 512), 0.1, np.float32)
