@@ -55,6 +55,21 @@ def test_worker_that_dask_gave_up_and_forgot(cluster: Cluster) -> None:
     assert time.monotonic() - begin < 90  # what starts may take 180 s
 
 
+def test_cluster_that_cannot_be_closed_is_replaced_all_the_same(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = cluster.client
+    lost.close()
+
+    def hang(timeout: float) -> None:
+        raise TimeoutError(timeout)
+
+    monkeypatch.setattr(lost, "close", hang)
+    cluster.mend()
+    assert cluster.client is not lost
+    assert cluster.submit(len, "abc", key="letters").result() == 3
+
+
 def test_port_of_the_scheduler_takes_no_unknown_client(cluster: Cluster) -> None:
     from distributed.comm import connect
 

@@ -218,9 +218,12 @@ class Cluster:
             self._close()
 
     def _close(self) -> None:
-        self.client.close(timeout=5)
-        if self._local is not None:
-            self._local.close(timeout=10)
+        for part, limit_s in ((self.client, 5), (self._local, 10)):
+            try:
+                if part is not None:
+                    part.close(timeout=limit_s)
+            except Exception as err:  # noqa: BLE001 - dask raises many kinds
+                _log.warning("a part of the cluster did not close: %s", type(err).__name__)
 
 
 async def _close_quietly(nanny: Any) -> None:  # noqa: ANN401
