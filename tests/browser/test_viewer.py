@@ -385,7 +385,8 @@ def test_from_an_empty_start_to_a_comparison(new_page, viewer, keep, tmp_path):
     keep(page, "jobs-finished")
     steps.check_access(page, "Jobs")
     steps.open_results(page)
-    mask = next(viewer.data.glob("sessions/*/job-*/*.tif"))
+    masks = viewer.data.glob("sessions/*/job-*/*.tif")
+    mask = next(path for path in masks if "percent" not in path.name)
     reference = next(viewer.data.glob("sessions/*/demo-*/Reference_dataset/*"))
     places = find_places(mask)
     assert len(places) >= 2
