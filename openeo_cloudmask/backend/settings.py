@@ -16,6 +16,8 @@ ENV_PREFIX = "OPENEO_CLOUDMASK_"
 API_VERSION = "1.2.0"
 MIN_SECRET = 32
 """Bytes of the key that signs links."""
+MIN_MEMORY = 128 * 2**20
+"""Bytes that a worker process needs at least."""
 _COUNTS = ("workers", "threads_per_worker", "max_running_jobs", "max_attempts",
            "max_jobs_per_user", "max_sync_requests")  # fmt: skip
 TEMPORARY_DAYS = 14
@@ -27,7 +29,8 @@ class Settings:
     """What a server needs to know; every field has a command line option.
 
     Raises:
-        OptionError: a limit is not positive, a key is short, or ``oidc_clients`` is missing.
+        OptionError: a limit is not positive or no amount, ``public_url`` is no address, a key is
+            short, or ``oidc_clients`` is missing.
     """
 
     data_dir: Path
@@ -91,6 +94,12 @@ class Settings:
             raise OptionError(
                 "oidc_issuer is given without oidc_clients; name the application whose tokens are "
                 "meant for this server (--oidc-client ID): tokens of others are not"
+            )
+        _check_memory(self.worker_memory)
+        if not (self.public_url or "https://").startswith(("http://", "https://")):
+            raise OptionError(
+                f"public_url is {self.public_url!r}; expected an address such as "
+                "https://masks.example.org"
             )
         if self.secret:
             _check_secret(self.secret, "the setting 'secret'")
@@ -203,6 +212,22 @@ def _read_secret(path: Path) -> bytes:
         finally:
             part.unlink(missing_ok=True)
     return _check_secret(path.read_bytes().strip(), str(path))
+
+
+def _check_memory(text: str) -> None:
+    if text == "auto":
+        return
+    from dask.utils import parse_bytes
+
+    try:
+        enough = parse_bytes(text) >= MIN_MEMORY
+    except ValueError:
+        enough = False
+    if not enough:
+        raise OptionError(
+            f"worker_memory is {text!r}; expected auto, or an amount such as 4GiB, from "
+            f"{MIN_MEMORY // 2**20}MiB on: no worker starts with less"
+        )
 
 
 def _check_secret(key: bytes, where: str) -> bytes:

@@ -93,6 +93,12 @@ def test_settings_from_the_environment(tmp_path: Path) -> None:
         read_environment(tmp_path, {"OPENEO_CLOUDMASK_WORKERS": "many"})
     with pytest.raises(OptionError, match="1 or more"):
         Settings(data_dir=tmp_path, workers=0)
+    for memory in ("lots", "1", "0"):
+        with pytest.raises(OptionError, match=f"worker_memory is '{memory}'; expected auto, or an"):
+            Settings(data_dir=tmp_path, worker_memory=memory)
+    assert Settings(data_dir=tmp_path, worker_memory="900MiB").worker_memory == "900MiB"
+    with pytest.raises(OptionError, match="public_url is 'masks'; expected an address such as"):
+        Settings(data_dir=tmp_path, public_url="masks")
 
 
 def test_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_data_is_the_owners_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "", "x" * 200])
 def test_collections_stay_in_their_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ApiError, match="does not exist"):
+    with pytest.raises(ApiError, match="does not exist; ids are up to 128 letters"):
         CollectionStore(tmp_path).get(name)
 
 

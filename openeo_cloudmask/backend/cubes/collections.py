@@ -84,7 +84,11 @@ class CollectionStore:
 
     def _folder_of(self, collection_id: str) -> Path:
         if not _ID.fullmatch(collection_id) or set(collection_id) <= {"."}:
-            raise ApiError("CollectionNotFound", f"collection {collection_id!r} does not exist")
+            raise ApiError(
+                "CollectionNotFound",
+                f"collection {collection_id!r} does not exist; ids are up to 128 letters, digits "
+                "and the signs _ - . ~",
+            )
         return self.folder / collection_id
 
 
