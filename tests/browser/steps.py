@@ -15,6 +15,8 @@ CALM_LOOKS = 4
 """So often in a row no tile is missing before a map counts as drawn."""
 MAP = ".cloudmask-map"
 PANEL = f"{MAP} .panel"
+IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+"""The page while Python does not run for it."""
 
 
 def open_page(page, name: str) -> None:
@@ -162,6 +164,7 @@ def check_access(page, name: str) -> None:
     """A page keeps WCAG 2.1 AA as far as axe-core can tell, where axe-core is there."""
     if not AXE.is_file():  # test_axe_core_is_there says so
         return
+    page.locator(IDLE).wait_for()  # what a run of Python has not drawn anew yet is paler
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate(
         "axe.run(document, {runOnly: {type: 'tag',"

@@ -177,7 +177,12 @@ def check_address(page, keep) -> None:
     steps.press(page, "+ ArrowLeft")
     steps.wait_for_rest(page, before)
     steps.wait_until(page, lambda: page.url != address)
-    page.wait_for_timeout(1500)  # the last of what the address holds
+
+    def kept() -> bool:
+        found = steps.read_map(page)
+        return np.allclose(found["state"]["view"], found["place"], atol=1e-3)
+
+    steps.wait_until(page, kept)
     before = steps.read_map(page)
     tokens = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
     secret = {url.split("/tiles/")[1].split("/")[0] for url in tokens if "/tiles/" in url}
