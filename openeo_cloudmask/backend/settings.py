@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ ENV_PREFIX = "OPENEO_CLOUDMASK_"
 API_VERSION = "1.2.0"
 MIN_SECRET = 32
 """Bytes of the key that signs links."""
+_PORT = re.compile(r":\d+$", re.ASCII)
 MIN_MEMORY = 128 * 2**20
 """Bytes that a worker process needs at least."""
 _COUNTS = ("workers", "threads_per_worker", "max_running_jobs", "max_attempts",
@@ -29,8 +31,8 @@ class Settings:
     """What a server needs to know; every field has a command line option.
 
     Raises:
-        OptionError: a limit is not positive or no amount, ``public_url`` is no address, a key is
-            short, or ``oidc_clients`` is missing.
+        OptionError: a limit is not positive or no amount, ``public_url`` or ``scheduler`` is no
+            address, a key is short, or ``oidc_clients`` is missing.
     """
 
     data_dir: Path
@@ -96,6 +98,10 @@ class Settings:
                 "meant for this server (--oidc-client ID): tokens of others are not"
             )
         _check_memory(self.worker_memory)
+        if self.scheduler is not None and not _PORT.search(self.scheduler):
+            raise OptionError(
+                f"scheduler is {self.scheduler!r}; expected an address such as tcp://host:8786"
+            )
         if not (self.public_url or "https://").startswith(("http://", "https://")):
             raise OptionError(
                 f"public_url is {self.public_url!r}; expected an address such as "

@@ -25,7 +25,6 @@ from openeo_cloudmask.backend.api.errors import ApiError, describe_error
 from openeo_cloudmask.backend.api.logins import LoginGate
 from openeo_cloudmask.backend.api.oidc import OidcIssuer
 from openeo_cloudmask.backend.cubes.collections import CollectionStore
-from openeo_cloudmask.backend.jobs.cluster import Cluster
 from openeo_cloudmask.backend.jobs.database import _MIGRATING, Database
 from openeo_cloudmask.backend.jobs.journal import Journal
 from openeo_cloudmask.backend.jobs.lease import SILENCE_S, Lease
@@ -99,6 +98,8 @@ def test_settings_from_the_environment(tmp_path: Path) -> None:
     assert Settings(data_dir=tmp_path, worker_memory="900MiB").worker_memory == "900MiB"
     with pytest.raises(OptionError, match="public_url is 'masks'; expected an address such as"):
         Settings(data_dir=tmp_path, public_url="masks")
+    with pytest.raises(OptionError, match="scheduler is 'dask'; expected an address such as tcp:"):
+        Settings(data_dir=tmp_path, scheduler="dask")
 
 
 def test_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -682,15 +683,3 @@ def test_results_refer_to_the_server_where_it_listens(
     tmp_path: Path, given: dict[str, str], expected: str | None
 ) -> None:
     assert Settings(data_dir=tmp_path, **given).known_url == expected  # type: ignore[arg-type]
-
-
-def test_a_scheduler_without_a_port_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def client(address: str, **_: object) -> None:
-        raise ValueError(f"missing port number in address {address!r}")
-
-    monkeypatch.setattr("distributed.Client", client)  # which tries for its timeout
-    settings = Settings(data_dir=tmp_path, scheduler="dask")
-    with pytest.raises(BackendError, match="'dask' cannot be reached; expected an address such as"):
-        Cluster(settings, lambda _: None)

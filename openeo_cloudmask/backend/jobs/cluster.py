@@ -97,12 +97,12 @@ class Cluster:
                 self._wait_for_workers()
             else:
                 self.client = Client(settings.scheduler, timeout=20, set_as_default=False)
-        except (OSError, ValueError) as err:  # ValueError: no address
+        except OSError as err:
             if settings.scheduler is None:
                 raise
             raise BackendError(
-                f"the dask scheduler {settings.scheduler!r} cannot be reached; expected an address "
-                "such as tcp://host:8786: start it, or leave --scheduler out"
+                f"the dask scheduler {settings.scheduler!r} cannot be reached; start it, or leave "
+                "--scheduler out"
             ) from err
         self.client.subscribe_topic(TOPIC, lambda event: self._on_event(event[1]))
 
