@@ -17,7 +17,7 @@ ENV_PREFIX = "OPENEO_CLOUDMASK_"
 API_VERSION = "1.2.0"
 MIN_SECRET = 32
 """Bytes of the key that signs links."""
-_PORT = re.compile(r":\d+$", re.ASCII)
+_SCHEDULER = re.compile(r"inproc://.+|.+:\d+", re.ASCII)
 MIN_MEMORY = 128 * 2**20
 """Bytes that a worker process needs at least."""
 _COUNTS = ("workers", "threads_per_worker", "max_running_jobs", "max_attempts",
@@ -98,7 +98,7 @@ class Settings:
                 "meant for this server (--oidc-client ID): tokens of others are not"
             )
         _check_memory(self.worker_memory)
-        if self.scheduler is not None and not _PORT.search(self.scheduler):
+        if self.scheduler is not None and not _SCHEDULER.fullmatch(self.scheduler):
             raise OptionError(
                 f"scheduler is {self.scheduler!r}; expected an address such as tcp://host:8786"
             )
