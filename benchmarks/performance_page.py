@@ -74,11 +74,12 @@ def disk_section(rows: list[dict[str, Any]]) -> list[str]:
     return [
         "## From disk to disk\n",
         (
-            "`cloudmask run` on two cores (`python benchmarks/disk.py`). The last "
-            "column is the processor's time after the first window over windows x the time of a "
-            "window alone: what exceeds 1 is reading, decoding, resampling, blending and writing, "
-            "which are done while the network works, but need cores too. With OpenVINO the first "
-            "run on a machine starts later: what it compiles is kept in the user's cache. How "
+            "`cloudmask run` on two cores (`python benchmarks/disk.py`, and the same with `--model "
+            "cloudsen12`, which torch runs). The last column is the processor's time after the "
+            "first window over windows x the time of a window alone: what exceeds 1 is reading, "
+            "decoding, resampling, blending and writing, which are done while the network works, "
+            "but need cores too. With OpenVINO the first run on a machine starts later: what it "
+            "compiles is kept in the user's cache. How "
             "many windows cover a scene depends on where it lies on their grid: "
             f"{spread(rows[0]['size_px'])}.\n"
         ),
