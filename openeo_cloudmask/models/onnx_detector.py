@@ -114,7 +114,7 @@ class OnnxDetector:
                     plane[:] = window[0, place]
         inputs: dict[str, NDArray[Any]] = {
             "windows": np.ascontiguousarray(chosen),
-            "valid": np.ascontiguousarray(valid),
+            "valid": np.ascontiguousarray(valid),  # of files that were exported before
             "present": np.array([[place is not None for place in self.planes]], np.float32),
         }
         if self.card.percentiles:

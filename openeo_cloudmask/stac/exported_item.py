@@ -37,7 +37,8 @@ def describe_exported(path: Path, *, sensor: Sensor | None = None) -> pystac.Ite
         sensor: the one it was exported for, where the package does not know it.
 
     Raises:
-        WeightsError: the file cannot be read or carries no card.
+        WeightsError: the file cannot be read, carries no card, or takes what files took that were
+            exported before.
         UnknownModelError: its model is not in the registry.
     """
     session, card = open_exported(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from openeo_cloudmask.errors import WeightsError
 from openeo_cloudmask.inference import Window
 from openeo_cloudmask.inference.windows import TAPER_PX
 from openeo_cloudmask.models.entry import TiledFile
@@ -20,13 +21,14 @@ WINDOWS, PRESENT, PERCENTILES = "windows", "present", "percentiles"
 """Inputs of exported files: pixels, which planes there are, what their percentiles are.
 The last is also the name in ``mlm:hyperparameters`` that says which percentiles."""
 STEPS = ("stride_px", "taper_px")
+TILES = ("window_px", "tile_stride_px")
+"""Names in ``mlm:hyperparameters`` that say how windows are laid out, and tiles within them."""
+
 _SPARED = (
     "A window is left out where all valid pixels that it counts are counted by the next window "
     "below or to the right, too; and where they all are by the one above, to the left, or above "
     "and to the left, and that one has a valid pixel that no other window counts."
 )
-TILES = ("window_px", "tile_stride_px")
-"""Names in ``mlm:hyperparameters`` that say how windows are laid out, and tiles within them."""
 
 Json = dict[str, Any]
 
@@ -116,7 +118,11 @@ def _filling(window: Window) -> str:
 
 
 def further_input(name: str, planes: int, percentiles: Sequence[float] = ()) -> Json:
-    """Return the entry of ``mlm:input`` for what an exported file takes beside the pixels."""
+    """Return the entry of ``mlm:input`` for what an exported file takes beside the pixels.
+
+    Raises:
+        WeightsError: it takes what no file does that is exported today.
+    """
     if name == PRESENT:
         return {
             "name": PRESENT,
@@ -129,6 +135,11 @@ def further_input(name: str, planes: int, percentiles: Sequence[float] = ()) -> 
                 "data_type": "float32",
             },
         }
+    if name != PERCENTILES:
+        raise WeightsError(
+            f"the file takes {name!r}; expected {WINDOWS}, {PRESENT} or {PERCENTILES}. Export it "
+            "anew"
+        )
     return {
         "name": PERCENTILES,
         "description": "Percentiles of each band over the valid pixels of the window, interpolated "

@@ -17,13 +17,14 @@ import rasterio
 from pystac.validation import validate_dict
 
 from openeo_cloudmask.cli.export import export
-from openeo_cloudmask.errors import CatalogError
+from openeo_cloudmask.errors import CatalogError, WeightsError
 from openeo_cloudmask.models import get_model, load_detector
 from openeo_cloudmask.models.onnx_detector import packaged_onnx
 from openeo_cloudmask.models.weights import sha256_of
 from openeo_cloudmask.options import MaskOptions
 from openeo_cloudmask.products.mask import mask_product
 from openeo_cloudmask.simulator.scene import simulate_scene
+from openeo_cloudmask.stac import recipe
 from openeo_cloudmask.stac.fields import parse_multihash
 from openeo_cloudmask.stac.reader import read_model_item
 from openeo_cloudmask.stac.schemas import SchemaValidator
@@ -115,6 +116,11 @@ def test_the_functions_in_the_items_do_what_they_say(
     np.testing.assert_array_equal(eval(before, names), np.float32([[[[0.5, 0]]]]))
     names |= {"values": np.arange(4), "probabilities": np.eye(4)[:, None, 2:]}
     np.testing.assert_array_equal(eval(after, names), np.uint8([[2, 255]]))
+
+
+def test_an_input_that_files_took_before_is_not_told_as_another() -> None:
+    with pytest.raises(WeightsError, match=r"takes 'valid'; expected .* Export it anew"):
+        recipe.further_input("valid", 3)
 
 
 def test_no_models_asset_is_a_page_or_a_name(item_of: Callable[[str], dict[str, Any]]) -> None:
